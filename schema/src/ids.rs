@@ -1,0 +1,202 @@
+//! Identifiers. Each is a newtype, so that a node can never be passed where a user is meant.
+
+use std::fmt;
+use std::str::FromStr;
+
+use data_encoding::BASE32_NOPAD;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+/// Why a text is not an identifier.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{text}` is not a {kind} identifier: expected `{prefix}` and 26 characters of a-z and 2-7")]
+pub struct IdError {
+    kind: &'static str,
+    prefix: &'static str,
+    text: String,
+}
+
+/// Characters of an identifier after its prefix: 128 bits in base32 without padding.
+const BODY_CHARS: usize = 26;
+
+/// Longest piece of a refused text that an error repeats.
+const ECHO_CHARS: usize = 48;
+
+macro_rules! id {
+    ($(#[$doc:meta])* $name:ident, $prefix:literal, $kind:literal) => {
+        $(#[$doc])*
+        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+        #[serde(try_from = "String", into = "String")]
+        #[schemars(with = "String")]
+        pub struct $name(String);
+
+        impl $name {
+            /// What every identifier of this kind begins with.
+            pub const PREFIX: &'static str = $prefix;
+
+            /// Makes the identifier of 128 bits; random ones come from the caller, so that the core stays pure.
+            pub fn from_bytes(bytes: [u8; 16]) -> Self {
+                Self(format!("{}{}", $prefix, BASE32_NOPAD.encode(&bytes).to_ascii_lowercase()))
+            }
+
+            /// The 128 bits behind the text.
+            pub fn to_bytes(&self) -> [u8; 16] {
+                let body = self.0[$prefix.len()..].to_ascii_uppercase();
+                // The text was checked when it came in, so this cannot fall back.
+                BASE32_NOPAD.decode(body.as_bytes()).ok().and_then(|b| b.try_into().ok()).unwrap_or([0; 16])
+            }
+
+            /// The identifier as it is written.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = IdError;
+
+            fn from_str(text: &str) -> Result<Self, IdError> {
+                if is_id(text, $prefix) {
+                    return Ok(Self(text.to_owned()));
+                }
+                Err(IdError { kind: $kind, prefix: $prefix, text: text.chars().take(ECHO_CHARS).collect() })
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = IdError;
+
+            fn try_from(text: String) -> Result<Self, IdError> {
+                text.parse()
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(id: $name) -> String {
+                id.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+    };
+}
+
+fn is_id(text: &str, prefix: &str) -> bool {
+    let Some(body) = text.strip_prefix(prefix) else { return false };
+    body.len() == BODY_CHARS
+        && body.bytes().all(|b| matches!(b, b'a'..=b'z' | b'2'..=b'7'))
+        && BASE32_NOPAD.decode(body.to_ascii_uppercase().as_bytes()).is_ok()
+}
+
+id!(
+    /// A network: one deployment, one log, one policy.
+    NetworkId, "net_", "network"
+);
+id!(
+    /// A user: a random pseudonym. The person behind it is in sealed fields only.
+    UserId, "usr_", "user"
+);
+id!(
+    /// A node: the first 128 bits of the SHA-256 of its identity key, so the name proves the key.
+    NodeId, "nod_", "node"
+);
+id!(
+    /// A local administrator.
+    AdminId, "adm_", "administrator"
+);
+id!(
+    /// An enrolment key (its public name, not its secret).
+    EnrolmentKeyId, "enk_", "enrolment key"
+);
+id!(
+    /// An administrator's access token (its public name, not its secret).
+    TokenId, "tok_", "token"
+);
+id!(
+    /// An authorization: the permission for one node to reach another.
+    AuthorizationId, "aut_", "authorization"
+);
+id!(
+    /// A proposed policy change.
+    ProposalId, "prp_", "policy proposal"
+);
+id!(
+    /// A command, chosen by the client: a repeat gets the first answer and appends nothing.
+    CommandId, "cmd_", "command"
+);
+id!(
+    /// A request that an agent makes over its session, chosen by the agent.
+    RequestId, "req_", "request"
+);
+
+impl NodeId {
+    /// The node that holds this Ed25519 identity key.
+    pub fn of_identity_key(key: &[u8; 32]) -> Self {
+        let digest: [u8; 32] = Sha256::digest(key).into();
+        let mut head = [0; 16];
+        head.copy_from_slice(&digest[..16]);
+        Self::from_bytes(head)
+    }
+}
+
+/// Position of a record in the log, from zero.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(transparent)]
+pub struct Seq(pub u64);
+
+impl fmt::Display for Seq {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// Number of an activated policy, from one.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(transparent)]
+pub struct PolicyVersion(pub u64);
+
+impl fmt::Display for PolicyVersion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_identifier_survives_text_and_back() {
+        let id = UserId::from_bytes([7; 16]);
+        assert_eq!(id.as_str().parse::<UserId>(), Ok(id.clone()));
+        assert_eq!(id.to_bytes(), [7; 16]);
+    }
+
+    #[test]
+    fn a_wrong_prefix_length_or_letter_is_refused() {
+        let node = NodeId::from_bytes([1; 16]).to_string();
+        for bad in ["", "usr_", &node, "usr_0000000000000000000000000a", "usr_AAAAAAAAAAAAAAAAAAAAAAAAAA", "usr_aaaaaaaaaaaaaaaaaaaaaaaaab"] {
+            assert!(bad.parse::<UserId>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_node_is_named_by_its_key() {
+        assert_ne!(NodeId::of_identity_key(&[0; 32]), NodeId::of_identity_key(&[1; 32]));
+    }
+}
