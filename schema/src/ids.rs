@@ -190,7 +190,14 @@ mod tests {
     #[test]
     fn a_wrong_prefix_length_or_letter_is_refused() {
         let node = NodeId::from_bytes([1; 16]).to_string();
-        for bad in ["", "usr_", &node, "usr_0000000000000000000000000a", "usr_AAAAAAAAAAAAAAAAAAAAAAAAAA", "usr_aaaaaaaaaaaaaaaaaaaaaaaaab"] {
+        for bad in [
+            "",
+            "usr_",
+            &node,
+            "usr_0000000000000000000000000a",
+            "usr_AAAAAAAAAAAAAAAAAAAAAAAAAA",
+            "usr_aaaaaaaaaaaaaaaaaaaaaaaaab",
+        ] {
             assert!(bad.parse::<UserId>().is_err(), "{bad}");
         }
     }

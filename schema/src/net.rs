@@ -1,0 +1,226 @@
+//! Small words of the network: protocols, ports, tags.
+
+use std::fmt;
+use std::str::FromStr;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// An IP protocol, written `tcp`, `udp`, `icmp`, or its number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(try_from = "String", into = "String")]
+#[schemars(with = "String")]
+pub enum Protocol {
+    /// TCP.
+    Tcp,
+    /// UDP.
+    Udp,
+    /// ICMP and ICMPv6, which a policy does not tell apart.
+    Icmp,
+    /// Any other, by its IANA number.
+    Other(u8),
+}
+
+impl Protocol {
+    /// Names the protocol of a packet by its IANA number.
+    pub const fn of_number(number: u8) -> Self {
+        match number {
+            6 => Self::Tcp,
+            17 => Self::Udp,
+            1 | 58 => Self::Icmp,
+            other => Self::Other(other),
+        }
+    }
+
+    /// Whether packets of the protocol carry ports.
+    pub const fn has_ports(self) -> bool {
+        matches!(self, Self::Tcp | Self::Udp | Self::Other(132))
+    }
+}
+
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp => f.write_str("tcp"),
+            Self::Udp => f.write_str("udp"),
+            Self::Icmp => f.write_str("icmp"),
+            Self::Other(number) => number.fmt(f),
+        }
+    }
+}
+
+impl FromStr for Protocol {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "tcp" => Ok(Self::Tcp),
+            "udp" => Ok(Self::Udp),
+            "icmp" => Ok(Self::Icmp),
+            number => number.parse().map(Self::of_number).map_err(|_| {
+                format!("`{text}` is not a protocol: expected tcp, udp, icmp or a number up to 255")
+            }),
+        }
+    }
+}
+
+impl TryFrom<String> for Protocol {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+impl From<Protocol> for String {
+    fn from(protocol: Protocol) -> String {
+        protocol.to_string()
+    }
+}
+
+/// An inclusive range of ports, written `80` or `8000-8080`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(try_from = "String", into = "String")]
+#[schemars(with = "String")]
+pub struct PortRange {
+    first: u16,
+    last: u16,
+}
+
+impl PortRange {
+    /// Every port.
+    pub const ALL: Self = Self { first: 0, last: u16::MAX };
+
+    /// One port.
+    pub const fn single(port: u16) -> Self {
+        Self { first: port, last: port }
+    }
+
+    /// From `first` to `last`, both included; `None` if they are the wrong way round.
+    pub const fn new(first: u16, last: u16) -> Option<Self> {
+        if first <= last { Some(Self { first, last }) } else { None }
+    }
+
+    /// The lowest port.
+    pub const fn first(self) -> u16 {
+        self.first
+    }
+
+    /// The highest port.
+    pub const fn last(self) -> u16 {
+        self.last
+    }
+
+    /// Whether the port is in the range.
+    pub const fn contains(self, port: u16) -> bool {
+        self.first <= port && port <= self.last
+    }
+}
+
+impl fmt::Display for PortRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.first == self.last { self.first.fmt(f) } else { write!(f, "{}-{}", self.first, self.last) }
+    }
+}
+
+impl FromStr for PortRange {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (first, last) = text.split_once('-').unwrap_or((text, text));
+        let range =
+            first.parse().ok().zip(last.parse().ok()).and_then(|(first, last)| Self::new(first, last));
+        range.ok_or_else(|| format!("`{text}` is not a port or a range of ports such as 8000-8080"))
+    }
+}
+
+impl TryFrom<String> for PortRange {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+impl From<PortRange> for String {
+    fn from(range: PortRange) -> String {
+        range.to_string()
+    }
+}
+
+/// A tag, written `tag:` and a name of letters, digits, `-` and `_`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(try_from = "String", into = "String")]
+#[schemars(with = "String")]
+pub struct Tag(String);
+
+impl Tag {
+    /// The tag as it is written, `tag:` included.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Tag {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl FromStr for Tag {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let name = text.strip_prefix("tag:").unwrap_or_default();
+        let starts = name.chars().next().is_some_and(|c| c.is_ascii_alphabetic());
+        let fits =
+            name.len() <= 63 && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_');
+        if starts && fits {
+            return Ok(Self(text.to_owned()));
+        }
+        let echo: String = text.chars().take(80).collect();
+        Err(format!("`{echo}` is not a tag: expected `tag:`, a letter, and letters, digits, `-` or `_`"))
+    }
+}
+
+impl TryFrom<String> for Tag {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+impl From<Tag> for String {
+    fn from(tag: Tag) -> String {
+        tag.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn protocols_ports_and_tags_read_as_they_are_written() {
+        for text in ["tcp", "udp", "icmp", "47"] {
+            assert_eq!(text.parse::<Protocol>().unwrap().to_string(), text);
+        }
+        for text in ["80", "8000-8080", "0-65535"] {
+            assert_eq!(text.parse::<PortRange>().unwrap().to_string(), text);
+        }
+        assert_eq!("6".parse(), Ok(Protocol::Tcp));
+        assert_eq!("tag:web".parse::<Tag>().unwrap().as_str(), "tag:web");
+    }
+
+    #[test]
+    fn what_is_out_of_range_is_refused() {
+        assert!("256".parse::<Protocol>().is_err());
+        for bad in ["", "-", "80-", "90-80", "65536", "+80-90"] {
+            assert!(bad.parse::<PortRange>().is_err(), "{bad}");
+        }
+        for bad in ["web", "tag:", "tag:1", "tag:ä", "tag:a b"] {
+            assert!(bad.parse::<Tag>().is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,341 @@
+//! The session: one WebSocket per agent, JSON text frames both ways.
+
+use std::net::{IpAddr, SocketAddr};
+
+use jiff::Timestamp;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{CheckpointUpdate, ProvenRecord};
+use crate::event::{AcknowledgedAction, CloseReason, DenialReason, PathKind, RevocationReason, Side};
+use crate::keys::{Signature, WireGuardKey};
+use crate::net::{PortRange, Protocol};
+use crate::{AuthorizationId, CommandId, NodeId, RequestId, Seq};
+
+/// Longest frame that an agent may send, in bytes.
+pub const MAX_AGENT_FRAME_BYTES: usize = 64 * 1024;
+
+/// Longest frame that an agent accepts, in bytes.
+pub const MAX_SERVER_FRAME_BYTES: usize = 4 * 1024 * 1024;
+
+/// Most candidates that a node may announce.
+pub const MAX_CANDIDATES: usize = 16;
+
+/// What an agent sends.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AgentFrame {
+    /// W3C traceparent of what brought the message about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trace: Option<String>,
+    /// The message.
+    pub message: AgentMessage,
+}
+
+/// A message of an agent.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum AgentMessage {
+    /// Always the first.
+    Hello {
+        /// Version of the agent.
+        agent: String,
+        /// Size of the newest checkpoint that the agent has verified; 0 if none.
+        checkpoint_size: u64,
+        /// Number of the last server frame that was handled, to go on from.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        last_frame: Option<u64>,
+    },
+    /// "May I reach this address on this protocol and port?"
+    Connect {
+        /// Named by the agent; the answer carries it.
+        request: RequestId,
+        /// The overlay address.
+        address: IpAddr,
+        /// The protocol.
+        protocol: Protocol,
+        /// The destination port; 0 where the protocol has none.
+        port: u16,
+        /// The live authorization that this one is to continue.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        renews: Option<AuthorizationId>,
+    },
+    /// The addresses under which this node may be reached now. Replaces what was announced before.
+    Candidates {
+        /// At most [`MAX_CANDIDATES`].
+        candidates: Vec<Candidate>,
+    },
+    /// "I have carried out this record."
+    Acknowledge {
+        /// Which authorization.
+        authorization: AuthorizationId,
+        /// The record.
+        record: Seq,
+        /// What was done.
+        action: AcknowledgedAction,
+        /// Signature over [`Acknowledgement`](crate::keys::Statement::Acknowledgement).
+        signature: Signature,
+    },
+    /// "I have a new WireGuard key."
+    Rotate {
+        /// Chosen by the agent and kept until answered.
+        command: CommandId,
+        /// Number of the key.
+        generation: u64,
+        /// The key.
+        wireguard_key: WireGuardKey,
+        /// Signature over [`Rotation`](crate::keys::Statement::Rotation).
+        signature: Signature,
+    },
+    /// "This connection has ended here."
+    Closed {
+        /// Which authorization.
+        authorization: AuthorizationId,
+        /// Why.
+        reason: CloseReason,
+        /// Bytes of IP packets sent to the peer.
+        bytes_sent: u64,
+        /// Bytes of IP packets received from the peer.
+        bytes_received: u64,
+        /// The way packets went last.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        path: Option<PathKind>,
+    },
+    /// "I do not accept what you sent": a record, proof or checkpoint did not verify.
+    Reject {
+        /// Number of the server's frame.
+        frame: u64,
+        /// What did not verify.
+        reason: String,
+    },
+}
+
+/// What the control plane sends.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ServerFrame {
+    /// Numbered per node without gaps, through reconnects.
+    pub frame: u64,
+    /// W3C traceparent of what brought the message about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trace: Option<String>,
+    /// The checkpoint that proofs in the message lead to, if it is newer than the last one sent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checkpoint: Option<CheckpointUpdate>,
+    /// The message.
+    pub message: ServerMessage,
+}
+
+/// A message of the control plane.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum ServerMessage {
+    /// Everything anew: what the agent holds beyond it is to be dropped. Follows `Hello` unless the agent could be
+    /// resumed from its last frame.
+    Snapshot(Snapshot),
+    /// The netmap has changed.
+    NetmapChanged(NetmapDelta),
+    /// A connection may be made. Sent to both ends.
+    Authorized(Box<Authorized>),
+    /// A connection may not be made. Sent to the end that asked.
+    Denied {
+        /// The request that is answered.
+        request: RequestId,
+        /// Why.
+        reason: DenialReason,
+        /// The same for people, with the rule that came nearest.
+        explanation: String,
+        /// The record of the denial (the first of its window).
+        record: Seq,
+    },
+    /// An authorization has ended before its time. Drop live flows at once, then verify, then acknowledge.
+    Revoked {
+        /// Which.
+        authorization: AuthorizationId,
+        /// Why.
+        reason: RevocationReason,
+        /// The `connection.revoked` record.
+        record: ProvenRecord,
+    },
+    /// A peer with a live authorization has a new WireGuard key. Also the answer to the agent's own `Rotate`.
+    PeerKey {
+        /// Whose.
+        node: NodeId,
+        /// The `key.rotated` record.
+        record: ProvenRecord,
+    },
+    /// A peer with a live authorization can be tried at these addresses.
+    Candidates {
+        /// Whose.
+        node: NodeId,
+        /// Replaces what was known before.
+        candidates: Vec<Candidate>,
+    },
+    /// A request of the agent could not be taken.
+    Refused {
+        /// The request, if it was one with a name.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        request: Option<RequestId>,
+        /// A stable word: `busy`, `bad_signature`, `wrong_generation`, ….
+        error: String,
+        /// What was wrong, and what to do.
+        message: String,
+        /// When it is worth trying again, in milliseconds.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        retry_after_ms: Option<u64>,
+    },
+    /// The node does not belong to the network any more: stop everything and do not come back.
+    Removed {
+        /// The `node.removed` record.
+        record: ProvenRecord,
+    },
+}
+
+/// All that an agent runs on.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Snapshot {
+    /// What it may reach.
+    pub netmap: Netmap,
+    /// Its live authorizations.
+    pub authorizations: Vec<Authorized>,
+    /// Where to learn its public address and to relay.
+    pub relay: RelayAccess,
+}
+
+/// What a node is and may reach: names and services, but nobody's keys or addresses on the Internet.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Netmap {
+    /// SHA-256 over the canonical JSON of the other fields, hex.
+    pub hash: String,
+    /// The node itself.
+    pub node: NetmapNode,
+    /// Name of the network: nodes are `<name>.<network>`.
+    pub network_name: String,
+    /// What it may reach, ordered by node.
+    pub reachable: Vec<Reachable>,
+}
+
+/// A node in a netmap.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NetmapNode {
+    /// The node.
+    pub node: NodeId,
+    /// Its name.
+    pub name: String,
+    /// Its overlay addresses.
+    pub addresses: Vec<IpAddr>,
+}
+
+/// A node that may be reached, and on what.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Reachable {
+    /// Whom.
+    pub node: NetmapNode,
+    /// On what.
+    pub services: Vec<Service>,
+}
+
+/// A protocol and ports.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Service {
+    /// The protocol.
+    pub protocol: Protocol,
+    /// The destination ports.
+    pub ports: PortRange,
+}
+
+/// The difference between two netmaps. An agent whose netmap has another hash asks anew by reconnecting.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NetmapDelta {
+    /// Hash of the netmap that it changes.
+    pub from: String,
+    /// Hash of the netmap that results.
+    pub to: String,
+    /// Nodes that are new or changed.
+    pub upsert: Vec<Reachable>,
+    /// Nodes that are out of reach now.
+    pub remove: Vec<NodeId>,
+}
+
+/// An authorization with everything that is needed to check and use it.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Authorized {
+    /// The request that is answered, at the end that asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request: Option<RequestId>,
+    /// Which end the receiver is.
+    pub side: Side,
+    /// The `connection.authorized` record, with the key of its source.
+    pub record: ProvenRecord,
+    /// The other end.
+    pub peer: Peer,
+}
+
+/// The other end of an authorization.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Peer {
+    /// The node.
+    pub node: NodeId,
+    /// Its `node.joined` record: identity key, addresses, first WireGuard key.
+    pub join: ProvenRecord,
+    /// Its newest `key.rotated` record, if it has rotated.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rotation: Option<ProvenRecord>,
+    /// Where it can be tried.
+    pub candidates: Vec<Candidate>,
+}
+
+/// An address under which a node may be reached from outside the overlay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Candidate {
+    /// Address and UDP port.
+    pub address: SocketAddr,
+    /// How it was found.
+    pub kind: CandidateKind,
+}
+
+/// How a candidate was found (RFC 8445).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum CandidateKind {
+    /// On an interface.
+    Host,
+    /// Seen by a STUN server.
+    ServerReflexive,
+}
+
+/// Where the relay and STUN servers are, and this node's key to the relay.
+#[derive(Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RelayAccess {
+    /// UDP address of the relay, which also answers STUN.
+    pub address: SocketAddr,
+    /// Base64 of the 32-byte key for this node's relay hellos.
+    pub key: String,
+    /// Further STUN servers.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub stun: Vec<SocketAddr>,
+}
+
+impl std::fmt::Debug for RelayAccess {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "RelayAccess({}, key)", self.address)
+    }
+}
+
+/// How long an authorization lasts before it must be renewed.
+pub const AUTHORIZATION_SECONDS: i64 = 600;
+
+/// Whether a moment is late enough in an authorization's life to renew it: after three quarters.
+pub fn is_due_for_renewal(now: Timestamp, expires_at: Timestamp) -> bool {
+    expires_at.as_second() - now.as_second() <= AUTHORIZATION_SECONDS / 4
+}
