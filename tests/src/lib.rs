@@ -1,1 +1,8 @@
-//! writ-tests.
+//! What crosses services: a network lab of namespaces with real NATs, the scene that demonstration and tests
+//! share, and the demonstration itself.
+//!
+//! [`lab`] makes hosts, routers and an "internet" out of network namespaces, and leaves nothing behind.
+//! [`demo`] plays the main job on it, step by step, and counts only what it verified.
+
+pub mod demo;
+pub mod lab;

@@ -1,0 +1,16 @@
+//! Plays the demonstration; `deploy/demo` builds what it needs and starts it.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use writ_tests::demo::{Options, run};
+
+fn main() -> ExitCode {
+    match run(&Options::parse()) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("writ-demo: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

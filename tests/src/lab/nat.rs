@@ -1,0 +1,87 @@
+//! How routers translate addresses: the behaviours of RFC 4787 as nftables rules.
+
+/// The interface towards the outside.
+pub(crate) const WAN: &str = "wan";
+/// The bridge towards the inside.
+pub(crate) const LAN: &str = "lan";
+
+/// How a router treats what passes it. "Mapping" is the outside port that an inside socket gets, "filtering" is
+/// who may send to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Nat {
+    /// One mapping for all destinations, open to everybody.
+    FullCone,
+    /// One mapping for all destinations, open to the addresses that were sent to.
+    AddressRestricted,
+    /// One mapping for all destinations, open to the addresses and ports that were sent to: the usual home router.
+    PortRestricted,
+    /// As [`Nat::PortRestricted`], but the router does not drop stray packets to itself. A stray one then takes the
+    /// place of the mapping to be, and whether two such NATs can be crossed is a race: a plain Linux machine that
+    /// shares its address behaves so.
+    PlainMasquerade,
+    /// Another random mapping for every destination, each open to that destination only.
+    Symmetric,
+    /// As [`Nat::PortRestricted`] for TCP; UDP is dropped silently, apart from DNS.
+    UdpBlocked,
+}
+
+/// The rules for a router, replacing any earlier ones. Nobody outside can open a connection to the inside unless
+/// the NAT's own map sends it there.
+pub(crate) fn ruleset(nat: Nat) -> String {
+    let translation = match nat {
+        Nat::FullCone => format!("{CONE_MAP}{}", cone("udp dport map @mapped")),
+        Nat::AddressRestricted => format!("{CONE_MAP}{SEEN_SET}{DROP_STRAY}{}", seen_cone()),
+        Nat::PortRestricted => format!("{}{DROP_STRAY}", masquerade("masquerade")),
+        Nat::PlainMasquerade => masquerade("masquerade"),
+        Nat::Symmetric => format!("{}{DROP_STRAY}", masquerade("masquerade fully-random")),
+        Nat::UdpBlocked => format!("{}{DROP_STRAY}{DROP_UDP}", masquerade("masquerade")),
+    };
+    format!(
+        "table ip writ_nat\n\
+         delete table ip writ_nat\n\
+         table ip writ_nat {{\n\
+         {translation}\
+         chain guard {{ type filter hook forward priority 10; \
+           ct status dnat accept; iifname \"{WAN}\" ct state new drop; }}\n\
+         }}\n"
+    )
+}
+
+/// Which inside host sends from which port. Outside ports are the inside ones, as long as hosts do not collide.
+const CONE_MAP: &str = "map mapped { type inet_service : ipv4_addr; flags dynamic,timeout; timeout 2m; }\n";
+
+/// Whom an inside port has sent to.
+const SEEN_SET: &str = "set seen { type ipv4_addr . inet_service; flags dynamic,timeout; timeout 2m; }\n";
+
+/// Without this a stray packet becomes a connection of the router itself and occupies its port.
+const DROP_STRAY: &str =
+    "chain stray { type filter hook input priority filter; iifname \"wan\" ct state new drop; }\n";
+
+const DROP_UDP: &str = "chain deaf { type filter hook forward priority filter; \
+     meta l4proto udp udp dport != 53 drop; }\n";
+
+fn masquerade(statement: &str) -> String {
+    format!("chain post {{ type nat hook postrouting priority srcnat; oifname \"{WAN}\" {statement}; }}\n")
+}
+
+fn cone(destination: &str) -> String {
+    format!(
+        "chain learn {{ type filter hook forward priority filter; \
+           oifname \"{WAN}\" meta l4proto udp update @mapped {{ udp sport : ip saddr }}; }}\n\
+         chain pre {{ type nat hook prerouting priority dstnat; \
+           iifname \"{WAN}\" meta l4proto udp dnat to {destination}; }}\n{}",
+        masquerade("masquerade")
+    )
+}
+
+fn seen_cone() -> String {
+    format!(
+        "chain learn {{ type filter hook forward priority filter; \
+           oifname \"{WAN}\" meta l4proto udp update @mapped {{ udp sport : ip saddr }}; \
+           oifname \"{WAN}\" meta l4proto udp update @seen {{ ip daddr . udp sport }}; }}\n\
+         chain pre {{ type nat hook prerouting priority dstnat; \
+           iifname \"{WAN}\" meta l4proto udp ip saddr . udp dport @seen \
+           dnat to udp dport map @mapped; }}\n{}",
+        masquerade("masquerade")
+    )
+}

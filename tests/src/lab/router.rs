@@ -1,0 +1,85 @@
+//! A router: an address on one network, a LAN of its own, and a NAT between them.
+
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+
+use super::core::LabCore;
+use super::error::LabError;
+use super::host::Host;
+use super::namespace::Namespace;
+use super::nat::{self, Nat};
+use super::segment::Segment;
+use super::{command, counter::Counter, counter::Transport};
+
+/// A router of the lab. Copies mean the same router.
+#[derive(Debug, Clone)]
+pub struct Router {
+    core: Arc<LabCore>,
+    namespace: Arc<Namespace>,
+    lan: Arc<Segment>,
+    address: Ipv4Addr,
+}
+
+impl Router {
+    pub(crate) fn create(
+        core: &Arc<LabCore>,
+        uplink: &Segment,
+        name: &str,
+        nat: Nat,
+        lan: Ipv4Addr,
+    ) -> Result<Self, LabError> {
+        let namespace = core.namespace(name)?;
+        let address = uplink.attach(&namespace, nat::WAN)?;
+        let lan = Arc::new(Segment::routed(Arc::clone(&namespace), nat::LAN, lan)?);
+        namespace
+            .run(|| std::fs::write("/proc/sys/net/ipv4/ip_forward", "1"))?
+            .map_err(LabError::io("switch forwarding on (is /proc/sys read-only, as in a container?)"))?;
+        let router = Self { core: Arc::clone(core), namespace, lan, address };
+        router.set_nat(nat)?;
+        Ok(router)
+    }
+
+    /// A host in this router's LAN.
+    ///
+    /// # Errors
+    /// When the name is taken or unusable, or a command fails.
+    pub fn host(&self, name: &str) -> Result<Host, LabError> {
+        Host::create(&self.core, &self.lan, name)
+    }
+
+    /// A router in this router's LAN, so that two NATs stand in a row.
+    ///
+    /// # Errors
+    /// When the name is taken or unusable, or a command fails.
+    pub fn router(&self, name: &str, nat: Nat, lan: Ipv4Addr) -> Result<Self, LabError> {
+        Self::create(&self.core, &self.lan, name, nat, lan)
+    }
+
+    /// Changes how the router translates. What it had translated so far is forgotten with the old rules.
+    ///
+    /// # Errors
+    /// When nftables refuses.
+    pub fn set_nat(&self, nat: Nat) -> Result<(), LabError> {
+        command::nft(&self.namespace, &nat::ruleset(nat))
+    }
+
+    /// Counts packets that enter this router for a destination port.
+    ///
+    /// # Errors
+    /// When nftables refuses.
+    pub fn count(&self, transport: Transport, port: u16) -> Result<Counter, LabError> {
+        Counter::create(&self.namespace, transport, port)
+    }
+
+    /// The address that the outside sees.
+    #[must_use]
+    pub fn address(&self) -> Ipv4Addr {
+        self.address
+    }
+
+    /// The name of the router's network namespace.
+    #[must_use]
+    pub fn namespace(&self) -> &str {
+        self.namespace.name()
+    }
+}
