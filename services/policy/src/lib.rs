@@ -1,1 +1,45 @@
-//! writ-policy.
+//! The policy engine: pure. A policy's text goes in; filters, peers, decisions, explanations and differences come out.
+//!
+//! The language is Tailscale's policy file. [`Policy::parse`] reads a text and refuses by name whatever is not supported;
+//! [`Compiled::new`] resolves its names against the users and nodes of one moment. One compiled policy has four faces, which
+//! tests hold to one another: what a node's filter lets in and whom it can reach ([`Compiled::filter`],
+//! [`Compiled::peers`]), one decision ([`Compiled::decide`]), its reasons ([`Compiled::explain`]), and what a
+//! change gives and takes ([`difference()`]).
+//!
+//! Nothing is permitted that no rule permits, with one exception that is Tailscale's and that callers must look for:
+//! [`Policy::allows_everything_by_silence`].
+
+mod address;
+mod bits;
+mod compile;
+mod decide;
+mod difference;
+mod document;
+mod error;
+mod explain;
+mod filter;
+mod hujson;
+mod inventory;
+mod logins;
+mod peers;
+mod policy;
+mod rules;
+mod run_tests;
+mod selector;
+mod service;
+mod tests_section;
+
+pub use address::AddressSet;
+pub use compile::Compiled;
+pub use decide::{Decision, Service};
+pub use difference::{Change, Difference, difference};
+pub use error::PolicyError;
+pub use explain::{Explanation, Lack, NearMiss};
+pub use filter::FilterRule;
+pub use inventory::{Inventory, InventoryNode, InventoryUser, Owner};
+pub use logins::replace_logins;
+pub use peers::Reach;
+pub use policy::Policy;
+pub use rules::{RuleRef, Section};
+pub use run_tests::{TestFailure, Verdict};
+pub use service::{PortRange, Protocol, ProtocolError};

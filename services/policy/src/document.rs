@@ -1,0 +1,107 @@
+//! Reading a parsed text into types, with refusals that name the place.
+
+use std::ops::Deref;
+
+use crate::error::{Place, PolicyError};
+use crate::hujson::{self, Kind, Member, Step, Value};
+
+/// A policy text and what it parses to.
+pub(crate) struct Document<'a> {
+    text: &'a str,
+    root: Value,
+}
+
+impl<'a> Document<'a> {
+    pub(crate) fn parse(text: &'a str) -> Result<Self, PolicyError> {
+        Ok(Self { text, root: hujson::parse(text)? })
+    }
+
+    pub(crate) fn root(&self) -> &Value {
+        &self.root
+    }
+
+    /// A refusal of whatever stands at a byte of the text.
+    ///
+    /// The path is found again from the byte, so that reading keeps no paths and only refusals pay for them.
+    pub(crate) fn refuse(&self, offset: usize, message: impl Into<String>) -> PolicyError {
+        let mut steps = Vec::new();
+        locate(&self.root, offset, &mut steps);
+        PolicyError::new(Place::of(self.text, offset), hujson::path_text(&steps), message)
+    }
+
+    pub(crate) fn object<'v>(&self, value: &'v Value) -> Result<&'v [Member], PolicyError> {
+        match &value.kind {
+            Kind::Object(members) => Ok(members),
+            other => Err(self.unexpected(value, "an object", other)),
+        }
+    }
+
+    pub(crate) fn array<'v>(&self, value: &'v Value) -> Result<&'v [Value], PolicyError> {
+        match &value.kind {
+            Kind::Array(items) => Ok(items),
+            other => Err(self.unexpected(value, "an array", other)),
+        }
+    }
+
+    pub(crate) fn string<'v>(&self, value: &'v Value) -> Result<&'v str, PolicyError> {
+        match &value.kind {
+            Kind::String(text) => Ok(text),
+            other => Err(self.unexpected(value, "a string", other)),
+        }
+    }
+
+    /// An array whose every item is a string.
+    pub(crate) fn strings<'v>(&self, value: &'v Value) -> Result<Vec<Token<'v>>, PolicyError> {
+        let items = self.array(value)?;
+        items.iter().map(|item| Ok(Token { text: self.string(item)?, offset: item.start })).collect()
+    }
+
+    /// A key that this object does not have.
+    pub(crate) fn unknown_key<'k>(
+        &self,
+        member: &Member,
+        known: impl IntoIterator<Item = &'k str>,
+    ) -> PolicyError {
+        self.refuse(member.key_start, format!("the key {:?} is not known here", member.key))
+            .with_nearest(&member.key, known)
+    }
+
+    fn unexpected(&self, value: &Value, wanted: &str, found: &Kind) -> PolicyError {
+        self.refuse(value.start, format!("{wanted} is expected here, not {}", found.name()))
+    }
+}
+
+/// A text of the file and where it stands.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Token<'a> {
+    pub(crate) text: &'a str,
+    pub(crate) offset: usize,
+}
+
+impl Deref for Token<'_> {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        self.text
+    }
+}
+
+fn locate(value: &Value, offset: usize, steps: &mut Vec<Step>) {
+    match &value.kind {
+        Kind::Object(members) => {
+            let inside = members.iter().find(|m| m.key_start <= offset && offset < m.value.end);
+            if let Some(member) = inside {
+                steps.push(Step::Key(member.key.clone()));
+                locate(&member.value, offset, steps);
+            }
+        }
+        Kind::Array(items) => {
+            let inside = items.iter().enumerate().find(|(_, item)| item.start <= offset && offset < item.end);
+            if let Some((index, item)) = inside {
+                steps.push(Step::Index(index));
+                locate(item, offset, steps);
+            }
+        }
+        _ => {}
+    }
+}

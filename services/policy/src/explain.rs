@@ -1,0 +1,308 @@
+//! Why a connection is allowed, or what is missing for it.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use writ_schema::NodeId;
+
+use crate::compile::{Compiled, Identity, Line, Node};
+use crate::decide::Decision;
+use crate::peers::is_same_user;
+use crate::rules::RuleRef;
+use crate::selector::{Autogroup, Selector, SelectorKind};
+use crate::service::{PortRange, Protocol};
+
+/// Most rules that a denial names.
+const NEAREST: usize = 3;
+
+/// A rule that would have allowed a connection, were it not for what it lacks.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NearMiss {
+    /// The rule.
+    pub rule: RuleRef,
+    /// What keeps it from allowing the connection. Never empty.
+    pub lacks: Vec<Lack>,
+}
+
+/// What of a connection a rule does not cover.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Lack {
+    /// The source is none of those named here.
+    Source(Vec<String>),
+    /// The destination is none of those named here.
+    Destination(Vec<String>),
+    /// It holds only between nodes of one user.
+    SameUser,
+    /// It holds for these protocols.
+    Protocol(Vec<Protocol>),
+    /// It holds for these ports.
+    Port(Vec<PortRange>),
+    /// It names source and destination, but by addresses of different families.
+    AddressFamily,
+}
+
+impl fmt::Display for Lack {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Lack::Source(named) => write!(f, "the source is not {}", alternatives(named)),
+            Lack::Destination(named) => write!(f, "the destination is not {}", alternatives(named)),
+            Lack::SameUser => f.write_str("both nodes must belong to one user"),
+            Lack::Protocol(protocols) => write!(f, "it is for {} only", alternatives(protocols)),
+            Lack::Port(ports) => write!(f, "it is for port {} only", alternatives(ports)),
+            Lack::AddressFamily => f.write_str("it names the two ends by addresses of different families"),
+        }
+    }
+}
+
+impl fmt::Display for NearMiss {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: ", self.rule)?;
+        for (index, lack) in self.lacks.iter().enumerate() {
+            let and = if index > 0 { ", and " } else { "" };
+            write!(f, "{and}{lack}")?;
+        }
+        Ok(())
+    }
+}
+
+/// A decision with its reasons in words.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Explanation {
+    /// The decision.
+    pub decision: Decision,
+    /// The source, as people name it.
+    pub source: String,
+    /// The destination, as people name it.
+    pub destination: String,
+    /// The protocol asked for.
+    pub protocol: Protocol,
+    /// The port asked for.
+    pub port: u16,
+    /// How the source came to be named by the rule that allows it.
+    pub source_by: Option<String>,
+    /// How the destination came to be named by the rule that allows it.
+    pub destination_by: Option<String>,
+}
+
+impl fmt::Display for Explanation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Explanation { source, destination, protocol, .. } = self;
+        let service = if protocol.has_ports() {
+            format!("{protocol} port {}", self.port)
+        } else {
+            protocol.to_string()
+        };
+        match &self.decision {
+            Decision::Allowed { rule, ports } => {
+                writeln!(f, "{source} may reach {destination} on {service}.")?;
+                write!(f, "{rule} allows it")?;
+                if let (Some(by), Some(to)) = (&self.source_by, &self.destination_by) {
+                    write!(f, ": the source by {by}, the destination by {to}")?;
+                }
+                if protocol.has_ports() {
+                    write!(f, ", ports {ports}")?;
+                }
+                f.write_str(".")
+            }
+            Decision::Denied { nearest } => {
+                write!(f, "{source} may not reach {destination} on {service}: no rule allows it.")?;
+                if !nearest.is_empty() {
+                    f.write_str("\nNearest:")?;
+                }
+                nearest.iter().try_for_each(|miss| write!(f, "\n  {miss}"))
+            }
+        }
+    }
+}
+
+impl Compiled {
+    /// Decides and says why.
+    pub fn explain(&self, src: &NodeId, dst: &NodeId, protocol: Protocol, port: u16) -> Explanation {
+        let decision = self.decide(src, dst, protocol, port);
+        let (source_by, destination_by) = match (&decision, self.node(src), self.node(dst)) {
+            (Decision::Allowed { .. }, Some(from), Some(to)) => self.named_by(from, to, protocol, port),
+            _ => (None, None),
+        };
+        Explanation {
+            decision,
+            source: self.describe(src),
+            destination: self.describe(dst),
+            protocol,
+            port,
+            source_by,
+            destination_by,
+        }
+    }
+
+    fn describe(&self, id: &NodeId) -> String {
+        format!("{id} ({})", self.label(id))
+    }
+
+    /// As whom a node acts: its user, or its tags.
+    pub(crate) fn label(&self, id: &NodeId) -> String {
+        match self.node(id).map(|node| &node.identity) {
+            None => "unknown node".to_owned(),
+            Some(Identity::User(user)) => self.users.name(*user).to_owned(),
+            Some(Identity::Tags(tags)) if tags.is_empty() => "nobody".to_owned(),
+            Some(Identity::Tags(tags)) => tags.join("+"),
+            Some(Identity::Address) => "address".to_owned(),
+        }
+    }
+
+    fn named_by(
+        &self,
+        from: &Node,
+        to: &Node,
+        protocol: Protocol,
+        port: u16,
+    ) -> (Option<String>, Option<String>) {
+        let (Some(source), Some(destination)) = (self.profile(from.profile), self.profile(to.profile)) else {
+            return (None, None);
+        };
+        let mut lines = self.leading(&source.source, &destination.destination, is_same_user(from, to));
+        let line = lines.find(|(_, line)| line.services.iter().any(|g| g.range(protocol, port).is_some()));
+        let Some((rule, target)) = line.and_then(|(_, line)| line.rule_target(&self.policy)) else {
+            return (None, None);
+        };
+        let src = rule.src.iter().find(|selector| self.names_node(selector, from));
+        (src.map(|selector| self.phrase(selector, from)), Some(self.phrase(&target.dst, to)))
+    }
+
+    fn phrase(&self, selector: &Selector, node: &Node) -> String {
+        match (&selector.kind, &node.identity) {
+            (SelectorKind::Group(group), Identity::User(user)) => {
+                format!("{group} with member {}", self.users.name(*user))
+            }
+            (SelectorKind::Host(name), _) => format!("host {name} ({})", self.policy.names.host(name)),
+            (SelectorKind::Any, _) => "\"*\"".to_owned(),
+            _ => selector.text.clone(),
+        }
+    }
+
+    fn names_node(&self, selector: &Selector, node: &Node) -> bool {
+        match (&selector.kind, &node.identity) {
+            (SelectorKind::Any, _) => true,
+            (SelectorKind::User(name), Identity::User(user)) => self.users.find(name) == Some(*user),
+            (SelectorKind::Group(group), Identity::User(user)) => {
+                let members = self.policy.names.groups.get(group);
+                members.into_iter().flatten().any(|name| self.users.find(&name.text) == Some(*user))
+            }
+            (SelectorKind::Tag(tag), Identity::Tags(tags)) => tags.contains(tag),
+            (SelectorKind::Autogroup(Autogroup::Member | Autogroup::Own), Identity::User(_)) => true,
+            (SelectorKind::Autogroup(Autogroup::Tagged), Identity::Tags(tags)) => !tags.is_empty(),
+            (SelectorKind::Host(name), _) => {
+                let prefix = self.policy.names.host(name);
+                node.addresses.iter().any(|address| prefix.contains(*address))
+            }
+            (SelectorKind::Addresses(set), _) => node.addresses.iter().any(|address| set.contains(*address)),
+            _ => false,
+        }
+    }
+}
+
+/// The rules that lack least, fewest lacks first; of each rule its nearest destination.
+pub(crate) fn nearest(
+    compiled: &Compiled,
+    src: &NodeId,
+    dst: &NodeId,
+    protocol: Protocol,
+    port: u16,
+) -> Vec<NearMiss> {
+    let (Some(from), Some(to)) = (compiled.node(src), compiled.node(dst)) else { return Vec::new() };
+    if src == dst {
+        return Vec::new();
+    }
+    let mut misses: Vec<(usize, NearMiss)> = Vec::new();
+    for (number, line) in compiled.lines.iter().enumerate() {
+        let lacks = lacks(compiled, (number, line), from, to, protocol, port);
+        let has_neither_end =
+            lacks.iter().filter(|l| matches!(l, Lack::Source(_) | Lack::Destination(_))).count() == 2;
+        if lacks.is_empty() || has_neither_end {
+            continue;
+        }
+        let weight = lacks.iter().map(weight).sum();
+        let miss = NearMiss { rule: line.rule, lacks };
+        match misses.iter_mut().find(|(_, known)| known.rule == line.rule) {
+            Some(known) if known.0 <= weight => {}
+            Some(known) => *known = (weight, miss),
+            None => misses.push((weight, miss)),
+        }
+    }
+    misses.sort_by_key(|(weight, miss)| (*weight, miss.rule));
+    misses.truncate(NEAREST);
+    misses.into_iter().map(|(_, miss)| miss).collect()
+}
+
+/// How far a rule with this lack is from allowing: a wrong port is nearer than a wrong person.
+fn weight(lack: &Lack) -> usize {
+    match lack {
+        Lack::Port(_) | Lack::Protocol(_) | Lack::AddressFamily => 1,
+        Lack::Source(_) | Lack::Destination(_) | Lack::SameUser => 2,
+    }
+}
+
+fn lacks(
+    compiled: &Compiled,
+    (number, line): (usize, &Line),
+    from: &Node,
+    to: &Node,
+    protocol: Protocol,
+    port: u16,
+) -> Vec<Lack> {
+    let (Some(source), Some(destination)) = (compiled.profile(from.profile), compiled.profile(to.profile))
+    else {
+        return Vec::new();
+    };
+    let (source, destination) = (&source.source, &destination.destination);
+    let Some((rule, target)) = line.rule_target(&compiled.policy) else { return Vec::new() };
+    let mut lacks = Vec::new();
+    if !source.contains(number) {
+        lacks.push(Lack::Source(rule.src.iter().map(|selector| selector.text.clone()).collect()));
+    }
+    if !destination.contains(number) {
+        lacks.push(Lack::Destination(vec![target.dst.text.clone()]));
+    }
+    if lacks.is_empty() && !compiled.leading(source, destination, true).any(|(leading, _)| leading == number)
+    {
+        lacks.push(Lack::AddressFamily);
+    }
+    if line.is_own && !is_same_user(from, to) {
+        lacks.push(Lack::SameUser);
+    }
+    let speaking: Vec<_> = line.services.iter().filter(|granted| granted.covers(protocol)).collect();
+    if speaking.is_empty() {
+        let mut protocols: Vec<Protocol> =
+            line.services.iter().flat_map(|g| g.protocols().iter().copied()).collect();
+        protocols.sort();
+        protocols.dedup();
+        lacks.push(Lack::Protocol(protocols));
+    } else if !speaking.iter().any(|granted| granted.range(protocol, port).is_some()) {
+        let ports = speaking.iter().flat_map(|granted| granted.ports.iter().copied()).collect();
+        lacks.push(Lack::Port(crate::service::merged(ports)));
+    }
+    lacks
+}
+
+/// Most names in one list; a rule can have thousands.
+const LISTED: usize = 6;
+
+fn alternatives<T: fmt::Display>(items: &[T]) -> String {
+    let mut text = String::new();
+    for (index, item) in items.iter().take(LISTED).enumerate() {
+        let is_last = index + 1 == items.len();
+        text.push_str(if index == 0 {
+            ""
+        } else if is_last {
+            " or "
+        } else {
+            ", "
+        });
+        text.push_str(&item.to_string());
+    }
+    match items.len() {
+        0 => "anyone (the list is empty)".to_owned(),
+        more if more > LISTED => format!("{text} or {} more", more - LISTED),
+        _ => text,
+    }
+}

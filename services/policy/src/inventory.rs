@@ -1,0 +1,53 @@
+//! Whom a policy is compiled for: the users and nodes of a network at one moment.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use writ_schema::{NodeId, UserId};
+
+/// The users and nodes of a network.
+#[derive(Debug, Clone, Default)]
+pub struct Inventory {
+    /// Users. One who left stays listed, without nodes, for as long as the policy names them.
+    pub users: Vec<InventoryUser>,
+    /// Nodes.
+    pub nodes: Vec<InventoryNode>,
+}
+
+/// A user.
+#[derive(Debug, Clone)]
+pub struct InventoryUser {
+    /// The pseudonym, by which a policy may name the user.
+    pub id: UserId,
+    /// The login name, by which a policy may name the user too.
+    pub login: String,
+}
+
+/// A node.
+#[derive(Debug, Clone)]
+pub struct InventoryNode {
+    /// The node.
+    pub id: NodeId,
+    /// To whom it belongs.
+    pub owner: Owner,
+    /// Its addresses in the network.
+    pub addresses: Vec<IpAddr>,
+    /// The prefixes behind it that it may route for.
+    pub routes: Vec<IpNet>,
+}
+
+impl InventoryNode {
+    /// A node that routes for nobody.
+    pub fn new(id: NodeId, owner: Owner, addresses: Vec<IpAddr>) -> Self {
+        Self { id, owner, addresses, routes: Vec::new() }
+    }
+}
+
+/// To whom a node belongs: to a user, or to nobody and acts under its tags.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Owner {
+    /// A user's node.
+    User(UserId),
+    /// A tagged node. Tags are written in full, as `tag:web`.
+    Tags(Vec<String>),
+}

@@ -1,0 +1,101 @@
+//! Who can reach whom.
+
+use std::collections::HashMap;
+
+use serde::{Deserialize, Serialize};
+use writ_schema::NodeId;
+
+use crate::compile::{Compiled, Node};
+use crate::decide::Service;
+use crate::service::{PortRange, Protocol, merged, without};
+
+/// A node at the other end, and what is granted towards it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reach {
+    /// The other node.
+    pub node: NodeId,
+    /// What is granted: disjoint ranges, each with the first rule that grants it. Never empty.
+    pub services: Vec<Service>,
+}
+
+/// Which way to look.
+#[derive(Clone, Copy)]
+enum Direction {
+    From,
+    To,
+}
+
+impl Compiled {
+    /// What the node may reach, in order of the other nodes' identifiers.
+    pub fn peers(&self, node: &NodeId) -> Vec<Reach> {
+        self.reach(node, Direction::From)
+    }
+
+    /// Who may reach the node, in order of the other nodes' identifiers.
+    pub fn who_can_reach(&self, node: &NodeId) -> Vec<Reach> {
+        self.reach(node, Direction::To)
+    }
+
+    /// What one node may reach of another.
+    pub fn services(&self, src: &NodeId, dst: &NodeId) -> Vec<Service> {
+        match (self.node(src), self.node(dst)) {
+            (Some(from), Some(to)) if src != dst => {
+                self.profile_services(from.profile, to.profile, is_same_user(from, to))
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    fn reach(&self, node: &NodeId, direction: Direction) -> Vec<Reach> {
+        let Some(node) = self.node(node) else { return Vec::new() };
+        // Nodes of one profile are granted the same, so it is worked out once for each.
+        let mut known: HashMap<(usize, bool), Vec<Service>> = HashMap::new();
+        let mut found = Vec::new();
+        for other in self.nodes.iter().filter(|other| other.id != node.id) {
+            let is_same = is_same_user(node, other);
+            let services = known.entry((other.profile, is_same)).or_insert_with(|| match direction {
+                Direction::From => self.profile_services(node.profile, other.profile, is_same),
+                Direction::To => self.profile_services(other.profile, node.profile, is_same),
+            });
+            if !services.is_empty() {
+                found.push(Reach { node: other.id.clone(), services: services.clone() });
+            }
+        }
+        found
+    }
+
+    /// What is granted between nodes of two profiles: disjoint ranges, sorted by protocol and port.
+    pub(crate) fn profile_services(
+        &self,
+        source: usize,
+        destination: usize,
+        is_same_user: bool,
+    ) -> Vec<Service> {
+        let (Some(source), Some(destination)) = (self.profile(source), self.profile(destination)) else {
+            return Vec::new();
+        };
+        let mut services: Vec<Service> = Vec::new();
+        let mut covered: HashMap<Protocol, Vec<PortRange>> = HashMap::new();
+        for (_, line) in self.leading(&source.source, &destination.destination, is_same_user) {
+            for granted in &line.services {
+                for &protocol in granted.protocols() {
+                    let ports: &[PortRange] =
+                        if protocol.has_ports() { &granted.ports } else { &[PortRange::ALL] };
+                    let before = covered.entry(protocol).or_default();
+                    for range in ports {
+                        let fresh = without(*range, before).into_iter();
+                        services.extend(fresh.map(|ports| Service { protocol, ports, rule: line.rule }));
+                    }
+                    before.extend(ports);
+                    *before = merged(std::mem::take(before));
+                }
+            }
+        }
+        services.sort();
+        services
+    }
+}
+
+pub(crate) fn is_same_user(a: &Node, b: &Node) -> bool {
+    a.identity.user().is_some() && a.identity.user() == b.identity.user()
+}

@@ -1,0 +1,243 @@
+//! A policy as read: names, rules and tests.
+
+use std::collections::BTreeMap;
+
+use crate::document::Document;
+use crate::error::PolicyError;
+use crate::hujson::Member;
+use crate::rules::{self, Rule, Section};
+use crate::selector::{self, Names, Selector, UserName, is_user_name};
+use crate::tests_section::{self, PolicyTest};
+
+/// Sections of a policy file that are read.
+const SECTIONS: [&str; 6] = ["groups", "tagOwners", "hosts", "acls", "grants", "tests"];
+
+/// Sections that Tailscale's or Headscale's files may have and that are refused by name.
+const UNSUPPORTED: [&str; 13] = [
+    "autoApprovers",
+    "ssh",
+    "sshTests",
+    "nodeAttrs",
+    "postures",
+    "defaultSrcPosture",
+    "ipsets",
+    "derpMap",
+    "disableIPv4",
+    "OneCGNATRoute",
+    "randomizeClientPort",
+    "attrConfig",
+    "extraDNSRecords",
+];
+
+/// A policy file that was read and whose names are all defined.
+#[derive(Debug)]
+pub struct Policy {
+    pub(crate) text: String,
+    pub(crate) names: Names,
+    pub(crate) rules: Vec<Rule>,
+    pub(crate) tests: Vec<PolicyTest>,
+    is_silent: bool,
+}
+
+impl Policy {
+    /// Reads a policy. Whatever this version does not enforce is refused by name, never passed over.
+    pub fn parse(text: &str) -> Result<Self, PolicyError> {
+        let document = Document::parse(text)?;
+        let members = document.object(document.root())?;
+        for member in members {
+            check_section(&document, member)?;
+        }
+        let section =
+            |name: &str| members.iter().find(|member| member.key == name).map(|member| &member.value);
+        let names = read_names(&document, section)?;
+        let mut rules = Vec::new();
+        for kind in [Section::Acls, Section::Grants] {
+            if let Some(value) = section(kind.key()) {
+                rules.extend(rules::read(&document, &names, kind, value)?);
+            }
+        }
+        let tests = match section("tests") {
+            Some(value) => tests_section::read(&document, &names, value)?,
+            None => Vec::new(),
+        };
+        let is_silent = section("acls").is_none() && section("grants").is_none();
+        Ok(Self { text: text.to_owned(), names, rules, tests, is_silent })
+    }
+
+    /// The text that was read, byte for byte.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// Whether the file has neither `acls` nor `grants`. To Tailscale that means *allow everything*, and so it does here:
+    /// whoever activates a policy must refuse such a file unless it is told in so many words.
+    pub fn allows_everything_by_silence(&self) -> bool {
+        self.is_silent
+    }
+
+    /// Number of rules.
+    pub fn rule_count(&self) -> usize {
+        self.rules.len()
+    }
+
+    /// Number of tests that the file carries.
+    pub fn test_count(&self) -> usize {
+        self.tests.len()
+    }
+
+    /// The tags that the policy defines.
+    pub fn tags(&self) -> impl Iterator<Item = &str> {
+        self.names.tag_owners.keys().map(String::as_str)
+    }
+
+    /// A refusal of what stands at a byte of the text, after reading.
+    pub(crate) fn refuse(&self, offset: usize, message: impl Into<String>) -> PolicyError {
+        match Document::parse(&self.text) {
+            Ok(document) => document.refuse(offset, message),
+            Err(error) => error,
+        }
+    }
+}
+
+fn check_section(document: &Document<'_>, member: &Member) -> Result<(), PolicyError> {
+    if SECTIONS.contains(&member.key.as_str()) {
+        return Ok(());
+    }
+    if UNSUPPORTED.contains(&member.key.as_str()) {
+        let message = format!("the section {:?} is not supported", member.key);
+        return Err(document
+            .refuse(member.key_start, message)
+            .with_help("remove it: a policy is refused rather than enforced in part"));
+    }
+    Err(document.unknown_key(member, SECTIONS))
+}
+
+fn read_names<'v>(
+    document: &Document<'_>,
+    section: impl Fn(&str) -> Option<&'v crate::hujson::Value>,
+) -> Result<Names, PolicyError> {
+    let mut names = Names::default();
+    if let Some(value) = section("groups") {
+        names.groups = read_groups(document, document.object(value)?)?;
+    }
+    if let Some(value) = section("hosts") {
+        for member in document.object(value)? {
+            check_host_name(document, member)?;
+            let text = document.string(&member.value)?;
+            let net = selector::parse_prefix(text).map_err(|m| document.refuse(member.value.start, m))?;
+            names.hosts.insert(member.key.clone(), net);
+        }
+    }
+    if let Some(value) = section("tagOwners") {
+        let members = document.object(value)?;
+        // Tags may own tags, so all are known before any owner is read.
+        for member in members {
+            check_tag_name(document, member)?;
+            names.tag_owners.insert(member.key.clone(), Vec::new());
+        }
+        for member in members {
+            let owners = read_owners(document, &names, member)?;
+            names.tag_owners.insert(member.key.clone(), owners);
+        }
+        check_tag_cycles(document, &names, members)?;
+    }
+    Ok(names)
+}
+
+fn read_groups(
+    document: &Document<'_>,
+    members: &[Member],
+) -> Result<BTreeMap<String, Vec<UserName>>, PolicyError> {
+    let mut groups = BTreeMap::new();
+    for group in members {
+        if !group.key.strip_prefix("group:").is_some_and(|name| !name.is_empty()) {
+            let message = format!("groups[{:?}]: group names must start with 'group:'", group.key);
+            return Err(document.refuse(group.key_start, message));
+        }
+        let mut users = Vec::new();
+        for token in document.strings(&group.value)? {
+            if token.starts_with("group:") {
+                let message =
+                    format!("groups[{:?}]: {:?}: group members cannot be recursive", group.key, token.text);
+                return Err(document.refuse(token.offset, message));
+            }
+            if !is_user_name(token.text) {
+                let message = format!("groups[{:?}]: {:?} is not a user", group.key, token.text);
+                return Err(document
+                    .refuse(token.offset, message)
+                    .with_help("a user is named by login, with an '@'"));
+            }
+            users.push(UserName { text: token.text.to_owned(), offset: token.offset });
+        }
+        groups.insert(group.key.clone(), users);
+    }
+    Ok(groups)
+}
+
+fn check_host_name(document: &Document<'_>, member: &Member) -> Result<(), PolicyError> {
+    let name = &member.key;
+    let is_plain = name.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'));
+    if is_plain && selector::parse_prefix(name).is_err() {
+        return Ok(());
+    }
+    let message =
+        format!("hosts[{name:?}]: a host name has letters, digits, '-', '_' and '.', and is no address");
+    Err(document.refuse(member.key_start, message))
+}
+
+fn check_tag_name(document: &Document<'_>, member: &Member) -> Result<(), PolicyError> {
+    let refuse = |message: &str| {
+        Err(document.refuse(member.key_start, format!("tagOwners[{:?}]: {message}", member.key)))
+    };
+    let Some(name) = member.key.strip_prefix("tag:") else {
+        return refuse("tag names must start with 'tag:'");
+    };
+    if !name.starts_with(|c: char| c.is_ascii_alphabetic()) {
+        return refuse("tag names must start with a letter, after 'tag:'");
+    }
+    if !name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-') {
+        return refuse("tag names can only contain letters, numbers, or dashes");
+    }
+    Ok(())
+}
+
+fn read_owners(document: &Document<'_>, names: &Names, tag: &Member) -> Result<Vec<Selector>, PolicyError> {
+    let mut owners = Vec::new();
+    for token in document.strings(&tag.value)? {
+        let entry = format!("tagOwners[{:?}]", tag.key);
+        let is_owner = token.starts_with("group:") || token.starts_with("tag:") || is_user_name(token.text);
+        if !is_owner {
+            let message = format!("{entry}: {:?} cannot own a tag here", token.text);
+            return Err(document
+                .refuse(token.offset, message)
+                .with_help("owners are users, groups and tags"));
+        }
+        owners.push(names.selector(document, token, &entry)?);
+    }
+    Ok(owners)
+}
+
+/// Refuses tags that own each other in a circle: nobody could be said to own them.
+fn check_tag_cycles(document: &Document<'_>, names: &Names, tags: &[Member]) -> Result<(), PolicyError> {
+    // Tags are peeled off once all tags among their owners are; what cannot be peeled off is in or above a circle.
+    let mut settled: std::collections::BTreeSet<&str> = std::collections::BTreeSet::new();
+    loop {
+        let before = settled.len();
+        for (tag, owners) in &names.tag_owners {
+            let is_settled =
+                |owner: &Selector| !owner.text.starts_with("tag:") || settled.contains(owner.text.as_str());
+            if owners.iter().all(is_settled) {
+                settled.insert(tag);
+            }
+        }
+        if settled.len() == before {
+            break;
+        }
+    }
+    match tags.iter().find(|tag| !settled.contains(tag.key.as_str())) {
+        None => Ok(()),
+        Some(tag) => Err(document
+            .refuse(tag.key_start, format!("tagOwners[{:?}]: tags own each other in a circle", tag.key))),
+    }
+}

@@ -1,0 +1,290 @@
+//! Rules: the entries of `acls` and `grants`.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::document::{Document, Token};
+use crate::error::PolicyError;
+use crate::hujson::{Member, Value};
+use crate::selector::{Autogroup, Names, Selector, SelectorKind};
+use crate::service::{PortRange, Protocol, parse_ports};
+
+/// The part of a policy file that a rule stands in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Section {
+    /// `acls`.
+    Acls,
+    /// `grants`.
+    Grants,
+}
+
+impl Section {
+    pub(crate) fn key(self) -> &'static str {
+        match self {
+            Section::Acls => "acls",
+            Section::Grants => "grants",
+        }
+    }
+}
+
+/// Names a rule by its position in the file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct RuleRef {
+    /// The section.
+    pub section: Section,
+    /// Position in the section, from zero.
+    pub index: usize,
+}
+
+impl fmt::Display for RuleRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}[{}]", self.section.key(), self.index)
+    }
+}
+
+/// One rule: who may reach what.
+#[derive(Debug)]
+pub(crate) struct Rule {
+    pub(crate) at: RuleRef,
+    pub(crate) src: Vec<Selector>,
+    pub(crate) targets: Vec<Target>,
+}
+
+/// A destination of a rule and what of it is granted.
+#[derive(Debug)]
+pub(crate) struct Target {
+    pub(crate) dst: Selector,
+    pub(crate) services: Vec<Granted>,
+}
+
+/// Ports of a protocol, or of the usual ones if none is named.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Granted {
+    pub(crate) protocol: Option<Protocol>,
+    /// Sorted and disjoint.
+    pub(crate) ports: Vec<PortRange>,
+}
+
+impl Granted {
+    /// Whether it says anything of the protocol.
+    pub(crate) fn covers(&self, protocol: Protocol) -> bool {
+        match self.protocol {
+            Some(named) => named == protocol,
+            None => Protocol::DEFAULTS.contains(&protocol),
+        }
+    }
+
+    /// The granted range that holds the port. A protocol without ports is granted whole.
+    pub(crate) fn range(&self, protocol: Protocol, port: u16) -> Option<PortRange> {
+        if !self.covers(protocol) {
+            return None;
+        }
+        if !protocol.has_ports() {
+            return Some(PortRange::ALL);
+        }
+        let next = self.ports.partition_point(|range| range.last < port);
+        self.ports.get(next).copied().filter(|range| range.contains(port))
+    }
+
+    /// The protocols it speaks of.
+    pub(crate) fn protocols(&self) -> &[Protocol] {
+        match &self.protocol {
+            Some(named) => std::slice::from_ref(named),
+            None => &Protocol::DEFAULTS,
+        }
+    }
+}
+
+/// Reads a section of rules.
+pub(crate) fn read(
+    document: &Document<'_>,
+    names: &Names,
+    section: Section,
+    value: &Value,
+) -> Result<Vec<Rule>, PolicyError> {
+    let mut rules = Vec::new();
+    for (index, entry) in document.array(value)?.iter().enumerate() {
+        let at = RuleRef { section, index };
+        rules.push(match section {
+            Section::Acls => read_acl(document, names, at, entry)?,
+            Section::Grants => read_grant(document, names, at, entry)?,
+        });
+    }
+    Ok(rules)
+}
+
+fn read_acl(document: &Document<'_>, names: &Names, at: RuleRef, entry: &Value) -> Result<Rule, PolicyError> {
+    let fields = Fields::read(document, entry, &["action", "src", "dst", "proto"])?;
+    let action = fields.required("action")?;
+    match document.string(action)? {
+        "accept" => {}
+        other => {
+            let message = format!("action={other:?} is not supported");
+            return Err(document.refuse(action.start, message).with_help("the only action is \"accept\""));
+        }
+    }
+    let protocol = match fields.get("proto") {
+        Some(value) => read_protocol(document, value)?,
+        None => None,
+    };
+    let src = read_sources(document, names, fields.required("src")?)?;
+    let mut targets = Vec::new();
+    for token in document.strings(fields.required("dst")?)? {
+        let (dst, ports) = read_destination(document, names, token)?;
+        check_protocol_ports(document, token.offset, protocol, &ports)?;
+        targets.push(Target { dst, services: vec![Granted { protocol, ports }] });
+    }
+    let rule = Rule { at, src, targets };
+    check_own(document, &rule)?;
+    Ok(rule)
+}
+
+fn read_grant(
+    document: &Document<'_>,
+    names: &Names,
+    at: RuleRef,
+    entry: &Value,
+) -> Result<Rule, PolicyError> {
+    let fields = Fields::read(document, entry, &["src", "dst", "ip"])?;
+    let src = read_sources(document, names, fields.required("src")?)?;
+    let mut services = Vec::new();
+    if let Some(ip) = fields.get("ip") {
+        for token in document.strings(ip)? {
+            services.push(read_service(document, token)?);
+        }
+    }
+    if services.is_empty() {
+        return Err(document.refuse(entry.start, "ip and app can not both be empty"));
+    }
+    let mut targets = Vec::new();
+    for token in document.strings(fields.required("dst")?)? {
+        let dst = names.selector(document, token, &format!("dst={:?}", token.text))?;
+        targets.push(Target { dst, services: services.clone() });
+    }
+    let rule = Rule { at, src, targets };
+    check_own(document, &rule)?;
+    Ok(rule)
+}
+
+pub(crate) fn read_protocol(document: &Document<'_>, value: &Value) -> Result<Option<Protocol>, PolicyError> {
+    match document.string(value)? {
+        "" => Ok(None),
+        text => text
+            .parse()
+            .map(Some)
+            .map_err(|error: crate::service::ProtocolError| document.refuse(value.start, error.to_string())),
+    }
+}
+
+fn read_sources(document: &Document<'_>, names: &Names, value: &Value) -> Result<Vec<Selector>, PolicyError> {
+    let mut sources = Vec::new();
+    for token in document.strings(value)? {
+        let selector = names.selector(document, token, &format!("src={:?}", token.text))?;
+        if selector.kind == SelectorKind::Autogroup(Autogroup::Own) {
+            let message = "\"autogroup:self\" not valid on the src side of a rule";
+            return Err(document.refuse(token.offset, message));
+        }
+        sources.push(selector);
+    }
+    Ok(sources)
+}
+
+/// Reads a destination with ports, such as `tag:web:80,443` or `[fd00::1]:22`.
+pub(crate) fn read_destination(
+    document: &Document<'_>,
+    names: &Names,
+    token: Token<'_>,
+) -> Result<(Selector, Vec<PortRange>), PolicyError> {
+    let entry = format!("dst={:?}", token.text);
+    let Some((name, ports)) = token.text.rsplit_once(':') else {
+        return Err(document
+            .refuse(token.offset, format!("{entry}: no ports are given"))
+            .with_help("write them after a colon, such as \":443\" or \":*\""));
+    };
+    let ports =
+        parse_ports(ports).map_err(|message| document.refuse(token.offset, format!("{entry}: {message}")))?;
+    let selector = names.selector(document, Token { text: name, offset: token.offset }, &entry)?;
+    Ok((selector, ports))
+}
+
+/// Reads an entry of a grant's `ip`: `*`, `443`, `80-90`, `tcp:443`, `icmp:*`.
+fn read_service(document: &Document<'_>, token: Token<'_>) -> Result<Granted, PolicyError> {
+    let (protocol, ports) = match token.text.split_once(':') {
+        Some((protocol, ports)) => {
+            let protocol: Protocol = protocol.parse().map_err(|error: crate::service::ProtocolError| {
+                document.refuse(token.offset, format!("ip={:?}: {error}", token.text))
+            })?;
+            (Some(protocol), ports)
+        }
+        None => (None, token.text),
+    };
+    let ports = parse_ports(ports)
+        .map_err(|message| document.refuse(token.offset, format!("ip={:?}: {message}", token.text)))?;
+    check_protocol_ports(document, token.offset, protocol, &ports)?;
+    Ok(Granted { protocol, ports })
+}
+
+/// A protocol without ports can only be granted whole.
+pub(crate) fn check_protocol_ports(
+    document: &Document<'_>,
+    offset: usize,
+    protocol: Option<Protocol>,
+    ports: &[PortRange],
+) -> Result<(), PolicyError> {
+    match protocol {
+        Some(protocol) if !protocol.has_ports() && ports != [PortRange::ALL] => {
+            let message = format!("the protocol {protocol} has no ports: write `*` for them");
+            Err(document.refuse(offset, message))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// `autogroup:self` compares users, so every source must be one.
+fn check_own(document: &Document<'_>, rule: &Rule) -> Result<(), PolicyError> {
+    let is_own = |target: &&Target| target.dst.kind == SelectorKind::Autogroup(Autogroup::Own);
+    let Some(own) = rule.targets.iter().find(is_own) else { return Ok(()) };
+    let is_user = |selector: &Selector| {
+        matches!(
+            selector.kind,
+            SelectorKind::User(_) | SelectorKind::Group(_) | SelectorKind::Autogroup(Autogroup::Member)
+        )
+    };
+    if rule.src.iter().all(is_user) {
+        return Ok(());
+    }
+    let message = "autogroup:self can only be used with users, groups, or supported autogroups";
+    Err(document.refuse(own.dst.offset, message))
+}
+
+/// The fields of a rule or test, none of them unknown.
+pub(crate) struct Fields<'d, 'v> {
+    document: &'d Document<'d>,
+    entry: &'v Value,
+    members: &'v [Member],
+}
+
+impl<'d, 'v> Fields<'d, 'v> {
+    pub(crate) fn read(
+        document: &'d Document<'d>,
+        entry: &'v Value,
+        known: &[&str],
+    ) -> Result<Self, PolicyError> {
+        let members = document.object(entry)?;
+        if let Some(member) = members.iter().find(|member| !known.contains(&member.key.as_str())) {
+            return Err(document.unknown_key(member, known.iter().copied()));
+        }
+        Ok(Self { document, entry, members })
+    }
+
+    pub(crate) fn get(&self, key: &str) -> Option<&'v Value> {
+        self.members.iter().find(|member| member.key == key).map(|member| &member.value)
+    }
+
+    pub(crate) fn required(&self, key: &str) -> Result<&'v Value, PolicyError> {
+        self.get(key)
+            .ok_or_else(|| self.document.refuse(self.entry.start, format!("the key {key:?} is missing here")))
+    }
+}
