@@ -128,8 +128,8 @@ impl FromStr for PortRange {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let (first, last) = text.split_once('-').unwrap_or((text, text));
-        let range =
-            first.parse().ok().zip(last.parse().ok()).and_then(|(first, last)| Self::new(first, last));
+        let port = |text: &str| text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse().ok()).flatten();
+        let range = port(first).zip(port(last)).and_then(|(first, last)| Self::new(first, last));
         range.ok_or_else(|| format!("`{text}` is not a port or a range of ports such as 8000-8080"))
     }
 }
