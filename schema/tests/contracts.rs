@@ -1,4 +1,5 @@
 //! The published JSON Schemas are those of the code. `WRIT_UPDATE=1 cargo test -p writ-schema` writes them anew.
+#![expect(clippy::unwrap_used, reason = "a test may stop at what it did not expect")]
 
 use std::path::Path;
 
