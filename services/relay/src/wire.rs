@@ -520,7 +520,7 @@ mod tests {
             // What is read is what was written: one message has one form.
             match decode(&bytes) {
                 Ok(Message::Hello(hello)) => prop_assert_eq!(&hello.encode()[..], &bytes[..]),
-                Ok(Message::HelloAck(ack)) => prop_assert_eq!(ack.encode().as_ref(), &bytes[..]),
+                Ok(Message::HelloAck(ack)) => prop_assert_eq!(ack.encode().as_ref().to_vec(), bytes),
                 Ok(Message::Data { peer, payload }) => {
                     let mut out = Vec::new();
                     prop_assert_eq!(encode_data(peer, payload, &mut out), Ok(()));
