@@ -1,6 +1,7 @@
 //! What can go wrong in the lab.
 
 use std::io;
+use std::net::Ipv4Addr;
 
 use super::wait::Timeout;
 
@@ -42,6 +43,14 @@ pub enum LabError {
     AddressesExhausted {
         /// The network.
         segment: String,
+    },
+    /// A router would have the same network on both sides.
+    #[error("the router {name} cannot have {lan}/24 inside: that is the network outside of it too")]
+    SameNetwork {
+        /// The router.
+        name: String,
+        /// The network.
+        lan: Ipv4Addr,
     },
     /// A name that cannot be a node's.
     #[error("`{name}` cannot name a node of the lab: {reason}")]

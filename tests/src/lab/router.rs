@@ -28,6 +28,9 @@ impl Router {
         nat: Nat,
         lan: Ipv4Addr,
     ) -> Result<Self, LabError> {
+        if uplink.contains(lan) {
+            return Err(LabError::SameNetwork { name: name.to_owned(), lan });
+        }
         let namespace = core.namespace(name)?;
         let address = uplink.attach(&namespace, nat::WAN)?;
         let lan = Arc::new(Segment::routed(Arc::clone(&namespace), nat::LAN, lan)?);

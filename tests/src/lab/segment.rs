@@ -57,6 +57,12 @@ impl Segment {
         Ok(address)
     }
 
+    /// The address is one of this network's.
+    pub fn contains(&self, address: Ipv4Addr) -> bool {
+        let ([a, b, c, _], [x, y, z, _]) = (self.network.octets(), address.octets());
+        [a, b, c] == [x, y, z]
+    }
+
     fn allocate(&self) -> Result<u8, LabError> {
         let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
         let number = *next;

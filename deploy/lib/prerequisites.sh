@@ -1,0 +1,114 @@
+# Finds out what this machine lacks and installs it: sourced by deploy/demo and tests/run.
+# Debian and Ubuntu are installed on; elsewhere it says what to install.
+# shellcheck shell=bash
+
+# Where administrators' tools are; a person's own PATH often leaves it out. And where rustup puts cargo.
+export PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin:${CARGO_HOME:-$HOME/.cargo}/bin"
+
+# Commands, each with the package that has it.
+WRIT_RUN_NEEDS=(ip:iproute2 nft:nftables unshare:util-linux setpriv:util-linux mount:mount curl:curl)
+WRIT_BUILD_NEEDS=(cc:build-essential make:build-essential pkg-config:pkg-config git:git jq:jq)
+WRIT_TEST_NEEDS=(pdftotext:poppler-utils)
+
+fail() {
+    printf '%s: %s\n' "${0##*/}" "$*" >&2
+    exit 1
+}
+
+# as_root COMMAND...: runs it as root, by sudo where need be.
+as_root() {
+    if [[ $EUID -eq 0 ]]; then
+        "$@"
+    elif command -v sudo >/dev/null; then
+        sudo "$@"
+    else
+        fail "root is needed for: $* (run that as root, then start again)"
+    fi
+}
+
+# install_packages NAME...: by apt, with its chatter shown only when it fails.
+install_packages() {
+    command -v apt-get >/dev/null || fail "please install, by the names of Debian's packages: $*"
+    echo "installing $*"
+    local log
+    log=$(mktemp)
+    if ! { as_root apt-get update -q &&
+        as_root env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends \
+            -o DPkg::Lock::Timeout=120 "$@"; } >"$log" 2>&1; then
+        cat "$log" >&2
+        rm -f "$log"
+        fail "apt could not install $*"
+    fi
+    rm -f "$log"
+}
+
+# require_commands COMMAND:PACKAGE...: installs the packages of those commands that are missing.
+require_commands() {
+    local need missing=()
+    for need in "$@"; do
+        command -v "${need%%:*}" >/dev/null || missing+=("${need#*:}")
+    done
+    [[ -e /etc/ssl/certs/ca-certificates.crt || -e /etc/pki/tls/certs/ca-bundle.crt ]] || missing+=(ca-certificates)
+    [[ ${#missing[@]} -eq 0 ]] && return
+    mapfile -t missing < <(printf '%s\n' "${missing[@]}" | sort -u)
+    install_packages "${missing[@]}"
+    for need in "$@"; do
+        command -v "${need%%:*}" >/dev/null || fail "${need%%:*} is still missing after installing ${need#*:}"
+    done
+}
+
+# The oldest Rust that builds the workspace, from its manifest.
+wanted_rust() {
+    sed -n 's/^rust-version *= *"\(.*\)"/\1/p' "$WRIT_ROOT/Cargo.toml"
+}
+
+# has_rust [COMPONENT...]: cargo is new enough, and the components are there.
+has_rust() {
+    local have component
+    have=$(cargo --version 2>/dev/null | cut -d' ' -f2) || return 1
+    [[ -n $have ]] || return 1
+    [[ $(printf '%s\n' "$(wanted_rust)" "$have" | sort -V | head -n1) == "$(wanted_rust)" ]] || return 1
+    for component in "$@"; do
+        cargo "$component" --version >/dev/null 2>&1 || return 1
+    done
+}
+
+# require_rust [fmt] [clippy]: a Rust toolchain with these components.
+require_rust() {
+    has_rust "$@" && return
+    command -v rustup >/dev/null || install_rustup
+    local wanted
+    wanted=$(wanted_rust)
+    echo "installing Rust $wanted"
+    rustup toolchain install "$wanted" --no-self-update --profile minimal \
+        --component clippy --component rustfmt >/dev/null ||
+        fail "rustup could not install Rust $wanted"
+    export RUSTUP_TOOLCHAIN=$wanted
+    has_rust "$@" || fail "Rust $wanted was installed but $(command -v cargo || echo cargo) does not work"
+}
+
+# From the distribution, where it has it (Ubuntu 24.04, Debian 13); otherwise the project's own installer, whose
+# digest is checked.
+install_rustup() {
+    if command -v apt-cache >/dev/null && apt-cache show rustup >/dev/null 2>&1; then
+        install_packages rustup
+        return
+    fi
+    local base directory
+    base="https://static.rust-lang.org/rustup/dist/$(uname -m)-unknown-linux-gnu"
+    echo "installing rustup from $base"
+    directory=$(mktemp -d)
+    curl --fail --silent --show-error --location --proto '=https' --output "$directory/rustup-init" "$base/rustup-init" &&
+        curl --fail --silent --show-error --location --proto '=https' --output "$directory/sha256" "$base/rustup-init.sha256" &&
+        [[ $(sha256sum <"$directory/rustup-init" | cut -d' ' -f1) == "$(cut -d' ' -f1 "$directory/sha256")" ]] ||
+        fail "rustup could not be downloaded unaltered; install Rust $(wanted_rust) or newer from https://rustup.rs and start again"
+    chmod +x "$directory/rustup-init"
+    "$directory/rustup-init" -y --quiet --no-modify-path --profile minimal --default-toolchain none ||
+        fail "rustup's installer failed"
+    rm -rf "$directory"
+}
+
+# Where cargo puts what it builds, whatever decided that.
+target_directory() {
+    cargo metadata --manifest-path "$WRIT_ROOT/Cargo.toml" --format-version 1 --no-deps | jq -r .target_directory
+}
