@@ -48,7 +48,7 @@ impl Bindings {
         self.by_address.len()
     }
 
-    /// Binds the address to the node, and to no other. The caller has proven the hello.
+    /// Binds the address to the node, and to no other: NATs give one node's port to the next. The caller has proven the hello.
     pub(crate) fn bind(
         &mut self,
         now: Instant,

@@ -15,7 +15,7 @@ use crate::permits::PermitsFull;
 use crate::relay::{CLEAN_UP_INTERVAL, Limits, Relay, Sizes};
 use crate::wire::MAX_DATAGRAM_BYTES;
 
-/// Datagrams taken from the socket before the lock is given back, so that a revocation waits microseconds only.
+/// Datagrams taken from the socket before the lock is given back, so that a revocation waits less than a millisecond.
 const BATCH: usize = 64;
 /// Pause after an error of the socket, so that one which repeats does not spin.
 const ERROR_PAUSE: Duration = Duration::from_millis(100);
