@@ -103,7 +103,7 @@ install_rustup() {
         [[ $(sha256sum <"$directory/rustup-init" | cut -d' ' -f1) == "$(cut -d' ' -f1 "$directory/sha256")" ]] ||
         fail "rustup could not be downloaded unaltered; install Rust $(wanted_rust) or newer from https://rustup.rs and start again"
     chmod +x "$directory/rustup-init"
-    "$directory/rustup-init" -y --quiet --no-modify-path --profile minimal --default-toolchain none ||
+    "$directory/rustup-init" -y --quiet --no-modify-path --profile minimal --default-toolchain none >/dev/null ||
         fail "rustup's installer failed"
     rm -rf "$directory"
 }
