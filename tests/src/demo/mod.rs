@@ -17,6 +17,7 @@ pub use self::runner::{Outcome, Step, Verified, play};
 pub use self::stage::Stage;
 
 use crate::lab::{privilege, signals};
+use crate::programs;
 
 /// Plays Writ's main job on hosts made of network namespaces, and says of each step why it can be believed.
 #[derive(Debug, Parser)]
@@ -41,7 +42,7 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
         Some(directory) => directory
             .canonicalize()
             .with_context(|| format!("--bin-dir {} cannot be used", directory.display()))?,
-        None => std::env::current_exe()?.parent().context("this program has no folder")?.to_owned(),
+        None => programs::built()?,
     };
     let mut out = std::io::stdout().lock();
     let mut stage = Stage::build(bin_dir)?;

@@ -3,9 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, ensure};
+use anyhow::Context;
 
 use crate::lab::{Scene, privilege, scene};
+use crate::programs;
 
 /// The scene and the programs that are run on it.
 pub struct Stage {
@@ -30,9 +31,7 @@ impl Stage {
     /// # Errors
     /// When it has not been built.
     pub fn program(&self, name: &str) -> anyhow::Result<Command> {
-        let path = self.bin_dir.join(name);
-        ensure!(path.is_file(), "{} is missing: build it, or pass --bin-dir", path.display());
-        Ok(Command::new(path))
+        Ok(Command::new(programs::find(&self.bin_dir, name)?))
     }
 
     /// A folder for state that goes when the demonstration ends.

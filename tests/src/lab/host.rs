@@ -13,7 +13,7 @@ use super::error::LabError;
 use super::namespace::Namespace;
 use super::privilege;
 use super::process::Process;
-use super::segment::Segment;
+use super::segment::{Plug, Segment};
 use super::services::{EchoServer, HttpServer};
 use super::traffic::{self, Flow, Response};
 
@@ -28,26 +28,26 @@ const EXEC_LIMIT: Duration = Duration::from_secs(60);
 pub struct Host {
     core: Arc<LabCore>,
     namespace: Arc<Namespace>,
-    address: Ipv4Addr,
+    plug: Plug,
 }
 
 impl Host {
-    pub(crate) fn create(core: &Arc<LabCore>, segment: &Segment, name: &str) -> Result<Self, LabError> {
+    pub(crate) fn create(core: &Arc<LabCore>, segment: &Arc<Segment>, name: &str) -> Result<Self, LabError> {
         let namespace = core.namespace(name)?;
-        let address = segment.attach(&namespace, INTERFACE)?;
-        Ok(Self { core: Arc::clone(core), namespace, address })
+        let plug = segment.attach(&namespace, INTERFACE)?;
+        Ok(Self { core: Arc::clone(core), namespace, plug })
     }
 
     /// Its address in the network it is plugged into.
     #[must_use]
     pub fn address(&self) -> Ipv4Addr {
-        self.address
+        self.plug.address()
     }
 
     /// A port at its address.
     #[must_use]
     pub fn at(&self, port: u16) -> SocketAddr {
-        SocketAddr::new(IpAddr::V4(self.address), port)
+        SocketAddr::new(IpAddr::V4(self.address()), port)
     }
 
     /// The name of its network namespace.
@@ -177,5 +177,13 @@ impl Host {
     /// When the port is taken.
     pub fn serve_echo(&self, port: u16) -> Result<EchoServer, LabError> {
         EchoServer::start(self, port)
+    }
+
+    /// Pulls the host's network cable, or plugs it in again.
+    ///
+    /// # Errors
+    /// When a command fails.
+    pub fn set_connected(&self, connected: bool) -> Result<(), LabError> {
+        self.plug.set_connected(connected)
     }
 }

@@ -52,7 +52,7 @@ const INTERNET: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 0);
 /// A network of namespaces that lives as long as this value.
 pub struct Lab {
     core: Arc<LabCore>,
-    internet: Segment,
+    internet: Arc<Segment>,
     lans: Mutex<u8>,
 }
 
@@ -68,7 +68,7 @@ impl Lab {
         let core = LabCore::create(name)?;
         let namespace = core.namespace("internet")?;
         let internet = Segment::isolated(namespace, "internet", INTERNET)?;
-        Ok(Self { core, internet, lans: Mutex::new(0) })
+        Ok(Self { core, internet: Arc::new(internet), lans: Mutex::new(0) })
     }
 
     /// A host with a public address.

@@ -8,7 +8,7 @@ use super::error::LabError;
 use super::host::Host;
 use super::namespace::Namespace;
 use super::nat::{self, Nat};
-use super::segment::Segment;
+use super::segment::{Plug, Segment};
 use super::{command, counter::Counter, counter::Transport};
 
 /// A router of the lab. Copies mean the same router.
@@ -17,13 +17,13 @@ pub struct Router {
     core: Arc<LabCore>,
     namespace: Arc<Namespace>,
     lan: Arc<Segment>,
-    address: Ipv4Addr,
+    uplink: Plug,
 }
 
 impl Router {
     pub(crate) fn create(
         core: &Arc<LabCore>,
-        uplink: &Segment,
+        uplink: &Arc<Segment>,
         name: &str,
         nat: Nat,
         lan: Ipv4Addr,
@@ -32,12 +32,12 @@ impl Router {
             return Err(LabError::SameNetwork { name: name.to_owned(), lan });
         }
         let namespace = core.namespace(name)?;
-        let address = uplink.attach(&namespace, nat::WAN)?;
+        let uplink = uplink.attach(&namespace, nat::WAN)?;
         let lan = Arc::new(Segment::routed(Arc::clone(&namespace), nat::LAN, lan)?);
         namespace
             .run(|| std::fs::write("/proc/sys/net/ipv4/ip_forward", "1"))?
             .map_err(LabError::io("switch forwarding on (is /proc/sys read-only, as in a container?)"))?;
-        let router = Self { core: Arc::clone(core), namespace, lan, address };
+        let router = Self { core: Arc::clone(core), namespace, lan, uplink };
         router.set_nat(nat)?;
         Ok(router)
     }
@@ -58,12 +58,29 @@ impl Router {
         Self::create(&self.core, &self.lan, name, nat, lan)
     }
 
-    /// Changes how the router translates. What it had translated so far is forgotten with the old rules.
+    /// Changes how the router translates, and forgets what it translated so far.
     ///
     /// # Errors
-    /// When nftables refuses.
+    /// When a command fails.
     pub fn set_nat(&self, nat: Nat) -> Result<(), LabError> {
-        command::nft(&self.namespace, &nat::ruleset(nat))
+        command::nft(&self.namespace, &nat::ruleset(nat))?;
+        self.forget_mappings()
+    }
+
+    /// Forgets every mapping, as a router that was switched off and on.
+    ///
+    /// # Errors
+    /// When a command fails.
+    pub fn forget_mappings(&self) -> Result<(), LabError> {
+        self.uplink.restart()
+    }
+
+    /// Cuts the LAN off from the outside, or connects it again.
+    ///
+    /// # Errors
+    /// When a command fails.
+    pub fn set_connected(&self, connected: bool) -> Result<(), LabError> {
+        self.uplink.set_connected(connected)
     }
 
     /// Counts packets that enter this router for a destination port.
@@ -77,7 +94,7 @@ impl Router {
     /// The address that the outside sees.
     #[must_use]
     pub fn address(&self) -> Ipv4Addr {
-        self.address
+        self.uplink.address()
     }
 
     /// The name of the router's network namespace.

@@ -37,8 +37,12 @@ impl Segment {
         Ok(segment)
     }
 
-    /// Plugs a namespace in by a new interface of the given name, and returns its address.
-    pub fn attach(&self, guest: &Namespace, interface: &str) -> Result<Ipv4Addr, LabError> {
+    /// Plugs a namespace in by a new interface of the given name.
+    pub fn attach(
+        self: &Arc<Self>,
+        guest: &Arc<Namespace>,
+        interface: &'static str,
+    ) -> Result<Plug, LabError> {
         let number = self.allocate()?;
         let address = self.address(number);
         let (bridge, guest_name) = (&self.bridge, guest.name());
@@ -49,12 +53,9 @@ impl Segment {
                  link set p{number} master {bridge} up\n"
             ),
         )?;
-        let mut batch = format!("addr add {address}/24 dev {interface}\nlink set {interface} up\n");
-        if let Some(gateway) = self.gateway {
-            batch.push_str(&format!("route add default via {gateway}\n"));
-        }
-        command::ip(guest, &batch)?;
-        Ok(address)
+        let plug = Plug { segment: Arc::clone(self), guest: Arc::clone(guest), interface, number, address };
+        command::ip(guest, &format!("addr add {address}/24 dev {interface}\n{}", plug.up()))?;
+        Ok(plug)
     }
 
     /// The address is one of this network's.
@@ -76,5 +77,42 @@ impl Segment {
     fn address(&self, host: u8) -> Ipv4Addr {
         let [a, b, c, _] = self.network.octets();
         Ipv4Addr::new(a, b, c, host)
+    }
+}
+
+/// A namespace's connection to a segment.
+#[derive(Debug, Clone)]
+pub(crate) struct Plug {
+    segment: Arc<Segment>,
+    guest: Arc<Namespace>,
+    interface: &'static str,
+    number: u8,
+    address: Ipv4Addr,
+}
+
+impl Plug {
+    /// The address of the namespace in the segment.
+    pub fn address(&self) -> Ipv4Addr {
+        self.address
+    }
+
+    /// Pulls the cable out, or puts it in: the interface keeps its address and loses its carrier.
+    pub fn set_connected(&self, connected: bool) -> Result<(), LabError> {
+        let state = if connected { "up" } else { "down" };
+        command::ip(&self.segment.namespace, &format!("link set p{} {state}\n", self.number))
+    }
+
+    /// Takes the interface down and up again, which makes masquerading forget what it translated by it.
+    pub fn restart(&self) -> Result<(), LabError> {
+        command::ip(&self.guest, &format!("link set {} down\n{}", self.interface, self.up()))
+    }
+
+    /// Routes go when an interface goes down, so they come with its going up.
+    fn up(&self) -> String {
+        let up = format!("link set {} up\n", self.interface);
+        match self.segment.gateway {
+            Some(gateway) => format!("{up}route add default via {gateway}\n"),
+            None => up,
+        }
     }
 }

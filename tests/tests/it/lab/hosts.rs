@@ -89,6 +89,18 @@ lab_test! {
 }
 
 lab_test! {
+    fn a_host_off_its_cable_is_reached_by_nobody_until_it_is_back() {
+        let lab = Lab::new("cable").unwrap();
+        let (client, server) = (lab.host("client").unwrap(), lab.host("server").unwrap());
+        let _echo = server.serve_echo(7).unwrap();
+        server.set_connected(false).unwrap();
+        assert!(client.connect(server.at(7), NO_ANSWER).is_err());
+        server.set_connected(true).unwrap();
+        client.connect(server.at(7), LIMIT).unwrap();
+    }
+}
+
+lab_test! {
     fn a_forwarder_carries_the_loopback_into_the_lab() {
         let lab = Lab::new("forward").unwrap();
         let host = lab.host("host").unwrap();

@@ -172,3 +172,18 @@ lab_test! {
         assert!(observer.observe(&host.udp(0).unwrap(), 0).is_none());
     }
 }
+
+lab_test! {
+    fn a_router_that_is_restarted_forgets_its_mappings() {
+        let lab = Lab::new("restart").unwrap();
+        let observer = Observer::start(&lab);
+        // Behind another router, so that its way out has to come back too.
+        let carrier = lab.router("carrier", Nat::PortRestricted).unwrap();
+        let router = carrier.router("router", Nat::Symmetric, [192, 168, 77, 0].into()).unwrap();
+        let socket = router.host("host").unwrap().udp(0).unwrap();
+        let before = observer.observe(&socket, 0).unwrap();
+        assert_eq!(observer.observe(&socket, 0), Some(before));
+        router.forget_mappings().unwrap();
+        assert_ne!(observer.observe(&socket, 0).unwrap(), before);
+    }
+}
