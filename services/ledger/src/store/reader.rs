@@ -1,0 +1,213 @@
+//! Reading and proving what is committed, from any thread, beside the writer.
+
+use std::collections::VecDeque;
+use std::io;
+use std::ops::Range;
+use std::path::PathBuf;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use super::segments::SharedIndex;
+use super::tiles::{TileFiles, stored_hashes};
+use crate::checkpoint::SignedCheckpoint;
+use crate::proof::{ConsistencyProof, InclusionProof};
+use crate::tile::{TileKind, TilePath, encode_entries};
+use crate::tree::{HASH_BYTES, Hash, MemoryTree, NodeHashes, root_at};
+
+/// Why something could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// The log has no such record.
+    #[error("record {seq} is not in the log")]
+    NotThere {
+        /// Its sequence number.
+        seq: u64,
+    },
+    /// The log is not that large.
+    #[error("the log has {size} records, fewer than the {wanted} asked for")]
+    Beyond {
+        /// The size asked for.
+        wanted: u64,
+        /// The log's size.
+        size: u64,
+    },
+    /// The sizes or positions of a proof are in the wrong order.
+    #[error("no such proof: {low} is not below {high}")]
+    NoSuchProof {
+        /// The record or the older size.
+        low: u64,
+        /// The size or the newer size.
+        high: u64,
+    },
+    /// A file cannot be read.
+    #[error("{path}: {source}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A segment was changed under the reader.
+    #[error("{path}: not the records that were here (from record {seq}): run `log verify`")]
+    Changed {
+        /// The segment.
+        path: PathBuf,
+        /// The first record that was read.
+        seq: u64,
+    },
+}
+
+#[derive(Debug)]
+pub(crate) enum Tree {
+    Files(TileFiles),
+    Memory(MemoryTree),
+}
+
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub index: SharedIndex,
+    pub tree: Tree,
+    pub published: RwLock<Arc<SignedCheckpoint>>,
+    /// The segments' folder, for messages.
+    pub folder: PathBuf,
+}
+
+/// A view of the log for reading. Cheap to clone; sees every commit as soon as it is acknowledged, and nothing before.
+#[derive(Debug, Clone)]
+pub struct Reader(pub(crate) Arc<Shared>);
+
+impl Reader {
+    /// The newest signed checkpoint.
+    #[must_use]
+    pub fn checkpoint(&self) -> Arc<SignedCheckpoint> {
+        self.0.published.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The number of committed records.
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        self.checkpoint().checkpoint().size
+    }
+
+    /// Reads the exact bytes of one record.
+    ///
+    /// # Errors
+    /// When it is not in the log or the file cannot be read.
+    pub fn read(&self, seq: u64) -> Result<Vec<u8>, ReadError> {
+        self.covered(seq.saturating_add(1)).map_err(|_| ReadError::NotThere { seq })?;
+        self.0.index.read(seq..seq + 1)?.pop().ok_or(ReadError::NotThere { seq })
+    }
+
+    /// Reads records in order, with their sequence numbers. The range is cut to what is committed now.
+    #[must_use]
+    pub fn read_range(&self, range: Range<u64>) -> Records {
+        let end = range.end.min(self.size());
+        Records { reader: self.clone(), next: range.start, end, ready: VecDeque::new() }
+    }
+
+    /// The root over the first `size` records.
+    ///
+    /// # Errors
+    /// When the log is smaller or a tile cannot be read.
+    pub fn root(&self, size: u64) -> Result<Hash, ReadError> {
+        self.covered(size)?;
+        root_at(self, size)
+    }
+
+    /// Proves that record `index` is in the tree over the first `size` records.
+    ///
+    /// # Errors
+    /// When the log is smaller, the record lies outside or a tile cannot be read.
+    pub fn inclusion(&self, index: u64, size: u64) -> Result<InclusionProof, ReadError> {
+        self.covered(size)?;
+        InclusionProof::build(self, index, size)?.ok_or(ReadError::NoSuchProof { low: index, high: size })
+    }
+
+    /// Proves that the tree over `new_size` records continues the one over `old_size`.
+    ///
+    /// # Errors
+    /// When the log is smaller, the sizes are in the wrong order or a tile cannot be read.
+    pub fn consistency(&self, old_size: u64, new_size: u64) -> Result<ConsistencyProof, ReadError> {
+        self.covered(new_size)?;
+        ConsistencyProof::build(self, old_size, new_size)?
+            .ok_or(ReadError::NoSuchProof { low: old_size, high: new_size })
+    }
+
+    /// The bytes of a tile or entry bundle; `None` if the log has not grown that far.
+    ///
+    /// # Errors
+    /// When a file cannot be read.
+    pub fn tile(&self, path: &TilePath) -> Result<Option<Vec<u8>>, ReadError> {
+        let size = self.size();
+        let (first, width) = (path.first(), usize::from(path.width()));
+        let end = first + u64::from(path.width());
+        match path.kind() {
+            TileKind::Hashes { level } if end <= stored_hashes(size, usize::from(level)) => {
+                let hashes = self.hashes(level, first, width)?;
+                Ok(Some(hashes.iter().flat_map(|hash| hash.0).collect()))
+            }
+            TileKind::Entries if end <= size => {
+                let records = self.read_range(first..end).map(|r| r.map(|(_, record)| record));
+                let records = records.collect::<Result<Vec<_>, _>>()?;
+                let changed = ReadError::Changed { path: self.0.folder.clone(), seq: first };
+                encode_entries(&records).map(Some).map_err(|_| changed)
+            }
+            TileKind::Hashes { .. } | TileKind::Entries => Ok(None),
+        }
+    }
+
+    fn covered(&self, wanted: u64) -> Result<(), ReadError> {
+        let size = self.size();
+        if wanted <= size { Ok(()) } else { Err(ReadError::Beyond { wanted, size }) }
+    }
+}
+
+impl NodeHashes for Reader {
+    type Error = ReadError;
+
+    fn hashes(&self, level: u8, first: u64, count: usize) -> Result<Vec<Hash>, ReadError> {
+        let io = |source| ReadError::Io { path: self.0.folder.clone(), source };
+        let hashes: Vec<Hash> = match &self.0.tree {
+            Tree::Files(files) => {
+                let bytes = files.read(usize::from(level), first, count).map_err(io)?;
+                bytes.chunks_exact(HASH_BYTES).filter_map(Hash::from_slice).collect()
+            }
+            Tree::Memory(tree) => {
+                let Ok(hashes) = tree.hashes(level, first, count);
+                hashes
+            }
+        };
+        if hashes.len() == count { Ok(hashes) } else { Err(io(io::ErrorKind::UnexpectedEof.into())) }
+    }
+}
+
+/// Records in order, read in large pieces.
+#[derive(Debug)]
+pub struct Records {
+    reader: Reader,
+    next: u64,
+    end: u64,
+    ready: VecDeque<Vec<u8>>,
+}
+
+impl Iterator for Records {
+    type Item = Result<(u64, Vec<u8>), ReadError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.ready.is_empty() {
+            if self.next >= self.end {
+                return None;
+            }
+            match self.reader.0.index.read(self.next..self.end) {
+                Ok(records) => self.ready = records.into(),
+                Err(error) => {
+                    self.next = self.end;
+                    return Some(Err(error));
+                }
+            }
+        }
+        let record = self.ready.pop_front()?;
+        let seq = self.next;
+        self.next += 1;
+        Some(Ok((seq, record)))
+    }
+}
