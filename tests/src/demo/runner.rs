@@ -4,6 +4,8 @@ use std::fmt;
 use std::io::{self, Write};
 use std::time::Instant;
 
+use crate::lab::signals;
+
 /// A step of the demonstration.
 pub struct Step<S> {
     /// What it is about, for the line that says it failed.
@@ -79,6 +81,7 @@ pub fn play<S>(steps: &[Step<S>], stage: &mut S, out: &mut impl Write) -> io::Re
                 outcome.verified = outcome.verified.saturating_add(1);
             }
             Err(error) => {
+                signals::give_way();
                 let reason = format!("{error:#}");
                 writeln!(out, "{number:>2}. FAILED after {took:.1} s: {}: {reason}", step.title)?;
                 outcome.failed = Some((step.title.to_owned(), reason));

@@ -1,5 +1,6 @@
 //! Ctrl-C and its like: take every lab down, then end.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, Once, PoisonError, mpsc};
 
 use nix::sys::signal::Signal;
@@ -9,6 +10,7 @@ use super::core;
 use super::error::LabError;
 
 static INSTALL: Once = Once::new();
+static ENDING: AtomicBool = AtomicBool::new(false);
 static WAITING: Mutex<Option<mpsc::Sender<Signal>>> = Mutex::new(None);
 
 /// From now on SIGINT, SIGTERM and SIGHUP close every lab of this process and end it with 128 plus the signal's
@@ -28,6 +30,14 @@ pub fn wait() -> Option<Signal> {
     let (sender, receiver) = mpsc::channel();
     *WAITING.lock().unwrap_or_else(PoisonError::into_inner) = Some(sender);
     receiver.recv().ok()
+}
+
+/// Never returns if a signal is about to end this process. For the moment after a failure: with the lab closed under
+/// it everything fails, and that is not worth a word.
+pub fn give_way() {
+    while ENDING.load(Ordering::SeqCst) {
+        std::thread::park();
+    }
 }
 
 fn start() -> Result<(), LabError> {
@@ -65,6 +75,7 @@ fn react(signal: Signal) {
     if waiting.is_some_and(|waiting| waiting.send(signal).is_ok()) {
         return;
     }
+    ENDING.store(true, Ordering::SeqCst);
     core::close_all();
     std::process::exit(128_i32.saturating_add(signal as i32));
 }
