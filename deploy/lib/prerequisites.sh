@@ -90,7 +90,7 @@ require_rust() {
 # From the distribution, where it has it (Ubuntu 24.04, Debian 13); otherwise the project's own installer, whose
 # digest is checked.
 install_rustup() {
-    if command -v apt-cache >/dev/null && LC_ALL=C apt-cache policy rustup | grep -q 'Candidate: [0-9]'; then
+    if command -v apt-cache >/dev/null && [[ $(LC_ALL=C apt-cache policy rustup) == *'Candidate: '[0-9]* ]]; then
         install_packages rustup
         return
     fi
