@@ -175,25 +175,25 @@ fn forbidding_setting() -> (&'static str, &'static str) {
         return (
             "kernel.apparmor_restrict_unprivileged_userns = 1 forbids user namespaces to unprivileged programs, \
              the default since Ubuntu 24.04",
-            "run it with sudo, or allow them until the next boot: \
+            "run it as root (sudo), or allow them until the next boot: \
              `sudo sysctl kernel.apparmor_restrict_unprivileged_userns=0`",
         );
     }
     if is("/proc/sys/kernel/unprivileged_userns_clone", "0") {
         return (
             "kernel.unprivileged_userns_clone = 0 forbids user namespaces to unprivileged programs",
-            "run it with sudo, or allow them: `sudo sysctl kernel.unprivileged_userns_clone=1`",
+            "run it as root (sudo), or allow them: `sudo sysctl kernel.unprivileged_userns_clone=1`",
         );
     }
     if is("/proc/sys/user/max_user_namespaces", "0") {
         return (
             "user.max_user_namespaces = 0 forbids user namespaces",
-            "run it with sudo, or allow some: `sudo sysctl user.max_user_namespaces=10000`",
+            "run it as root (sudo), or allow some: `sudo sysctl user.max_user_namespaces=10000`",
         );
     }
     (
-        "neither this process nor a user namespace of its own may make networks; in a container, its seccomp \
-         profile or missing capabilities forbid it",
+        "neither this process nor a user namespace of its own may make networks; a chroot forbids it, and a \
+         container's seccomp profile or missing capabilities",
         "run it as root on the machine itself, or start the container with \
          `--privileged` (or `--cap-add SYS_ADMIN --cap-add NET_ADMIN --security-opt seccomp=unconfined \
          --security-opt systempaths=unconfined --device /dev/net/tun`)",
