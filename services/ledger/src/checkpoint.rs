@@ -66,7 +66,7 @@ impl Checkpoint {
     pub fn sign(&self, signer: &dyn Signer) -> Result<SignedCheckpoint, SignError> {
         let mut note = Note::new(self.to_string()).map_err(|_| SignError::Unsignable)?;
         note.sign(signer)?;
-        Ok(SignedCheckpoint { checkpoint: self.clone(), text: note.to_string() })
+        Ok(SignedCheckpoint { checkpoint: self.clone(), text: note.to_string(), key: signer.verifier_key() })
     }
 }
 
@@ -81,6 +81,7 @@ impl fmt::Display for Checkpoint {
 pub struct SignedCheckpoint {
     checkpoint: Checkpoint,
     text: String,
+    key: VerifierKey,
 }
 
 impl SignedCheckpoint {
@@ -94,6 +95,12 @@ impl SignedCheckpoint {
     #[must_use]
     pub fn text(&self) -> &str {
         &self.text
+    }
+
+    /// The log's key, which signed it.
+    #[must_use]
+    pub fn key(&self) -> &VerifierKey {
+        &self.key
     }
 
     /// Checks a signed note and returns the checkpoint in it.
@@ -116,7 +123,7 @@ impl SignedCheckpoint {
     /// As for [`SignedCheckpoint::verify`].
     pub fn open(text: &str, key: &VerifierKey) -> Result<Self, CheckpointError> {
         let checkpoint = Self::verify(text, key, key.name())?;
-        Ok(Self { checkpoint, text: text.to_owned() })
+        Ok(Self { checkpoint, text: text.to_owned(), key: key.clone() })
     }
 }
 

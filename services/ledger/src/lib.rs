@@ -2,8 +2,9 @@
 //!
 //! Records are opaque JSON objects; their exact bytes are the leaves of a Merkle tree after RFC 6962, published in
 //! the formats of C2SP (tlog-tiles, tlog-checkpoint, signed-note). [`store::FileLog`] writes them, [`store::Reader`]
-//! reads and proves them, and they are checked with nothing but the log's public key.
+//! reads and proves them, [`verify`] and [`bundle`] check them with nothing but the log's public key.
 
+pub mod bundle;
 pub mod checkpoint;
 pub mod disk;
 pub mod note;
@@ -11,9 +12,12 @@ pub mod proof;
 pub mod store;
 pub mod tile;
 pub mod tree;
+pub mod verify;
 
+pub use bundle::{Bundle, BundleReport, Statement};
 pub use checkpoint::{Checkpoint, CheckpointError, SignedCheckpoint};
 pub use note::{Note, NoteError, SignError, Signer, SigningKey, VerifierKey};
 pub use proof::{ConsistencyProof, InclusionProof, ProofError};
 pub use store::{AppendError, Commit, FileLog, OpenError, ReadError, Reader};
 pub use tree::{Hash, leaf_hash};
+pub use verify::{Finding, Report, verify_log};

@@ -5,6 +5,7 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 
 use super::load::{Loaded, OpenError, load, rewrite_tiles, tree_in_memory};
 use super::reader::{Reader, Shared, Tree};
@@ -15,6 +16,10 @@ use crate::checkpoint::{Checkpoint, SignedCheckpoint};
 use crate::disk::{Disk, OsDisk, sync_parent};
 use crate::note::{SignError, Signer, VerifierKey};
 use crate::tree::{Frontier, HASH_BYTES};
+
+/// A process that is just being started shares its parent's open files for a moment, and so a lock that was let go.
+const LOCK_TRIES: u32 = 10;
+const LOCK_PAUSE: Duration = Duration::from_millis(20);
 
 /// How a log is kept.
 pub struct Options {
@@ -253,11 +258,14 @@ fn lock(dir: &Path) -> Result<File, OpenError> {
     let path = dir.join(LOCK);
     let open = OpenOptions::new().write(true).create(true).truncate(false).open(&path);
     let file = open.map_err(OpenError::io(&path))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(OpenError::Locked(dir.to_owned())),
-        Err(TryLockError::Error(source)) => Err(OpenError::Io { path, source }),
+    for _ in 0..LOCK_TRIES {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(TryLockError::WouldBlock) => std::thread::sleep(LOCK_PAUSE),
+            Err(TryLockError::Error(source)) => return Err(OpenError::Io { path, source }),
+        }
     }
+    Err(OpenError::Locked(dir.to_owned()))
 }
 
 /// Cuts hashes of a commit that was never finished off the tile files.

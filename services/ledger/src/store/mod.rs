@@ -12,12 +12,12 @@
 //! missing or behind, and opening refuses when the records are not what the signed checkpoint covers.
 
 mod file;
-mod load;
+pub(crate) mod load;
 mod reader;
 mod record;
 pub(crate) mod scan;
 mod segments;
-mod tiles;
+pub(crate) mod tiles;
 
 pub use file::{AppendError, Commit, FileLog, Options, Recovery};
 pub use load::OpenError;

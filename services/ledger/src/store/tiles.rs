@@ -46,6 +46,20 @@ impl TileFiles {
         Ok(hashes)
     }
 
+    /// Reads as many of these hashes as there are.
+    pub fn read_up_to(&self, level: usize, first: u64, count: usize) -> io::Result<Vec<u8>> {
+        let (mut hashes, mut filled) = (vec![0; count * HASH_BYTES], 0);
+        let (file, offset) = (self.file(level)?, first * HASH_BYTES as u64);
+        while let Some(rest) = hashes.get_mut(filled..).filter(|rest| !rest.is_empty()) {
+            match file.read_at(rest, offset + filled as u64)? {
+                0 => break,
+                read => filled += read,
+            }
+        }
+        hashes.truncate(filled);
+        Ok(hashes)
+    }
+
     fn file(&self, level: usize) -> io::Result<&File> {
         let slot = self.files.get(level).ok_or(io::ErrorKind::NotFound)?;
         if let Some(file) = slot.get() {
@@ -65,6 +79,7 @@ impl TileFiles {
 pub(crate) struct TileComparison {
     levels: [Option<BufReader<File>>; LEVELS],
     counts: [u64; LEVELS],
+    ended: [bool; LEVELS],
     /// The first hash of each level that is missing or differs.
     pub first_difference: [Option<Difference>; LEVELS],
 }
@@ -81,28 +96,36 @@ pub(crate) enum Difference {
 impl TileComparison {
     pub fn new(folder: &Path) -> Self {
         let open = |level| File::open(level_path(folder, level)).ok().map(BufReader::new);
-        Self { levels: std::array::from_fn(open), counts: [0; LEVELS], first_difference: [None; LEVELS] }
+        Self {
+            levels: std::array::from_fn(open),
+            counts: [0; LEVELS],
+            ended: [false; LEVELS],
+            first_difference: [None; LEVELS],
+        }
     }
 
-    /// Takes the next hash of a level; says whether the one on disk is the same.
-    pub fn next(&mut self, level: u8, hash: &Hash) -> bool {
+    /// Takes the next hash of a level; tells how the one on disk differs. The end of a file is told once.
+    pub fn next(&mut self, level: u8, hash: &Hash) -> Option<Difference> {
         let level = usize::from(level);
-        let (Some(reader), Some(count), Some(difference)) =
-            (self.levels.get_mut(level), self.counts.get_mut(level), self.first_difference.get_mut(level))
-        else {
-            return false;
-        };
+        let reader = self.levels.get_mut(level)?;
+        let count = self.counts.get_mut(level)?;
+        let ended = self.ended.get_mut(level).filter(|ended| !**ended)?;
         let position = *count;
         *count += 1;
         let mut stored = [0; HASH_BYTES];
         let found = reader.as_mut().is_some_and(|reader| reader.read_exact(&mut stored).is_ok());
-        let seen = match (found, stored == hash.0) {
-            (true, true) => return true,
+        let difference = match (found, stored == hash.0) {
+            (true, true) => return None,
             (true, false) => Difference::Other(position),
-            (false, _) => Difference::Missing(position),
+            (false, _) => {
+                *ended = true;
+                Difference::Missing(position)
+            }
         };
-        difference.get_or_insert(seen);
-        false
+        if let Some(first) = self.first_difference.get_mut(level) {
+            first.get_or_insert(difference);
+        }
+        Some(difference)
     }
 
     pub fn equal(&self) -> bool {

@@ -1,0 +1,504 @@
+//! Evidence bundles: records with everything that is needed to check them, in one JSON file.
+//!
+//! # The format `writ-evidence/v1`
+//!
+//! One JSON object with these members, and no others:
+//!
+//! | member | what it is |
+//! |---|---|
+//! | `format` | the text `writ-evidence/v1` |
+//! | `manifest` | `subject`, `query`, `result`, `time` (any JSON, as the maker of the bundle states them) and `digests` |
+//! | `manifest.digests` | SHA-256 in hexadecimal of the exact JSON text of `subject`, `query`, `result`, `time` and `keys`, of the text of `vkey` and `checkpoint`, and of `entries` and `hashes` as defined below |
+//! | `vkey` | the log's public key, `name+hash+base64` |
+//! | `checkpoint` | the signed note of the checkpoint that everything is proven against |
+//! | `entries` | the records: `index` (ascending), `record` (its exact text), `leaf` (its leaf hash, base64) |
+//! | `hashes` | the multiproof: tree hashes, base64 |
+//! | `keys` | any JSON; the keys with which sealed fields of these records are read |
+//! | `seal` | optional: a signed note over the manifest by the log's key |
+//!
+//! **Multiproof.** The tree over the checkpoint's `size` leaves is walked as RFC 6962 splits it: a range of more than one leaf is split at the
+//! largest power of two below its length, left before right. A range without an included record takes the next hash of `hashes` as its own;
+//! a range of one included record has its leaf hash; any other range is the node over its two halves. In the end every hash has been
+//! used and the outermost range has the checkpoint's root. So records that stand near each other share their nodes.
+//!
+//! **Digests.** `entries`: for each entry the index in eight big-endian bytes and the 32 bytes of the leaf hash. `hashes`: the 32 bytes of
+//! each. `manifest` itself, for the seal: the lines `name digest` of all digests, sorted by name, each ended by a line break.
+//!
+//! **Seal.** The note's text is `writ-evidence/v1`, a line break, and the manifest's digest in hexadecimal, a line break. Without a seal the records are
+//! proven all the same, but the query and the result are only claimed by whoever made the file: the report says so.
+
+use std::fmt;
+
+use data_encoding::HEXLOWER;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use serde_json::value::{RawValue, to_raw_value};
+use sha2::{Digest, Sha256};
+
+use crate::checkpoint::{Checkpoint, CheckpointError, SignedCheckpoint};
+use crate::note::{Note, NoteError, SignError, Signer, VerifierKey};
+use crate::store::{ReadError, Reader, check_record};
+use crate::tree::{Hash, empty_root, largest_power_below, leaf_hash, node_hash, range_hash};
+
+/// The name of the format.
+pub const FORMAT: &str = "writ-evidence/v1";
+
+/// The largest bundle that is read.
+pub const MAX_BUNDLE_BYTES: usize = 512 * 1024 * 1024;
+
+/// The most records in a bundle.
+pub const MAX_ENTRIES: usize = 1_000_000;
+
+/// What a bundle is evidence of, as its maker states it.
+#[derive(Debug, Clone)]
+pub struct Statement {
+    /// What it is about.
+    pub subject: Value,
+    /// The question that was asked.
+    pub query: Value,
+    /// The answer that was given.
+    pub result: Value,
+    /// When it was made.
+    pub time: Value,
+    /// The keys that open sealed fields of these records; [`Value::Null`] if none.
+    pub keys: Value,
+}
+
+/// A bundle as it stands in its file. Nothing in it is to be believed before [`Bundle::verify`].
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Bundle {
+    format: String,
+    manifest: Manifest,
+    vkey: String,
+    checkpoint: String,
+    entries: Vec<Entry>,
+    hashes: Vec<Hash>,
+    keys: Box<RawValue>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    seal: Option<String>,
+}
+
+/// The bundle's statement and the digests of its parts.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    subject: Box<RawValue>,
+    query: Box<RawValue>,
+    result: Box<RawValue>,
+    time: Box<RawValue>,
+    digests: Digests,
+}
+
+/// One record.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Entry {
+    /// Its sequence number.
+    pub index: u64,
+    /// Its exact text.
+    pub record: String,
+    /// Its leaf hash, so that a changed record can be named.
+    pub leaf: Hash,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Digests {
+    checkpoint: String,
+    entries: String,
+    hashes: String,
+    keys: String,
+    query: String,
+    result: String,
+    subject: String,
+    time: String,
+    vkey: String,
+}
+
+/// What a bundle that holds proves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BundleReport {
+    /// The checkpoint under which all records are proven.
+    pub checkpoint: Checkpoint,
+    /// How many records are proven.
+    pub records: usize,
+    /// Whether the log's key vouches for subject, query, result and time too.
+    pub sealed: bool,
+}
+
+/// Why a bundle could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// A record or hash cannot be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// Too many records.
+    #[error("a bundle holds at most {MAX_ENTRIES} records, not {0}")]
+    TooMany(usize),
+    /// The statement cannot be written.
+    #[error("the bundle's statement cannot be written as JSON: {0}")]
+    Statement(#[from] serde_json::Error),
+    /// A record is not text.
+    #[error("record {0} is not text: run `log verify`")]
+    NotText(u64),
+}
+
+/// Why a bundle proves nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum BundleError {
+    /// The file is too large.
+    #[error("the bundle has {0} bytes; at most {MAX_BUNDLE_BYTES} are read")]
+    TooLarge(usize),
+    /// It is not in the format.
+    #[error("not an evidence bundle: {0}")]
+    Malformed(#[from] serde_json::Error),
+    /// It is of another format.
+    #[error("the bundle's format is {0:?}; this program reads {FORMAT:?}")]
+    OtherFormat(String),
+    /// It holds too many records.
+    #[error("the bundle has {0} records; at most {MAX_ENTRIES} are read")]
+    TooMany(usize),
+    /// Its log key is not the one that is trusted.
+    #[error("the bundle is of the log key {found}, not of {trusted}")]
+    OtherKey {
+        /// The key it names.
+        found: String,
+        /// The trusted key.
+        trusted: String,
+    },
+    /// The checkpoint does not hold.
+    #[error("the bundle's {0}")]
+    Checkpoint(#[from] CheckpointError),
+    /// A record was altered.
+    #[error("record {index} was altered: it does not have the leaf hash that stands beside it")]
+    RecordAltered {
+        /// Its sequence number.
+        index: u64,
+    },
+    /// An entry is out of order or outside the tree.
+    #[error("entry {position} (record {index}) is out of order or not covered by the checkpoint")]
+    Misplaced {
+        /// Its place in the bundle, from 0.
+        position: usize,
+        /// The sequence number it claims.
+        index: u64,
+    },
+    /// A part does not have the digest that the manifest states.
+    #[error("{part} was altered: it does not have the digest that the manifest states")]
+    DigestMismatch {
+        /// The part.
+        part: &'static str,
+    },
+    /// The multiproof has too few or too many hashes.
+    #[error("the proof has {found} hashes, which is not what these records need")]
+    WrongLength {
+        /// How many there are.
+        found: usize,
+    },
+    /// The records and hashes do not lead to the signed root.
+    #[error(
+        "the records and hashes do not lead to the checkpoint's root: a record, its index or a hash was altered"
+    )]
+    RootMismatch,
+    /// The seal does not hold.
+    #[error("the manifest or its seal was altered: {0}")]
+    Seal(#[from] NoteError),
+    /// The seal is of another manifest.
+    #[error("the manifest was altered: it is not the one that was sealed")]
+    SealMismatch,
+}
+
+impl Bundle {
+    /// Makes a bundle of these records, proven against the newest checkpoint.
+    ///
+    /// # Errors
+    /// When a record is not in the log or cannot be read.
+    pub fn build(reader: &Reader, indexes: &[u64], statement: &Statement) -> Result<Self, BuildError> {
+        let signed = reader.checkpoint();
+        let mut indexes = indexes.to_vec();
+        indexes.sort_unstable();
+        indexes.dedup();
+        if indexes.len() > MAX_ENTRIES {
+            return Err(BuildError::TooMany(indexes.len()));
+        }
+        let size = signed.checkpoint().size;
+        let mut entries = Vec::with_capacity(indexes.len());
+        for index in indexes.iter().copied() {
+            if index >= size {
+                return Err(ReadError::NotThere { seq: index }.into());
+            }
+            let record = String::from_utf8(reader.read(index)?).map_err(|_| BuildError::NotText(index))?;
+            entries.push(Entry { index, leaf: leaf_hash(record.as_bytes()), record });
+        }
+        let mut hashes = Vec::new();
+        collect(reader, 0, size, &indexes, &mut hashes)?;
+        let keys = to_raw_value(&statement.keys)?;
+        let (vkey, checkpoint) = (signed.key().to_string(), signed.text().to_owned());
+        let manifest = Manifest {
+            subject: to_raw_value(&statement.subject)?,
+            query: to_raw_value(&statement.query)?,
+            result: to_raw_value(&statement.result)?,
+            time: to_raw_value(&statement.time)?,
+            digests: Digests::empty(),
+        };
+        let format = FORMAT.to_owned();
+        let mut bundle = Self { format, manifest, vkey, checkpoint, entries, hashes, keys, seal: None };
+        bundle.manifest.digests = bundle.digests();
+        Ok(bundle)
+    }
+
+    /// Has the log's key vouch for the manifest, so that subject, query and result cannot be exchanged.
+    ///
+    /// # Errors
+    /// When the signer cannot sign.
+    pub fn seal(&mut self, signer: &dyn Signer) -> Result<(), SignError> {
+        let mut note = Note::new(self.seal_text()).map_err(|_| SignError::Unsignable)?;
+        note.sign(signer)?;
+        self.seal = Some(note.to_string());
+        Ok(())
+    }
+
+    /// Reads a bundle's file. Checks its form only.
+    ///
+    /// # Errors
+    /// When it is too large or not in the format.
+    pub fn parse(file: &[u8]) -> Result<Self, BundleError> {
+        if file.len() > MAX_BUNDLE_BYTES {
+            return Err(BundleError::TooLarge(file.len()));
+        }
+        let bundle: Self = serde_json::from_slice(file)?;
+        if bundle.format != FORMAT {
+            return Err(BundleError::OtherFormat(bundle.format));
+        }
+        if bundle.entries.len() > MAX_ENTRIES {
+            return Err(BundleError::TooMany(bundle.entries.len()));
+        }
+        Ok(bundle)
+    }
+
+    /// The bundle's file.
+    ///
+    /// # Errors
+    /// Never in practice: everything in it was JSON before.
+    pub fn to_json(&self) -> Result<String, serde_json::Error> {
+        serde_json::to_string_pretty(self)
+    }
+
+    /// The records. Not to be believed before [`Bundle::verify`].
+    #[must_use]
+    pub fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
+
+    /// The exact JSON text of the subject.
+    #[must_use]
+    pub fn subject(&self) -> &str {
+        self.manifest.subject.get()
+    }
+
+    /// The exact JSON text of the query.
+    #[must_use]
+    pub fn query(&self) -> &str {
+        self.manifest.query.get()
+    }
+
+    /// The exact JSON text of the result.
+    #[must_use]
+    pub fn result(&self) -> &str {
+        self.manifest.result.get()
+    }
+
+    /// The exact JSON text of the time.
+    #[must_use]
+    pub fn time(&self) -> &str {
+        self.manifest.time.get()
+    }
+
+    /// The exact JSON text of the record keys.
+    #[must_use]
+    pub fn keys(&self) -> &str {
+        self.keys.get()
+    }
+
+    /// The log key that the bundle names. Trust it only if you know it from elsewhere.
+    #[must_use]
+    pub fn vkey(&self) -> &str {
+        &self.vkey
+    }
+
+    /// Checks everything, offline, against the log key that the caller trusts.
+    ///
+    /// # Errors
+    /// When any part was altered; the error names it as closely as can be told.
+    pub fn verify(&self, trusted: &VerifierKey) -> Result<BundleReport, BundleError> {
+        let trusted_text = trusted.to_string();
+        if self.vkey != trusted_text {
+            return Err(BundleError::OtherKey { found: self.vkey.clone(), trusted: trusted_text });
+        }
+        let checkpoint = SignedCheckpoint::verify(&self.checkpoint, trusted, trusted.name())?;
+        self.check_entries(checkpoint.size)?;
+        self.check_digests()?;
+        let root = self.root(checkpoint.size)?;
+        if root != checkpoint.root {
+            return Err(BundleError::RootMismatch);
+        }
+        if let Some(seal) = &self.seal {
+            let note: Note = seal.parse()?;
+            note.verify(&[trusted])?;
+            if note.text() != self.seal_text() {
+                return Err(BundleError::SealMismatch);
+            }
+        }
+        Ok(BundleReport { checkpoint, records: self.entries.len(), sealed: self.seal.is_some() })
+    }
+
+    fn check_entries(&self, size: u64) -> Result<(), BundleError> {
+        let mut least = 0;
+        for (position, Entry { index, record, leaf }) in self.entries.iter().enumerate() {
+            if *index < least || *index >= size {
+                return Err(BundleError::Misplaced { position, index: *index });
+            }
+            if leaf_hash(record.as_bytes()) != *leaf || check_record(record.as_bytes()).is_err() {
+                return Err(BundleError::RecordAltered { index: *index });
+            }
+            least = index.saturating_add(1);
+        }
+        Ok(())
+    }
+
+    fn check_digests(&self) -> Result<(), BundleError> {
+        let (stated, found) = (&self.manifest.digests, self.digests());
+        for ((part, stated), (_, found)) in stated.named().into_iter().zip(found.named()) {
+            if stated != found {
+                return Err(BundleError::DigestMismatch { part });
+            }
+        }
+        Ok(())
+    }
+
+    fn root(&self, size: u64) -> Result<Hash, BundleError> {
+        let mut hashes = self.hashes.iter();
+        let wrong_length = || BundleError::WrongLength { found: self.hashes.len() };
+        let root = fold(0, size, &self.entries, &mut hashes).ok_or_else(wrong_length)?;
+        if hashes.next().is_some() { Err(wrong_length()) } else { Ok(root) }
+    }
+
+    fn digests(&self) -> Digests {
+        let mut entries = Sha256::new();
+        for entry in &self.entries {
+            entries.update(entry.index.to_be_bytes());
+            entries.update(entry.leaf.0);
+        }
+        let mut hashes = Sha256::new();
+        self.hashes.iter().for_each(|hash| hashes.update(hash.0));
+        Digests {
+            checkpoint: digest(self.checkpoint.as_bytes()),
+            entries: HEXLOWER.encode(&entries.finalize()),
+            hashes: HEXLOWER.encode(&hashes.finalize()),
+            keys: digest(self.keys.get().as_bytes()),
+            query: digest(self.manifest.query.get().as_bytes()),
+            result: digest(self.manifest.result.get().as_bytes()),
+            subject: digest(self.manifest.subject.get().as_bytes()),
+            time: digest(self.manifest.time.get().as_bytes()),
+            vkey: digest(self.vkey.as_bytes()),
+        }
+    }
+
+    fn seal_text(&self) -> String {
+        let parts = self.manifest.digests.named();
+        let lines: String = parts.iter().map(|(part, digest)| format!("{part} {digest}\n")).collect();
+        format!("{FORMAT}\n{}\n", digest(lines.as_bytes()))
+    }
+}
+
+impl Digests {
+    fn empty() -> Self {
+        let none = String::new;
+        Self {
+            checkpoint: none(),
+            entries: none(),
+            hashes: none(),
+            keys: none(),
+            query: none(),
+            result: none(),
+            subject: none(),
+            time: none(),
+            vkey: none(),
+        }
+    }
+
+    /// The digests by name, sorted.
+    fn named(&self) -> [(&'static str, &str); 9] {
+        [
+            ("checkpoint", &self.checkpoint),
+            ("entries", &self.entries),
+            ("hashes", &self.hashes),
+            ("keys", &self.keys),
+            ("query", &self.query),
+            ("result", &self.result),
+            ("subject", &self.subject),
+            ("time", &self.time),
+            ("vkey", &self.vkey),
+        ]
+    }
+}
+
+impl fmt::Display for BundleReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Checkpoint { origin, size, .. } = &self.checkpoint;
+        write!(f, "{} records are in the log {origin}, under its checkpoint of size {size}; ", self.records)?;
+        f.write_str(if self.sealed {
+            "the log's key vouches for subject, query, result and time"
+        } else {
+            "subject, query, result and time are claims of whoever made the bundle"
+        })
+    }
+}
+
+fn digest(bytes: &[u8]) -> String {
+    HEXLOWER.encode(&Sha256::digest(bytes))
+}
+
+/// Collects the multiproof for the leaves `indexes`, which all lie in `low..high`.
+fn collect(
+    reader: &Reader,
+    low: u64,
+    high: u64,
+    indexes: &[u64],
+    hashes: &mut Vec<Hash>,
+) -> Result<(), ReadError> {
+    if indexes.is_empty() {
+        if low < high {
+            hashes.push(range_hash(reader, low, high)?);
+        }
+        return Ok(());
+    }
+    if high - low <= 1 {
+        return Ok(());
+    }
+    let middle = low + largest_power_below(high - low);
+    let (left, right) = indexes.split_at(indexes.partition_point(|index| *index < middle));
+    collect(reader, low, middle, left, hashes)?;
+    collect(reader, middle, high, right, hashes)
+}
+
+/// The hash of `low..high` from the entries in it (sorted, unique, inside) and the hashes of the rest; `None` if those run out.
+fn fold<'a>(
+    low: u64,
+    high: u64,
+    entries: &[Entry],
+    hashes: &mut impl Iterator<Item = &'a Hash>,
+) -> Option<Hash> {
+    match entries {
+        [] if low == high => Some(empty_root()),
+        [] => hashes.next().copied(),
+        [entry] if high - low == 1 => Some(entry.leaf),
+        _ => {
+            let middle = low + largest_power_below(high - low);
+            let (left, right) = entries.split_at(entries.partition_point(|entry| entry.index < middle));
+            let left = fold(low, middle, left, hashes)?;
+            Some(node_hash(&left, &fold(middle, high, right, hashes)?))
+        }
+    }
+}

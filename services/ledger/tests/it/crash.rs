@@ -1,0 +1,221 @@
+use std::io;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::Duration;
+
+use writ_ledger::disk::{AppendFile, Disk, OsDisk};
+use writ_ledger::store::{Options, StoreError};
+use writ_ledger::{AppendError, FileLog, OpenError};
+
+use super::{assert_holds, filled, record, records, reopen, signer, small_segments};
+
+#[test]
+fn a_commit_cut_at_any_byte_is_gone_and_everything_before_it_is_there() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut log = filled(dir.path(), 21);
+    let checkpoint = std::fs::read(dir.path().join("checkpoint")).unwrap();
+    let segment = last_segment(dir.path());
+    let before = std::fs::metadata(&segment).unwrap().len();
+    log.append(&records(21..24)).unwrap();
+    drop(log);
+    let whole = std::fs::read(&segment).unwrap();
+    let zeroed = |cut: usize| {
+        let mut bytes = whole.clone();
+        bytes[cut..].fill(0);
+        bytes
+    };
+    let holed = |cut: usize| {
+        let mut bytes = whole.clone();
+        let end = (cut + 9).min(bytes.len() - 2);
+        bytes[cut.min(end)..end].fill(0);
+        bytes
+    };
+    for cut in before as usize..whole.len() {
+        for torn in [whole[..cut].to_vec(), zeroed(cut), holed(cut)] {
+            let intact = torn == whole;
+            std::fs::write(&segment, torn).unwrap();
+            std::fs::write(dir.path().join("checkpoint"), &checkpoint).unwrap();
+            let log = reopen(dir.path()).unwrap();
+            assert_holds(&log, if intact { 24 } else { 21 });
+        }
+    }
+    std::fs::write(&segment, &whole[..before as usize]).unwrap();
+    std::fs::write(dir.path().join("checkpoint"), &checkpoint).unwrap();
+    let mut log = reopen(dir.path()).unwrap();
+    log.append(&records(21..25)).unwrap();
+    drop(log);
+    assert_holds(&reopen(dir.path()).unwrap(), 25);
+}
+
+#[test]
+fn a_commit_that_a_checkpoint_covers_is_never_cut_away() {
+    let dir = tempfile::tempdir().unwrap();
+    drop(filled(dir.path(), 24));
+    let segment = last_segment(dir.path());
+    let whole = std::fs::read(&segment).unwrap();
+    for cut in [1, 2, 5, 40] {
+        std::fs::write(&segment, &whole[..whole.len() - cut]).unwrap();
+        let error = reopen(dir.path()).unwrap_err();
+        assert!(matches!(error, OpenError::Truncated { signed: 24, .. }), "{error}");
+        assert_eq!(
+            std::fs::metadata(&segment).unwrap().len(),
+            (whole.len() - cut) as u64,
+            "evidence is left alone"
+        );
+    }
+    let mut torn = whole.clone();
+    let at = whole.len() - 10;
+    torn[at] = 0;
+    std::fs::write(&segment, torn).unwrap();
+    assert!(matches!(reopen(dir.path()), Err(OpenError::Damaged(damage)) if damage.seq == 23));
+}
+
+#[test]
+fn damage_before_the_last_commit_is_refused_even_without_a_checkpoint() {
+    let dir = tempfile::tempdir().unwrap();
+    drop(filled(dir.path(), 24));
+    std::fs::remove_file(dir.path().join("checkpoint")).unwrap();
+    let segment = dir.path().join("segments/00000000000000000000.jsonl");
+    let mut bytes = std::fs::read(&segment).unwrap();
+    bytes[2] = 0;
+    std::fs::write(&segment, bytes).unwrap();
+    let error = reopen(dir.path()).unwrap_err();
+    assert!(matches!(&error, OpenError::Damaged(damage) if damage.seq == 0 && damage.offset == 0), "{error}");
+    assert!(error.to_string().contains("00000000000000000000.jsonl, record 0, byte 0"), "{error}");
+}
+
+/// What the faulty disk does with the next write or sync.
+const WORKS: u8 = 0;
+const FULL: u8 = 1;
+const SYNC_FAILS: u8 = 2;
+const FULL_AND_NO_CUT: u8 = 3;
+
+struct FaultyDisk(Arc<AtomicU8>);
+
+struct FaultyFile {
+    file: Box<dyn AppendFile>,
+    fault: Arc<AtomicU8>,
+}
+
+impl Disk for FaultyDisk {
+    fn open_append(&self, path: &Path) -> io::Result<Box<dyn AppendFile>> {
+        Ok(Box::new(FaultyFile { file: OsDisk.open_append(path)?, fault: self.0.clone() }))
+    }
+}
+
+impl AppendFile for FaultyFile {
+    fn write_all_at(&mut self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        if matches!(self.fault.load(Ordering::Relaxed), FULL | FULL_AND_NO_CUT) {
+            self.file.write_all_at(&bytes[..bytes.len() / 2], offset)?;
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        self.file.write_all_at(bytes, offset)
+    }
+
+    fn sync_data(&mut self) -> io::Result<()> {
+        if self.fault.load(Ordering::Relaxed) == SYNC_FAILS {
+            return Err(io::Error::other("the device is gone"));
+        }
+        self.file.sync_data()
+    }
+
+    fn set_len(&mut self, length: u64) -> io::Result<()> {
+        if self.fault.load(Ordering::Relaxed) == FULL_AND_NO_CUT {
+            return Err(io::Error::other("the device is gone"));
+        }
+        self.file.set_len(length)
+    }
+}
+
+fn on_faulty_disk(dir: &Path) -> (FileLog, Arc<AtomicU8>) {
+    drop(filled(dir, 10));
+    let fault = Arc::new(AtomicU8::new(WORKS));
+    let options = Options { disk: Box::new(FaultyDisk(fault.clone())), ..small_segments() };
+    (FileLog::open_with(dir, signer(), options).unwrap(), fault)
+}
+
+#[test]
+fn a_full_disk_refuses_the_commit_and_the_log_goes_on_when_there_is_room() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut log, fault) = on_faulty_disk(dir.path());
+    fault.store(FULL, Ordering::Relaxed);
+    for _ in 0..3 {
+        let error = log.append(&records(10..15)).unwrap_err();
+        assert!(matches!(error, AppendError::Store(StoreError::Failed { .. })), "{error}");
+        assert_holds(&log, 10);
+    }
+    fault.store(WORKS, Ordering::Relaxed);
+    log.append(&[record(10)]).unwrap();
+    assert_holds(&log, 11);
+    drop(log);
+    assert_holds(&reopen(dir.path()).unwrap(), 11);
+}
+
+#[test]
+fn after_a_failed_sync_or_cut_nothing_is_taken_until_the_log_is_reopened() {
+    for (kind, unknown) in [(SYNC_FAILS, true), (FULL_AND_NO_CUT, false)] {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut log, fault) = on_faulty_disk(dir.path());
+        fault.store(kind, Ordering::Relaxed);
+        let error = log.append(&records(10..15)).unwrap_err();
+        assert_eq!(matches!(error, AppendError::Store(StoreError::Unknown { .. })), unknown, "{error}");
+        fault.store(WORKS, Ordering::Relaxed);
+        let error = log.append(&records(10..15)).unwrap_err();
+        assert!(matches!(error, AppendError::Store(StoreError::Poisoned)), "{error}");
+        assert_holds(&log, 10);
+        drop(log);
+        let mut log = reopen(dir.path()).unwrap();
+        assert_holds(&log, 10);
+        log.append(&records(10..12)).unwrap();
+        assert_holds(&log, 12);
+    }
+}
+
+const CHILD_DIR: &str = "WRIT_LEDGER_TEST_CHILD_DIR";
+
+/// Not a test by itself: the process that the next test kills. It writes what it was acknowledged to a file.
+#[test]
+fn child_that_appends_until_killed() {
+    let Ok(dir) = std::env::var(CHILD_DIR) else { return };
+    let dir = Path::new(&dir);
+    let mut log = reopen(dir).unwrap();
+    loop {
+        let first = log.size();
+        let commit = log.append(&records(first..first + 1 + first % 5)).unwrap();
+        std::fs::write(dir.join("acknowledged.new"), commit.checkpoint).unwrap();
+        std::fs::rename(dir.join("acknowledged.new"), dir.join("acknowledged")).unwrap();
+    }
+}
+
+#[test]
+fn a_killed_writer_loses_nothing_acknowledged() {
+    let dir = tempfile::tempdir().unwrap();
+    drop(filled(dir.path(), 10));
+    let mut size = 10;
+    for round in 0..12_u64 {
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "crash::child_that_appends_until_killed"])
+            .env(CHILD_DIR, dir.path())
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        std::thread::sleep(Duration::from_millis(40 + round * 7));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let log = reopen(dir.path()).unwrap();
+        if let Ok(text) = std::fs::read_to_string(dir.path().join("acknowledged")) {
+            let shown = writ_ledger::SignedCheckpoint::open(&text, &super::key()).unwrap();
+            assert_eq!(log.reader().root(shown.checkpoint().size).unwrap(), shown.checkpoint().root);
+        }
+        assert!(log.size() >= size);
+        size = log.size();
+        assert_holds(&log, size);
+    }
+    assert!(size > 10, "the child never got to append");
+}
+
+fn last_segment(dir: &Path) -> std::path::PathBuf {
+    std::fs::read_dir(dir.join("segments")).unwrap().map(|entry| entry.unwrap().path()).max().unwrap()
+}

@@ -1,0 +1,57 @@
+//! The ledger through its public interface: what it keeps, what it refuses, and what it finds.
+
+mod bundle;
+mod crash;
+mod oracle;
+mod store;
+mod verify;
+
+use std::path::Path;
+
+use writ_ledger::store::Options;
+use writ_ledger::{FileLog, Signer, SigningKey, VerifierKey};
+
+const ORIGIN: &str = "writ.example/log";
+
+fn signer() -> Box<dyn Signer> {
+    Box::new(SigningKey::from_seed(ORIGIN, [7; 32]).unwrap())
+}
+
+fn key() -> VerifierKey {
+    signer().verifier_key()
+}
+
+fn record(seq: u64) -> String {
+    format!("{{\"v\":1,\"seq\":{seq},\"note\":\"record number {seq}\"}}")
+}
+
+fn records(range: std::ops::Range<u64>) -> Vec<String> {
+    range.map(record).collect()
+}
+
+fn small_segments() -> Options {
+    Options { segment_bytes: 2000, ..Options::default() }
+}
+
+/// A log of `size` records in commits of 1, 2, 3 … 7, 1, 2 … records, over several segments.
+fn filled(dir: &Path, size: u64) -> FileLog {
+    let mut log = FileLog::create_with(dir, signer(), small_segments()).unwrap();
+    let mut step = 0;
+    while log.size() < size {
+        let end = (log.size() + step % 7 + 1).min(size);
+        log.append(&records(log.size()..end)).unwrap();
+        step += 1;
+    }
+    log
+}
+
+fn reopen(dir: &Path) -> Result<FileLog, writ_ledger::OpenError> {
+    FileLog::open_with(dir, signer(), small_segments())
+}
+
+fn assert_holds(log: &FileLog, size: u64) {
+    assert_eq!(log.size(), size);
+    let found: Vec<_> = log.reader().read_range(0..u64::MAX).map(|r| r.unwrap()).collect();
+    let expected: Vec<_> = (0..size).map(|seq| (seq, record(seq).into_bytes())).collect();
+    assert!(found == expected, "the records are not those that were appended");
+}
