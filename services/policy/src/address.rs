@@ -66,6 +66,25 @@ impl AddressSet {
         Self::from_ranges(common)
     }
 
+    /// What this set holds and the other does not.
+    pub fn without(&self, other: &Self) -> Self {
+        let mut left = Vec::new();
+        for (first, last) in &self.ranges {
+            let mut open = Some(*first);
+            for (start, end) in other.ranges.iter().filter(|(start, end)| start <= last && end >= first) {
+                if let (Some(from), Some(to)) = (open, preceding(*start)) {
+                    left.push((from, to));
+                }
+                open = following(*end);
+            }
+            if let Some(from) = open {
+                left.push((from, *last));
+            }
+        }
+        // A range that came out backwards holds nothing and is dropped here.
+        Self::from_ranges(left)
+    }
+
     /// Whether the address is in the set.
     pub fn contains(&self, address: IpAddr) -> bool {
         let next = self.ranges.partition_point(|(_, last)| *last < address);
@@ -97,6 +116,13 @@ fn following(address: IpAddr) -> Option<IpAddr> {
     match address {
         IpAddr::V4(v4) => u32::from(v4).checked_add(1).map(|next| IpAddr::V4(next.into())),
         IpAddr::V6(v6) => u128::from(v6).checked_add(1).map(|next| IpAddr::V6(next.into())),
+    }
+}
+
+fn preceding(address: IpAddr) -> Option<IpAddr> {
+    match address {
+        IpAddr::V4(v4) => u32::from(v4).checked_sub(1).map(|before| IpAddr::V4(before.into())),
+        IpAddr::V6(v6) => u128::from(v6).checked_sub(1).map(|before| IpAddr::V6(before.into())),
     }
 }
 
@@ -162,6 +188,10 @@ mod tests {
         let left = net("10.0.0.0/30").union(&net("10.0.0.8/30"));
         let right = net("10.0.0.2/31").union(&net("10.0.0.10/31")).union(&net("fd00::/64"));
         let both = left.intersection(&right);
+        let rest = left.without(&right);
+        assert_eq!(both.union(&rest), left);
+        assert!(!both.intersects(&rest));
+        assert_eq!(AddressSet::all().without(&AddressSet::all()), AddressSet::default());
         for last in 0..16 {
             let address = IpAddr::V4(Ipv4Addr::new(10, 0, 0, last));
             assert_eq!(

@@ -51,9 +51,12 @@ pub(crate) struct Line {
 pub(crate) struct Node {
     pub(crate) id: NodeId,
     pub(crate) identity: Identity,
+    /// At most one of each family.
     pub(crate) addresses: Vec<IpAddr>,
     pub(crate) routes: Vec<IpNet>,
     pub(crate) profile: usize,
+    /// Position in the inventory.
+    pub(crate) rank: usize,
 }
 
 /// As whom a node acts.
@@ -144,7 +147,10 @@ impl Compiled {
             for selector in &rule.src {
                 sources.add(selector, number, &policy.names, &users);
             }
-            destinations.add(&target.dst, number, &policy.names, &users);
+            // What goes through chosen routers never ends at a node of the network.
+            if rule.via.is_empty() {
+                destinations.add(&target.dst, number, &policy.names, &users);
+            }
         }
         let mut compiled = Self {
             policy,
@@ -205,15 +211,17 @@ impl Compiled {
     }
 
     fn place_nodes(&mut self, inventory: &Inventory) {
-        let mut ordered: Vec<&InventoryNode> = inventory.nodes.iter().collect();
-        ordered.sort_by(|a, b| a.id.cmp(&b.id));
-        ordered.dedup_by(|a, b| a.id == b.id);
+        let mut ordered: Vec<(usize, &InventoryNode)> = inventory.nodes.iter().enumerate().collect();
+        ordered.sort_by(|(_, a), (_, b)| a.id.cmp(&b.id));
+        ordered.dedup_by(|(_, a), (_, b)| a.id == b.id);
         let mut known: HashMap<Profile, usize> = HashMap::new();
-        for node in ordered {
+        for (rank, node) in ordered {
             let identity = self.identity(&node.owner);
+            let first = |is_ipv4: bool| node.addresses.iter().copied().find(|a| a.is_ipv4() == is_ipv4);
+            let addresses: Vec<IpAddr> = [first(true), first(false)].into_iter().flatten().collect();
             let profile = Profile {
-                source: self.sources.lines(&identity, &node.addresses),
-                destination: self.destinations.lines(&identity, &node.addresses),
+                source: self.sources.lines(&identity, &addresses),
+                destination: self.destinations.lines(&identity, &addresses),
             };
             let next = self.profiles.len();
             let profiles = &mut self.profiles;
@@ -222,11 +230,11 @@ impl Compiled {
                 next
             });
             self.by_id.insert(node.id.clone(), self.nodes.len());
-            for address in &node.addresses {
+            for address in &addresses {
                 self.by_address.entry(*address).or_insert(self.nodes.len());
             }
-            let (addresses, routes) = (node.addresses.clone(), node.routes.clone());
-            self.nodes.push(Node { id: node.id.clone(), identity, addresses, routes, profile });
+            let routes = node.routes.iter().map(IpNet::trunc).collect();
+            self.nodes.push(Node { id: node.id.clone(), identity, addresses, routes, profile, rank });
         }
     }
 
@@ -281,17 +289,17 @@ fn flatten(policy: &Policy) -> Vec<Line> {
     lines
 }
 
-/// Refuses the first user that the policy names and the inventory does not have.
+/// Refuses the first user that the policy grants something to, or by, and the inventory does not have. Owners of tags are left
+/// out: they say who may tag a node, and nothing is granted to them.
 fn check_users(policy: &Policy, users: &Users) -> Result<(), PolicyError> {
     let in_groups = policy.names.groups.values().flatten().map(|name| (name.text.as_str(), name.offset));
-    let owners = policy.names.tag_owners.values().flatten();
     let in_rules =
         policy.rules.iter().flat_map(|rule| rule.src.iter().chain(rule.targets.iter().map(|t| &t.dst)));
     let in_tests = policy.tests.iter().flat_map(|test| {
         std::iter::once(&test.src)
             .chain(test.accept.iter().chain(&test.deny).map(|destination| &destination.dst))
     });
-    let in_selectors = owners.chain(in_rules).chain(in_tests).filter_map(|selector| match &selector.kind {
+    let in_selectors = in_rules.chain(in_tests).filter_map(|selector| match &selector.kind {
         SelectorKind::User(name) => Some((name.as_str(), selector.offset)),
         _ => None,
     });
@@ -343,6 +351,8 @@ impl Side {
             SelectorKind::Addresses(addresses) => self.literals.push((addresses.clone(), line)),
             SelectorKind::Autogroup(Autogroup::Member | Autogroup::Own) => self.member.insert(line),
             SelectorKind::Autogroup(Autogroup::Tagged) => self.tagged.insert(line),
+            SelectorKind::Autogroup(Autogroup::DangerAll) => self.any.insert(line),
+            SelectorKind::Autogroup(Autogroup::Internet) => {}
         }
     }
 

@@ -49,13 +49,13 @@ pub fn difference(old: &Compiled, new: &Compiled) -> Difference {
     let ids: BTreeSet<&NodeId> = old.nodes().chain(new.nodes()).collect();
     let sides: Vec<Pairing<'_>> = ids.into_iter().map(|id| (id, old.node(id), new.node(id))).collect();
     // Pairs of nodes whose profiles are the same before and after change in the same way.
-    let mut known: HashMap<[Option<(usize, usize, bool)>; 2], Delta> = HashMap::new();
+    let mut known: HashMap<[Option<ProfilePair>; 2], Delta> = HashMap::new();
     for source in &sides {
         for destination in sides.iter().filter(|destination| destination.0 != source.0) {
             let before = profiles(source.1, destination.1);
             let after = profiles(source.2, destination.2);
             let delta = known.entry([before, after]).or_insert_with(|| {
-                let services = |compiled: &Compiled, pair: Option<(usize, usize, bool)>| {
+                let services = |compiled: &Compiled, pair: Option<ProfilePair>| {
                     pair.map(|(from, to, same)| compiled.profile_services(from, to, same)).unwrap_or_default()
                 };
                 Delta::between(&services(old, before), &services(new, after))
@@ -79,9 +79,12 @@ pub fn difference(old: &Compiled, new: &Compiled) -> Difference {
     found
 }
 
+/// The profiles of source and destination, and whether both belong to one user.
+type ProfilePair = (usize, usize, bool);
+
 type Pairing<'a> = (&'a NodeId, Option<&'a Node>, Option<&'a Node>);
 
-fn profiles(source: Option<&Node>, destination: Option<&Node>) -> Option<(usize, usize, bool)> {
+fn profiles(source: Option<&Node>, destination: Option<&Node>) -> Option<ProfilePair> {
     let (source, destination) = (source?, destination?);
     Some((source.profile, destination.profile, is_same_user(source, destination)))
 }
@@ -180,7 +183,9 @@ fn services_text(changes: &[&Change]) -> String {
         }
     }
     let part = |(protocols, text): &(Vec<Protocol>, String)| {
-        let names: Vec<String> = protocols.iter().map(Protocol::to_string).collect();
+        // ICMP for both families is one thing to people.
+        let is_told = |p: &&Protocol| !(p.number() == 58 && protocols.contains(&Protocol::Icmp));
+        let names: Vec<String> = protocols.iter().filter(is_told).map(Protocol::to_string).collect();
         format!("{}{text}", names.join("+"))
     };
     shared.iter().map(part).collect::<Vec<_>>().join("; ")

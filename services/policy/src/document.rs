@@ -1,5 +1,6 @@
 //! Reading a parsed text into types, with refusals that name the place.
 
+use std::cell::RefCell;
 use std::ops::Deref;
 
 use crate::error::{Place, PolicyError};
@@ -9,15 +10,35 @@ use crate::hujson::{self, Kind, Member, Step, Value};
 pub(crate) struct Document<'a> {
     text: &'a str,
     root: Value,
+    unsupported: RefCell<Vec<Unsupported>>,
+}
+
+/// Something that the engine understands and the product does not enforce yet.
+#[derive(Debug, Clone)]
+pub(crate) struct Unsupported {
+    pub(crate) offset: usize,
+    pub(crate) what: String,
 }
 
 impl<'a> Document<'a> {
     pub(crate) fn parse(text: &'a str) -> Result<Self, PolicyError> {
-        Ok(Self { text, root: hujson::parse(text)? })
+        Ok(Self { text, root: hujson::parse(text)?, unsupported: RefCell::default() })
     }
 
     pub(crate) fn root(&self) -> &Value {
         &self.root
+    }
+
+    /// Notes something that only the engine understands.
+    pub(crate) fn note_unsupported(&self, offset: usize, what: impl Into<String>) {
+        self.unsupported.borrow_mut().push(Unsupported { offset, what: what.into() });
+    }
+
+    /// What was noted, in order of the text.
+    pub(crate) fn into_unsupported(self) -> Vec<Unsupported> {
+        let mut noted = self.unsupported.into_inner();
+        noted.sort_by_key(|unsupported| unsupported.offset);
+        noted
     }
 
     /// A refusal of whatever stands at a byte of the text.

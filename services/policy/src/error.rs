@@ -22,6 +22,12 @@ impl PolicyError {
         self
     }
 
+    /// Puts words before the message.
+    pub(crate) fn prefixed(mut self, words: &str) -> Self {
+        self.message = format!("{words}: {}", self.message);
+        self
+    }
+
     /// Adds "did you mean" when one of the known names is close to what was written.
     pub(crate) fn with_nearest<'a>(self, written: &str, known: impl IntoIterator<Item = &'a str>) -> Self {
         match nearest(written, known) {
@@ -103,24 +109,26 @@ fn nearest<'a>(written: &str, known: impl IntoIterator<Item = &'a str>) -> Optio
         .map(|(_, name)| name)
 }
 
-/// Edit distance in characters, letters compared without case.
+/// Edit distance in characters, letters compared without case; two neighbours exchanged count as one edit.
 fn distance(left: &str, right: &str) -> usize {
+    let left: Vec<char> = left.to_lowercase().chars().collect();
     let right: Vec<char> = right.to_lowercase().chars().collect();
+    let cell = |row: &[usize], at: usize| row.get(at).copied().unwrap_or(0);
+    let mut above: Vec<usize> = Vec::new();
     let mut row: Vec<usize> = (0..=right.len()).collect();
-    for (i, from) in left.to_lowercase().chars().enumerate() {
-        let mut diagonal = i;
-        let mut last = i + 1;
-        for (cell, to) in row.iter_mut().skip(1).zip(&right) {
-            let substituted = diagonal + usize::from(from != *to);
-            diagonal = *cell;
-            *cell = substituted.min(diagonal + 1).min(last + 1);
-            last = *cell;
+    for (i, from) in left.iter().enumerate() {
+        let mut next = vec![i + 1];
+        for (j, to) in right.iter().enumerate() {
+            let mut edits =
+                (cell(&row, j) + usize::from(from != to)).min(cell(&row, j + 1) + 1).min(cell(&next, j) + 1);
+            if i > 0 && j > 0 && left.get(i - 1) == Some(to) && right.get(j - 1) == Some(from) {
+                edits = edits.min(cell(&above, j - 1) + 1);
+            }
+            next.push(edits);
         }
-        if let Some(first) = row.first_mut() {
-            *first = i + 1;
-        }
+        above = std::mem::replace(&mut row, next);
     }
-    row.last().copied().unwrap_or(0)
+    cell(&row, right.len())
 }
 
 #[cfg(test)]
@@ -130,14 +138,17 @@ mod tests {
     #[test]
     fn the_nearest_known_name_is_suggested_and_far_ones_are_not() {
         assert_eq!(nearest("grups", ["groups", "grants"]), Some("groups"));
-        assert_eq!(nearest("ALCS", ["acls"]), None);
+        assert_eq!(nearest("ALCS", ["acls"]), Some("acls"));
+        assert_eq!(nearest("app", ["ip"]), None);
         assert_eq!(nearest("Acls", ["acls"]), Some("acls"));
         assert_eq!(nearest("zebra", ["groups", "grants"]), None);
     }
 
     #[test]
     fn distance_counts_edits() {
-        for (left, right, edits) in [("", "", 0), ("a", "", 1), ("", "ab", 2), ("kitten", "sitting", 3)] {
+        for (left, right, edits) in
+            [("", "", 0), ("a", "", 1), ("", "ab", 2), ("kitten", "sitting", 3), ("scr", "src", 1)]
+        {
             assert_eq!(distance(left, right), edits, "{left} {right}");
         }
     }

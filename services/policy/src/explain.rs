@@ -180,7 +180,8 @@ impl Compiled {
         }
     }
 
-    fn names_node(&self, selector: &Selector, node: &Node) -> bool {
+    /// Whether a selector names a node.
+    pub(crate) fn names_node(&self, selector: &Selector, node: &Node) -> bool {
         match (&selector.kind, &node.identity) {
             (SelectorKind::Any, _) => true,
             (SelectorKind::User(name), Identity::User(user)) => self.users.find(name) == Some(*user),

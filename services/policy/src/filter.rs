@@ -1,13 +1,19 @@
 //! What a node's packet filter lets in.
+//!
+//! Worked out from addresses, rule by rule, and not from the profiles that decide: the two ways to the same answer are held
+//! to each other by tests.
 
 use std::net::IpAddr;
 
+use ipnet::IpNet;
 use serde::Serialize;
 use writ_schema::NodeId;
 
 use crate::address::AddressSet;
 use crate::compile::{Compiled, Node};
-use crate::rules::RuleRef;
+use crate::ranges;
+use crate::rules::{Granted, Rule, RuleRef, Section, Target};
+use crate::selector::{Autogroup, Selector, SelectorKind};
 use crate::service::{PortRange, Protocol};
 
 /// One inbound rule of a packet filter.
@@ -17,7 +23,7 @@ pub struct FilterRule {
     pub rule: RuleRef,
     /// From whom packets are let in.
     pub sources: AddressSet,
-    /// To which of the node's own addresses.
+    /// To which addresses: the node's own, and those that it routes to. A prefix of the policy stands here whole.
     pub destinations: AddressSet,
     /// The protocols.
     pub protocols: Vec<Protocol>,
@@ -40,39 +46,108 @@ impl Compiled {
     /// The inbound rules of a node, in order of the file. What none of them admits is to be dropped.
     pub fn filter(&self, node: &NodeId) -> Vec<FilterRule> {
         let Some(node) = self.node(node) else { return Vec::new() };
-        let Some(profile) = self.profile(node.profile) else { return Vec::new() };
+        if self.policy.allows_everything_by_silence() {
+            return vec![self.open_door()];
+        }
         let mut rules = Vec::new();
-        for (number, line) in self.lines.iter().enumerate() {
-            if !profile.destination.contains(number) {
-                continue;
+        for rule in &self.policy.rules {
+            for target in rule.targets.iter().filter(|target| !target.services.is_empty()) {
+                let destinations = self.inbound(rule, target, node);
+                let sources = if destinations.is_empty() {
+                    destinations.clone()
+                } else {
+                    self.sources(rule, target, node)
+                };
+                if sources.is_empty() {
+                    continue;
+                }
+                rules.extend(target.services.iter().map(|granted| FilterRule {
+                    rule: rule.at,
+                    sources: sources.clone(),
+                    destinations: destinations.clone(),
+                    protocols: granted.protocols().to_vec(),
+                    ports: granted.ports.clone(),
+                }));
             }
-            let sources = self.line_sources(number, line.is_own, node);
-            if sources.is_empty() {
-                continue;
-            }
-            let (v4, v6) = (profile.destination.v4.contains(number), profile.destination.v6.contains(number));
-            let reached = node.addresses.iter().filter(|address| if address.is_ipv4() { v4 } else { v6 });
-            let destinations = AddressSet::from_addresses(reached.copied());
-            rules.extend(line.services.iter().map(|granted| FilterRule {
-                rule: line.rule,
-                sources: sources.clone(),
-                destinations: destinations.clone(),
-                protocols: granted.protocols().to_vec(),
-                ports: granted.ports.clone(),
-            }));
         }
         rules
     }
 
-    /// The addresses of the nodes, other than this one, that stand on a line as its source.
-    fn line_sources(&self, line: usize, is_own: bool, node: &Node) -> AddressSet {
-        let others = self.nodes.iter().filter(|other| other.id != node.id);
-        let matching = others.filter(|other| !is_own || crate::peers::is_same_user(other, node));
-        AddressSet::from_addresses(matching.flat_map(|other| {
-            let stands = self.profile(other.profile).map(|profile| &profile.source);
-            let v4 = stands.is_some_and(|families| families.v4.contains(line));
-            let v6 = stands.is_some_and(|families| families.v6.contains(line));
-            other.addresses.iter().copied().filter(move |address| if address.is_ipv4() { v4 } else { v6 })
-        }))
+    fn open_door(&self) -> FilterRule {
+        let all = Granted { protocol: None, ports: vec![PortRange::ALL] };
+        FilterRule {
+            rule: RuleRef { section: Section::Acls, index: 0 },
+            sources: self.everyone(),
+            destinations: AddressSet::all(),
+            protocols: all.protocols().to_vec(),
+            ports: all.ports,
+        }
+    }
+
+    /// What `*` means as a source: the network, and whatever is behind its subnet routers.
+    fn everyone(&self) -> AddressSet {
+        let subnets = self.nodes.iter().flat_map(Node::subnet_routes);
+        let addresses = self.nodes.iter().flat_map(|node| node.addresses.iter().copied());
+        ranges::network()
+            .union(&AddressSet::from_prefixes(subnets))
+            .union(&AddressSet::from_addresses(addresses))
+    }
+
+    /// The sources of a rule, as far as the target grants them anything at this node.
+    pub(crate) fn sources(&self, rule: &Rule, target: &Target, node: &Node) -> AddressSet {
+        if target.dst.kind == SelectorKind::Autogroup(Autogroup::Own) {
+            let own = self.nodes.iter().filter(|other| crate::peers::is_same_user(other, node));
+            let named = own.filter(|other| rule.src.iter().any(|selector| self.names_node(selector, other)));
+            return AddressSet::from_addresses(named.flat_map(|other| other.addresses.iter().copied()));
+        }
+        rule.src.iter().fold(AddressSet::default(), |set, selector| set.union(&self.source(selector)))
+    }
+
+    pub(crate) fn source(&self, selector: &Selector) -> AddressSet {
+        match &selector.kind {
+            SelectorKind::Any => self.everyone(),
+            SelectorKind::Autogroup(Autogroup::DangerAll) => AddressSet::all(),
+            SelectorKind::Host(name) => self.policy.names.host(name),
+            SelectorKind::Addresses(set) => set.clone(),
+            _ => {
+                let named = self.nodes.iter().filter(|node| self.names_node(selector, node));
+                AddressSet::from_addresses(named.flat_map(|node| node.addresses.iter().copied()))
+            }
+        }
+    }
+
+    /// The destinations of a rule's target that this node receives packets for.
+    pub(crate) fn inbound(&self, rule: &Rule, target: &Target, node: &Node) -> AddressSet {
+        let is_via = !rule.via.is_empty();
+        if is_via && !rule.via.iter().any(|tag| self.names_node(tag, node)) {
+            return AddressSet::default();
+        }
+        let literal = match &target.dst.kind {
+            SelectorKind::Autogroup(Autogroup::Internet) => {
+                return if node.is_exit() { ranges::internet() } else { AddressSet::default() };
+            }
+            SelectorKind::Host(name) => self.policy.names.host(name),
+            SelectorKind::Addresses(set) => set.clone(),
+            SelectorKind::Any if !is_via => return AddressSet::all(),
+            _ if !is_via && self.names_node(&target.dst, node) => {
+                return AddressSet::from_addresses(node.addresses.iter().copied());
+            }
+            _ => return AddressSet::default(),
+        };
+        let is_own = !is_via && node.addresses.iter().any(|address| literal.contains(*address));
+        let is_routed = literal.intersects(&AddressSet::from_prefixes(node.subnet_routes()));
+        if is_own || is_routed { literal } else { AddressSet::default() }
+    }
+}
+
+impl Node {
+    /// The prefixes behind the node that are not the whole Internet.
+    pub(crate) fn subnet_routes(&self) -> impl Iterator<Item = IpNet> + '_ {
+        self.routes.iter().copied().filter(|route| route.prefix_len() > 0)
+    }
+
+    /// Whether the node leads to the Internet.
+    pub(crate) fn is_exit(&self) -> bool {
+        self.routes.iter().any(|route| route.prefix_len() == 0)
     }
 }

@@ -28,7 +28,7 @@ pub(crate) struct Value {
 pub(crate) enum Kind {
     Null,
     Bool(bool),
-    /// As it was written; policies compare few numbers, and none needs a float.
+    /// As it was written.
     Number(String),
     String(String),
     Array(Vec<Value>),
@@ -53,6 +53,22 @@ impl Kind {
             Kind::String(_) => "a string",
             Kind::Array(_) => "an array",
             Kind::Object(_) => "an object",
+        }
+    }
+}
+
+impl Value {
+    /// The value without places.
+    pub(crate) fn to_json(&self) -> serde_json::Value {
+        match &self.kind {
+            Kind::Null => serde_json::Value::Null,
+            Kind::Bool(value) => (*value).into(),
+            Kind::Number(text) => serde_json::from_str(text).unwrap_or_default(),
+            Kind::String(text) => text.as_str().into(),
+            Kind::Array(items) => items.iter().map(Value::to_json).collect(),
+            Kind::Object(members) => serde_json::Value::Object(
+                members.iter().map(|m| (m.key.clone(), m.value.to_json())).collect(),
+            ),
         }
     }
 }
@@ -261,10 +277,11 @@ impl Parser<'_> {
     fn number(&mut self) -> Result<String, PolicyError> {
         let is_part = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '+' | '.');
         let length = self.rest().find(|c| !is_part(c)).unwrap_or(self.rest().len());
-        let text = self.rest().get(..length).unwrap_or("").to_owned();
-        if serde_json::from_str::<serde_json::Number>(&text).is_err() {
+        let text = self.rest().get(..length).unwrap_or("");
+        if serde_json::from_str::<serde_json::Number>(text).is_err() {
             return Err(self.refuse(self.at, "this is not a number that JSON knows"));
         }
+        let text = text.to_owned();
         self.at += length;
         Ok(text)
     }

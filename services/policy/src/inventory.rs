@@ -10,7 +10,7 @@ use writ_schema::{NodeId, UserId};
 pub struct Inventory {
     /// Users. One who left stays listed, without nodes, for as long as the policy names them.
     pub users: Vec<InventoryUser>,
-    /// Nodes.
+    /// Nodes. Of several routers for one prefix the first in this list carries it.
     pub nodes: Vec<InventoryNode>,
 }
 
@@ -30,7 +30,7 @@ pub struct InventoryNode {
     pub id: NodeId,
     /// To whom it belongs.
     pub owner: Owner,
-    /// Its addresses in the network.
+    /// Its addresses in the network: one of each family, any further ones are not used.
     pub addresses: Vec<IpAddr>,
     /// The prefixes behind it that it may route for.
     pub routes: Vec<IpNet>,

@@ -11,6 +11,7 @@
 
 mod address;
 mod bits;
+mod capabilities;
 mod compile;
 mod decide;
 mod difference;
@@ -23,13 +24,16 @@ mod inventory;
 mod logins;
 mod peers;
 mod policy;
+mod ranges;
 mod rules;
 mod run_tests;
 mod selector;
 mod service;
 mod tests_section;
+mod visibility;
 
 pub use address::AddressSet;
+pub use capabilities::CapabilityRule;
 pub use compile::Compiled;
 pub use decide::{Decision, Service};
 pub use difference::{Change, Difference, difference};

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::document::Document;
+use crate::document::{Document, Unsupported};
 use crate::error::PolicyError;
 use crate::hujson::Member;
 use crate::rules::{self, Rule, Section};
@@ -12,19 +12,17 @@ use crate::tests_section::{self, PolicyTest};
 /// Sections of a policy file that are read.
 const SECTIONS: [&str; 6] = ["groups", "tagOwners", "hosts", "acls", "grants", "tests"];
 
+/// Sections that the engine understands and the product does not enforce.
+const UNDERSTOOD: [&str; 5] = ["autoApprovers", "ssh", "sshTests", "nodeAttrs", "randomizeClientPort"];
+
 /// Sections that Tailscale's or Headscale's files may have and that are refused by name.
-const UNSUPPORTED: [&str; 13] = [
-    "autoApprovers",
-    "ssh",
-    "sshTests",
-    "nodeAttrs",
+const UNSUPPORTED: [&str; 8] = [
     "postures",
     "defaultSrcPosture",
     "ipsets",
     "derpMap",
     "disableIPv4",
     "OneCGNATRoute",
-    "randomizeClientPort",
     "attrConfig",
     "extraDNSRecords",
 ];
@@ -36,12 +34,23 @@ pub struct Policy {
     pub(crate) names: Names,
     pub(crate) rules: Vec<Rule>,
     pub(crate) tests: Vec<PolicyTest>,
+    unsupported: Vec<Unsupported>,
     is_silent: bool,
 }
 
 impl Policy {
-    /// Reads a policy. Whatever this version does not enforce is refused by name, never passed over.
+    /// Reads a policy to be enforced. Whatever this version does not enforce is refused by name, never passed over.
     pub fn parse(text: &str) -> Result<Self, PolicyError> {
+        let policy = Self::parse_full(text)?;
+        match policy.unsupported().into_iter().next() {
+            Some(refusal) => Err(refusal),
+            None => Ok(policy),
+        }
+    }
+
+    /// Reads all of the language that the engine understands, more than the product enforces: for looking at files,
+    /// never for activating them. [`Policy::unsupported`] says what stands between the two.
+    pub fn parse_full(text: &str) -> Result<Self, PolicyError> {
         let document = Document::parse(text)?;
         let members = document.object(document.root())?;
         for member in members {
@@ -61,7 +70,19 @@ impl Policy {
             None => Vec::new(),
         };
         let is_silent = section("acls").is_none() && section("grants").is_none();
-        Ok(Self { text: text.to_owned(), names, rules, tests, is_silent })
+        let unsupported = document.into_unsupported();
+        Ok(Self { text: text.to_owned(), names, rules, tests, unsupported, is_silent })
+    }
+
+    /// What the file asks for and the product does not enforce, in order of the text; at most a hundred.
+    pub fn unsupported(&self) -> Vec<PolicyError> {
+        let Ok(document) = Document::parse(&self.text) else { return Vec::new() };
+        let refuse = |unsupported: &Unsupported| {
+            document
+                .refuse(unsupported.offset, unsupported.what.as_str())
+                .with_help("remove it: a policy is refused rather than enforced in part")
+        };
+        self.unsupported.iter().take(100).map(refuse).collect()
     }
 
     /// The text that was read, byte for byte.
@@ -101,6 +122,10 @@ impl Policy {
 
 fn check_section(document: &Document<'_>, member: &Member) -> Result<(), PolicyError> {
     if SECTIONS.contains(&member.key.as_str()) {
+        return Ok(());
+    }
+    if UNDERSTOOD.contains(&member.key.as_str()) {
+        document.note_unsupported(member.key_start, format!("the section {:?} is not supported", member.key));
         return Ok(());
     }
     if UNSUPPORTED.contains(&member.key.as_str()) {
@@ -150,13 +175,20 @@ fn read_groups(
 ) -> Result<BTreeMap<String, Vec<UserName>>, PolicyError> {
     let mut groups = BTreeMap::new();
     for group in members {
-        if !group.key.strip_prefix("group:").is_some_and(|name| !name.is_empty()) {
+        if group.key.strip_prefix("group:").is_none_or(str::is_empty) {
             let message = format!("groups[{:?}]: group names must start with 'group:'", group.key);
             return Err(document.refuse(group.key_start, message));
         }
         let mut users = Vec::new();
         for token in document.strings(&group.value)? {
             if token.starts_with("group:") {
+                // Of a chain of groups the last link is named, which has to go first.
+                if let Some(inner) =
+                    members.iter().find(|inner| inner.key == token.text && inner.key != group.key)
+                    && let Some(error) = nested_group(document, inner)?
+                {
+                    return Err(error);
+                }
                 let message =
                     format!("groups[{:?}]: {:?}: group members cannot be recursive", group.key, token.text);
                 return Err(document.refuse(token.offset, message));
@@ -172,6 +204,15 @@ fn read_groups(
         groups.insert(group.key.clone(), users);
     }
     Ok(groups)
+}
+
+/// The refusal of a group that holds a group, if it does.
+fn nested_group(document: &Document<'_>, group: &Member) -> Result<Option<PolicyError>, PolicyError> {
+    let nested = document.strings(&group.value)?.into_iter().find(|token| token.starts_with("group:"));
+    Ok(nested.map(|token| {
+        let message = format!("groups[{:?}]: {:?}: group members cannot be recursive", group.key, token.text);
+        document.refuse(token.offset, message)
+    }))
 }
 
 fn check_host_name(document: &Document<'_>, member: &Member) -> Result<(), PolicyError> {
@@ -225,8 +266,9 @@ fn check_tag_cycles(document: &Document<'_>, names: &Names, tags: &[Member]) -> 
     loop {
         let before = settled.len();
         for (tag, owners) in &names.tag_owners {
-            let is_settled =
-                |owner: &Selector| !owner.text.starts_with("tag:") || settled.contains(owner.text.as_str());
+            let is_settled = |owner: &Selector| {
+                !owner.text.starts_with("tag:") || owner.text == *tag || settled.contains(owner.text.as_str())
+            };
             if owners.iter().all(is_settled) {
                 settled.insert(tag);
             }

@@ -4,11 +4,12 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::capabilities;
 use crate::document::{Document, Token};
 use crate::error::PolicyError;
 use crate::hujson::{Member, Value};
 use crate::selector::{Autogroup, Names, Selector, SelectorKind};
-use crate::service::{PortRange, Protocol, parse_ports};
+use crate::service::{PortRange, Protocol, merged, parse_ports};
 
 /// The part of a policy file that a rule stands in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -50,6 +51,10 @@ pub(crate) struct Rule {
     pub(crate) at: RuleRef,
     pub(crate) src: Vec<Selector>,
     pub(crate) targets: Vec<Target>,
+    /// Tags of the routers that alone carry what the rule grants; empty if any may.
+    pub(crate) via: Vec<Selector>,
+    /// Application capabilities, by name.
+    pub(crate) app: Vec<(String, Vec<serde_json::Value>)>,
 }
 
 /// A destination of a rule and what of it is granted.
@@ -133,10 +138,11 @@ fn read_acl(document: &Document<'_>, names: &Names, at: RuleRef, entry: &Value) 
     let mut targets = Vec::new();
     for token in document.strings(fields.required("dst")?)? {
         let (dst, ports) = read_destination(document, names, token)?;
+        check_destination(document, &dst)?;
         check_protocol_ports(document, token.offset, protocol, &ports)?;
         targets.push(Target { dst, services: vec![Granted { protocol, ports }] });
     }
-    let rule = Rule { at, src, targets };
+    let rule = Rule { at, src, targets, via: Vec::new(), app: Vec::new() };
     check_own(document, &rule)?;
     Ok(rule)
 }
@@ -147,7 +153,7 @@ fn read_grant(
     at: RuleRef,
     entry: &Value,
 ) -> Result<Rule, PolicyError> {
-    let fields = Fields::read(document, entry, &["src", "dst", "ip"])?;
+    let fields = Fields::read(document, entry, &["src", "dst", "ip", "app", "via"])?;
     let src = read_sources(document, names, fields.required("src")?)?;
     let mut services = Vec::new();
     if let Some(ip) = fields.get("ip") {
@@ -155,17 +161,67 @@ fn read_grant(
             services.push(read_service(document, token)?);
         }
     }
-    if services.is_empty() {
+    let services = joined(services);
+    let app = match fields.get("app") {
+        Some(value) => capabilities::read(document, value)?,
+        None => Vec::new(),
+    };
+    if services.is_empty() && app.is_empty() {
         return Err(document.refuse(entry.start, "ip and app can not both be empty"));
     }
     let mut targets = Vec::new();
     for token in document.strings(fields.required("dst")?)? {
         let dst = names.selector(document, token, &format!("dst={:?}", token.text))?;
+        check_destination(document, &dst)?;
         targets.push(Target { dst, services: services.clone() });
     }
-    let rule = Rule { at, src, targets };
+    let via = match fields.get("via") {
+        Some(value) => read_via(document, names, value)?,
+        None => Vec::new(),
+    };
+    let rule = Rule { at, src, targets, via, app };
     check_own(document, &rule)?;
     Ok(rule)
+}
+
+fn read_via(document: &Document<'_>, names: &Names, value: &Value) -> Result<Vec<Selector>, PolicyError> {
+    document.note_unsupported(value.start, "\"via\" is not supported");
+    let mut routers = Vec::new();
+    for token in document.strings(value)? {
+        let entry = format!("via={:?}", token.text);
+        if !token.starts_with("tag:") {
+            return Err(document.refuse(token.offset, format!("{entry}: only tags can be named here")));
+        }
+        routers.push(names.selector(document, token, &entry)?);
+    }
+    Ok(routers)
+}
+
+/// Joins the entries of one protocol, so that neighbouring ports make one range.
+fn joined(services: Vec<Granted>) -> Vec<Granted> {
+    let mut joined: Vec<Granted> = Vec::new();
+    for granted in services {
+        match joined.iter_mut().find(|known| known.protocol == granted.protocol) {
+            Some(known) => known.ports = merged([std::mem::take(&mut known.ports), granted.ports].concat()),
+            None => joined.push(granted),
+        }
+    }
+    joined
+}
+
+/// Refuses destinations that could only be a mistake.
+fn check_destination(document: &Document<'_>, dst: &Selector) -> Result<(), PolicyError> {
+    match &dst.kind {
+        SelectorKind::Autogroup(Autogroup::DangerAll) => {
+            Err(document.refuse(dst.offset, "cannot use autogroup:danger-all as a dst"))
+        }
+        SelectorKind::Addresses(_) if matches!(dst.text.as_str(), "0.0.0.0/0" | "::/0") => {
+            let message =
+                format!("dst {:?}: to allow all IP addresses, use \"*\" or \"autogroup:internet\"", dst.text);
+            Err(document.refuse(dst.offset, message))
+        }
+        _ => Ok(()),
+    }
 }
 
 pub(crate) fn read_protocol(document: &Document<'_>, value: &Value) -> Result<Option<Protocol>, PolicyError> {
@@ -184,6 +240,10 @@ fn read_sources(document: &Document<'_>, names: &Names, value: &Value) -> Result
         let selector = names.selector(document, token, &format!("src={:?}", token.text))?;
         if selector.kind == SelectorKind::Autogroup(Autogroup::Own) {
             let message = "\"autogroup:self\" not valid on the src side of a rule";
+            return Err(document.refuse(token.offset, message));
+        }
+        if selector.kind == SelectorKind::Autogroup(Autogroup::Internet) {
+            let message = "\"autogroup:internet\" not valid on the src side of a rule";
             return Err(document.refuse(token.offset, message));
         }
         sources.push(selector);
@@ -205,6 +265,7 @@ pub(crate) fn read_destination(
     };
     let ports =
         parse_ports(ports).map_err(|message| document.refuse(token.offset, format!("{entry}: {message}")))?;
+    let entry = format!("dst={name:?}");
     let selector = names.selector(document, Token { text: name, offset: token.offset }, &entry)?;
     Ok((selector, ports))
 }
@@ -246,11 +307,11 @@ pub(crate) fn check_protocol_ports(
 fn check_own(document: &Document<'_>, rule: &Rule) -> Result<(), PolicyError> {
     let is_own = |target: &&Target| target.dst.kind == SelectorKind::Autogroup(Autogroup::Own);
     let Some(own) = rule.targets.iter().find(is_own) else { return Ok(()) };
-    let is_user = |selector: &Selector| {
-        matches!(
-            selector.kind,
-            SelectorKind::User(_) | SelectorKind::Group(_) | SelectorKind::Autogroup(Autogroup::Member)
-        )
+    let is_user = |selector: &Selector| match selector.kind {
+        SelectorKind::User(_) | SelectorKind::Group(_) | SelectorKind::Autogroup(Autogroup::Member) => true,
+        // Tailscale takes "everyone, as far as they have nodes" in one section and not in the other.
+        SelectorKind::Any => rule.at.section == Section::Acls,
+        _ => false,
     };
     if rule.src.iter().all(is_user) {
         return Ok(());

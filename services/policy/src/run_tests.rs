@@ -154,6 +154,7 @@ impl Compiled {
             SelectorKind::Autogroup(Autogroup::Member | Autogroup::Own) => {
                 (0..self.users.len()).map(Witness::of_user).collect()
             }
+            SelectorKind::Autogroup(Autogroup::Internet | Autogroup::DangerAll) => Vec::new(),
             SelectorKind::Autogroup(Autogroup::Tagged) => {
                 names.tag_owners.keys().map(|tag| Witness::of_tag(tag)).collect()
             }

@@ -40,14 +40,25 @@ pub(crate) enum Autogroup {
     Tagged,
     /// As a destination: the nodes of the same user as the source.
     Own,
+    /// As a destination: what exit nodes lead to.
+    Internet,
+    /// As a source: every address, also those outside the network.
+    DangerAll,
 }
 
 impl Autogroup {
-    const NAMES: [(&'static str, Autogroup); 3] = [
+    const NAMES: [(&'static str, Autogroup); 5] = [
         ("autogroup:member", Autogroup::Member),
         ("autogroup:tagged", Autogroup::Tagged),
         ("autogroup:self", Autogroup::Own),
+        ("autogroup:internet", Autogroup::Internet),
+        ("autogroup:danger-all", Autogroup::DangerAll),
     ];
+
+    /// Whether the product enforces it.
+    fn is_enforced(self) -> bool {
+        !matches!(self, Autogroup::Internet | Autogroup::DangerAll)
+    }
 
     fn parse(text: &str) -> Option<Self> {
         Self::NAMES.iter().find(|(name, _)| *name == text).map(|(_, autogroup)| *autogroup)
@@ -109,6 +120,9 @@ impl Names {
                 let known = Autogroup::NAMES.iter().map(|(name, _)| *name);
                 return Err(refuse(format!("{text:?} is not supported")).with_nearest(text, known));
             };
+            if !autogroup.is_enforced() {
+                document.note_unsupported(token.offset, format!("{text:?} is not supported"));
+            }
             SelectorKind::Autogroup(autogroup)
         } else if is_user_name(text) {
             SelectorKind::User(text.to_owned())

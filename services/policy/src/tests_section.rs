@@ -29,7 +29,9 @@ pub(crate) fn read(
     names: &Names,
     value: &Value,
 ) -> Result<Vec<PolicyTest>, PolicyError> {
-    document.array(value)?.iter().map(|entry| read_test(document, names, entry)).collect()
+    // A test that cannot be read fails like one that does not hold, and Tailscale's words for it come first.
+    let read = |entry| read_test(document, names, entry).map_err(|error| error.prefixed("test(s) failed"));
+    document.array(value)?.iter().map(read).collect()
 }
 
 fn read_test(document: &Document<'_>, names: &Names, entry: &Value) -> Result<PolicyTest, PolicyError> {

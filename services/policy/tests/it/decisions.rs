@@ -1,0 +1,184 @@
+//! Decisions, their reasons, tests and differences, on a network that can be held in the head.
+
+use writ_policy::{Decision, Inventory, InventoryNode, PortRange, Protocol, Verdict, difference};
+
+use crate::network::{
+    COMPANY_POLICY, DATABASE, DEV, DEV_PHONE, ONCALL, STAGING, addresses, company, compile, node, user,
+};
+
+fn rule(decision: &Decision) -> Option<(String, PortRange)> {
+    match decision {
+        Decision::Allowed { rule, ports } => Some((rule.to_string(), *ports)),
+        Decision::Denied { .. } => None,
+    }
+}
+
+#[test]
+fn a_rule_grants_its_source_its_destination_its_protocol_and_its_ports_and_nothing_else() {
+    let compiled = compile(COMPANY_POLICY, &company());
+    let decide = |src, dst, protocol, port| rule(&compiled.decide(&node(src), &node(dst), protocol, port));
+    let range = |first, last| PortRange { first, last };
+    assert_eq!(decide(DEV, STAGING, Protocol::Tcp, 443), Some(("acls[0]".into(), range(443, 444))));
+    assert_eq!(decide(DEV, STAGING, Protocol::Udp, 80), Some(("acls[0]".into(), range(80, 80))));
+    assert_eq!(decide(DEV, STAGING, Protocol::Icmp, 0), Some(("acls[0]".into(), PortRange::ALL)));
+    assert_eq!(decide(DEV, STAGING, Protocol::Other(47), 0), None, "only the usual protocols");
+    assert_eq!(decide(DEV, STAGING, Protocol::Tcp, 81), None);
+    assert_eq!(decide(STAGING, DEV, Protocol::Tcp, 443), None, "rules have a direction");
+    assert_eq!(decide(DEV, DATABASE, Protocol::Tcp, 5432), None);
+    assert_eq!(decide(ONCALL, DATABASE, Protocol::Tcp, 5432), Some(("acls[1]".into(), range(5432, 5432))));
+    assert_eq!(decide(ONCALL, DATABASE, Protocol::Udp, 5432), None, "the rule is for tcp");
+    assert_eq!(decide(ONCALL, STAGING, Protocol::Udp, 55), Some(("grants[0]".into(), range(53, 60))));
+    assert_eq!(decide(ONCALL, STAGING, Protocol::Icmp, 0), Some(("grants[0]".into(), PortRange::ALL)));
+    assert_eq!(decide(ONCALL, STAGING, Protocol::Tcp, 53), None);
+}
+
+#[test]
+fn own_nodes_are_those_of_the_same_user() {
+    let compiled = compile(COMPANY_POLICY, &company());
+    let decide =
+        |src, dst| rule(&compiled.decide(&node(src), &node(dst), Protocol::Tcp, 22)).map(|(rule, _)| rule);
+    assert_eq!(decide(DEV, DEV_PHONE).as_deref(), Some("acls[2]"));
+    assert_eq!(decide(DEV, ONCALL), None);
+    assert_eq!(decide(DEV, STAGING), None);
+}
+
+#[test]
+fn nothing_is_granted_without_a_rule_or_to_strangers() {
+    let denied = compile(r#"{"acls": []}"#, &company());
+    let silent = compile("{}", &company());
+    for (src, dst) in [(DEV, STAGING), (DEV, DEV_PHONE), (DEV, DEV), (DEV, 99), (99, DEV)] {
+        let decision = denied.decide(&node(src), &node(dst), Protocol::Tcp, 80);
+        assert_eq!(decision, Decision::Denied { nearest: vec![] }, "{src} {dst}");
+        let known = src != dst && src != 99 && dst != 99;
+        assert_eq!(silent.permits(&node(src), &node(dst), Protocol::Tcp, 80).is_some(), known, "{src} {dst}");
+    }
+    assert!(
+        silent.policy().allows_everything_by_silence() && !denied.policy().allows_everything_by_silence()
+    );
+}
+
+#[test]
+fn a_user_may_be_named_by_pseudonym() {
+    let text = format!(
+        r#"{{"tagOwners": {{"tag:staging": []}}, "acls": [{{"action": "accept", "src": ["{}"], "dst": ["tag:staging:*"]}}]}}"#,
+        user(1)
+    );
+    let mut inventory = company();
+    inventory.users.iter_mut().for_each(|user| user.login = user.id.to_string());
+    let compiled = compile(&text, &inventory);
+    assert!(compiled.permits(&node(DEV), &node(STAGING), Protocol::Tcp, 1).is_some());
+    assert!(compiled.permits(&node(ONCALL), &node(STAGING), Protocol::Tcp, 1).is_none());
+}
+
+#[test]
+fn a_rule_by_address_says_nothing_of_the_other_family() {
+    let text = r#"{"acls": [{"action": "accept", "src": ["100.64.0.1"], "dst": ["fd7a:115c:a1e0::4:80"]}]}"#;
+    let bracketed = text.replace("fd7a:115c:a1e0::4:80", "[fd7a:115c:a1e0::4]:80");
+    let compiled = compile(&bracketed, &company());
+    assert!(compiled.permits(&node(DEV), &node(STAGING), Protocol::Tcp, 80).is_none());
+    let explanation = compiled.explain(&node(DEV), &node(STAGING), Protocol::Tcp, 80).to_string();
+    assert!(explanation.contains("different families"), "{explanation}");
+    let both = bracketed.replace("100.64.0.1\"", "fd7a:115c:a1e0::1\"");
+    assert!(compile(&both, &company()).permits(&node(DEV), &node(STAGING), Protocol::Tcp, 80).is_some());
+}
+
+#[test]
+fn an_explanation_says_through_whom_or_what_is_missing() {
+    let compiled = compile(COMPANY_POLICY, &company());
+    let explain = |src, dst, port| compiled.explain(&node(src), &node(dst), Protocol::Tcp, port).to_string();
+    let allowed = explain(ONCALL, DATABASE, 5432);
+    assert!(
+        allowed.contains("acls[1] allows it: the source by group:oncall with member oncall@example.com, the destination by host db (100.64.0.5), ports 5432."),
+        "{allowed}"
+    );
+    let denied = explain(DEV, DATABASE, 5432);
+    assert!(denied.contains("no rule allows it"), "{denied}");
+    assert!(denied.contains("acls[1]: the source is not group:oncall"), "{denied}");
+    let wrong_port = explain(DEV, STAGING, 22);
+    let first = wrong_port.lines().nth(2).unwrap_or("");
+    assert_eq!(first.trim(), "acls[0]: it is for port 80, 443-444 only".replace(", 443", " or 443"));
+}
+
+#[test]
+fn the_policys_tests_hold_before_any_node_has_joined() {
+    let full = company();
+    let empty = Inventory { users: full.users.clone(), nodes: Vec::new() };
+    assert_eq!(compile(COMPANY_POLICY, &empty).run_tests(), vec![]);
+    assert_eq!(compile(COMPANY_POLICY, &full).run_tests(), vec![]);
+}
+
+#[test]
+fn a_failing_test_is_named() {
+    let text = COMPANY_POLICY
+        .replace("\"accept\": [\"db:5432\"]", "\"accept\": [\"db:5433\"], \"deny\": [\"tag:staging:22\"]");
+    let failures = compile(&text, &company()).run_tests();
+    let lines: Vec<String> = failures.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        lines,
+        [
+            "tests[1]: group:oncall -> db:5433 (tcp) should be accepted but is denied",
+            "tests[1]: group:oncall -> tag:staging:22 (tcp) should be denied but is accepted by grants[0]",
+        ]
+    );
+    assert_eq!((failures[0].expected, failures[0].actual), (Verdict::Accepted, Verdict::Denied));
+}
+
+#[test]
+fn a_test_of_nobody_fails() {
+    let text = r#"{"groups": {"group:none": []}, "tagOwners": {"tag:a": []}, "acls": [], "tests": [{"src": "group:none", "deny": ["tag:a:1"]}]}"#;
+    let failures = compile(text, &company()).run_tests();
+    assert_eq!(failures.iter().map(|f| f.actual).collect::<Vec<_>>(), [Verdict::Nobody]);
+}
+
+#[test]
+fn a_difference_is_exact_and_grouped_for_people() {
+    let old = compile(COMPANY_POLICY, &company());
+    let text = COMPANY_POLICY
+        .replace("tag:staging:80,443,444", "tag:staging:443-446")
+        .replace("\"proto\": \"tcp\", ", "");
+    let new = compile(&text, &company());
+    let change = difference(&old, &new);
+    let text = change.to_string();
+    assert_eq!(
+        text,
+        "Gained:\n  + dev@example.com -> tag:staging: tcp+udp 445-446 (2 pairs of nodes)\n  + oncall@example.com -> tag:database: udp 5432; icmp\nLost:\n  - dev@example.com -> tag:staging: tcp+udp 80 (2 pairs of nodes)"
+    );
+    assert!(difference(&old, &old).is_empty());
+}
+
+#[test]
+fn nodes_that_come_and_go_are_part_of_a_difference() {
+    let full = company();
+    let mut without = company();
+    without.nodes.retain(|n: &InventoryNode| n.id != node(DEV));
+    let (old, new) = (compile(COMPANY_POLICY, &full), compile(COMPANY_POLICY, &without));
+    let change = difference(&old, &new);
+    assert!(change.gained.is_empty());
+    assert!(!change.lost.is_empty() && change.lost.iter().all(|c| c.src == node(DEV) || c.dst == node(DEV)));
+    assert_eq!(difference(&new, &old).gained, change.lost);
+}
+
+#[test]
+fn reach_names_the_rule_both_ways() {
+    let compiled = compile(COMPANY_POLICY, &company());
+    let peers = compiled.peers(&node(DEV));
+    let names: Vec<_> = peers.iter().map(|reach| reach.node.clone()).collect();
+    let mut expected = vec![node(DEV_PHONE), node(STAGING)];
+    expected.sort();
+    assert_eq!(names, expected);
+    let inbound = compiled.who_can_reach(&node(DATABASE));
+    assert_eq!(inbound.len(), 1);
+    assert_eq!(inbound[0].services.iter().map(|s| s.rule.to_string()).collect::<Vec<_>>(), ["acls[1]"]);
+}
+
+#[test]
+fn a_filter_lets_in_the_named_sources_only() {
+    let compiled = compile(COMPANY_POLICY, &company());
+    let filter = compiled.filter(&node(DATABASE));
+    assert_eq!(filter.len(), 1);
+    assert_eq!(filter[0].sources.to_string(), "100.64.0.3, fd7a:115c:a1e0::3");
+    assert_eq!(filter[0].destinations.to_string(), "100.64.0.5", "the rule names the IPv4 address only");
+    let [v4, v6] = [addresses(ONCALL)[0], addresses(ONCALL)[1]];
+    assert!(filter[0].admits(v4, addresses(DATABASE)[0], Protocol::Tcp, 5432));
+    assert!(!filter[0].admits(v6, addresses(DATABASE)[0], Protocol::Tcp, 5432));
+}

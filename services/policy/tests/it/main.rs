@@ -1,0 +1,8 @@
+//! The policy engine from outside.
+
+#![expect(clippy::expect_used, clippy::panic, reason = "helpers of tests fail the test like the tests themselves")]
+
+mod decisions;
+mod faces;
+mod network;
+mod refusals;
