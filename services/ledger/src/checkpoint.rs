@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-use crate::note::{Note, NoteError, SignError, Signer, VerifierKey};
+use crate::key::{SignError, Signer, VerifierKey};
+use crate::note::{Note, NoteError};
 use crate::tree::Hash;
 
 /// Size and root of a log at one moment.
@@ -136,7 +137,7 @@ pub(crate) fn parse_decimal(text: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::note::SigningKey;
+    use crate::key::SigningKey;
     use crate::tree::leaf_hash;
 
     fn signed() -> (SignedCheckpoint, VerifierKey) {

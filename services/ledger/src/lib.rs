@@ -7,6 +7,7 @@
 pub mod bundle;
 pub mod checkpoint;
 pub mod disk;
+pub mod key;
 pub mod note;
 pub mod proof;
 pub mod store;
@@ -16,7 +17,8 @@ pub mod verify;
 
 pub use bundle::{Bundle, BundleReport, Statement};
 pub use checkpoint::{Checkpoint, CheckpointError, SignedCheckpoint};
-pub use note::{Note, NoteError, SignError, Signer, SigningKey, VerifierKey};
+pub use key::{KeyError, SignError, Signer, SigningKey, VerifierKey};
+pub use note::{Note, NoteError};
 pub use proof::{ConsistencyProof, InclusionProof, ProofError};
 pub use store::{AppendError, Commit, FileLog, OpenError, ReadError, Reader};
 pub use tree::{Hash, leaf_hash};

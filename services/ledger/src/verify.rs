@@ -9,7 +9,7 @@ use std::io::{self, BufReader, Read};
 use std::path::Path;
 
 use crate::checkpoint::Checkpoint;
-use crate::note::VerifierKey;
+use crate::key::VerifierKey;
 use crate::store::scan::{SegmentName, scan_segment};
 use crate::store::tiles::{Difference, TileComparison, TileFiles, level_path};
 use crate::store::{Damage, OpenError, Problem, TILES, load};

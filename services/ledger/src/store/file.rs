@@ -14,7 +14,7 @@ use super::tiles::{LEVELS, TileFiles, level_path, stored_hashes};
 use super::{Batch, CHECKPOINT, LOCK, SEGMENTS, TILES};
 use crate::checkpoint::{Checkpoint, SignedCheckpoint};
 use crate::disk::{Disk, OsDisk, sync_parent};
-use crate::note::{SignError, Signer, VerifierKey};
+use crate::key::{SignError, Signer, VerifierKey};
 use crate::tree::{Frontier, HASH_BYTES};
 
 /// A process that is just being started shares its parent's open files for a moment, and so a lock that was let go.

@@ -8,7 +8,8 @@ use super::segments::{Index, SegmentIndex};
 use super::tiles::{Difference, TileComparison, TileRewrite};
 use super::{CHECKPOINT, SEGMENTS, TILES};
 use crate::checkpoint::{CheckpointError, SignedCheckpoint};
-use crate::note::{MAX_NOTE_BYTES, SignError, VerifierKey};
+use crate::key::{SignError, VerifierKey};
+use crate::note::MAX_NOTE_BYTES;
 use crate::tree::{Frontier, Hash, MemoryTree};
 
 /// Why a log cannot be opened.

@@ -92,7 +92,7 @@ fn an_altered_upper_tile_is_named_even_beside_an_altered_record() {
     bytes[33] ^= 4;
     std::fs::write(&tile, bytes).unwrap();
     let upper = Finding::Tile { level: 1, hash: 1, missing: false };
-    assert_eq!(verify(dir.path()).findings, [upper.clone()]);
+    assert_eq!(verify(dir.path()).findings, std::slice::from_ref(&upper));
     let (path, bytes) = segment_with(dir.path(), "record number 10\"");
     std::fs::write(&path, String::from_utf8(bytes).unwrap().replace("number 10\"", "number 01\"")).unwrap();
     let report = verify(dir.path());

@@ -27,6 +27,11 @@
 //! **Seal.** The note's text is `writ-evidence/v1`, a line break, and the manifest's digest in hexadecimal, a line break. Without a seal the records are
 //! proven all the same, but the query and the result are only claimed by whoever made the file: the report says so.
 
+mod error;
+mod multiproof;
+
+pub use error::{BuildError, BundleError};
+
 use std::fmt;
 
 use data_encoding::HEXLOWER;
@@ -35,10 +40,12 @@ use serde_json::Value;
 use serde_json::value::{RawValue, to_raw_value};
 use sha2::{Digest, Sha256};
 
-use crate::checkpoint::{Checkpoint, CheckpointError, SignedCheckpoint};
-use crate::note::{Note, NoteError, SignError, Signer, VerifierKey};
+use self::multiproof::{collect, fold};
+use crate::checkpoint::{Checkpoint, SignedCheckpoint};
+use crate::key::{SignError, Signer, VerifierKey};
+use crate::note::Note;
 use crate::store::{ReadError, Reader, check_record};
-use crate::tree::{Hash, empty_root, largest_power_below, leaf_hash, node_hash, range_hash};
+use crate::tree::{Hash, leaf_hash};
 
 /// The name of the format.
 pub const FORMAT: &str = "writ-evidence/v1";
@@ -125,88 +132,6 @@ pub struct BundleReport {
     pub records: usize,
     /// Whether the log's key vouches for subject, query, result and time too.
     pub sealed: bool,
-}
-
-/// Why a bundle could not be made.
-#[derive(Debug, thiserror::Error)]
-pub enum BuildError {
-    /// A record or hash cannot be read.
-    #[error(transparent)]
-    Read(#[from] ReadError),
-    /// Too many records.
-    #[error("a bundle holds at most {MAX_ENTRIES} records, not {0}")]
-    TooMany(usize),
-    /// The statement cannot be written.
-    #[error("the bundle's statement cannot be written as JSON: {0}")]
-    Statement(#[from] serde_json::Error),
-    /// A record is not text.
-    #[error("record {0} is not text: run `log verify`")]
-    NotText(u64),
-}
-
-/// Why a bundle proves nothing.
-#[derive(Debug, thiserror::Error)]
-pub enum BundleError {
-    /// The file is too large.
-    #[error("the bundle has {0} bytes; at most {MAX_BUNDLE_BYTES} are read")]
-    TooLarge(usize),
-    /// It is not in the format.
-    #[error("not an evidence bundle: {0}")]
-    Malformed(#[from] serde_json::Error),
-    /// It is of another format.
-    #[error("the bundle's format is {0:?}; this program reads {FORMAT:?}")]
-    OtherFormat(String),
-    /// It holds too many records.
-    #[error("the bundle has {0} records; at most {MAX_ENTRIES} are read")]
-    TooMany(usize),
-    /// Its log key is not the one that is trusted.
-    #[error("the bundle is of the log key {found}, not of {trusted}")]
-    OtherKey {
-        /// The key it names.
-        found: String,
-        /// The trusted key.
-        trusted: String,
-    },
-    /// The checkpoint does not hold.
-    #[error("the bundle's {0}")]
-    Checkpoint(#[from] CheckpointError),
-    /// A record was altered.
-    #[error("record {index} was altered: it does not have the leaf hash that stands beside it")]
-    RecordAltered {
-        /// Its sequence number.
-        index: u64,
-    },
-    /// An entry is out of order or outside the tree.
-    #[error("entry {position} (record {index}) is out of order or not covered by the checkpoint")]
-    Misplaced {
-        /// Its place in the bundle, from 0.
-        position: usize,
-        /// The sequence number it claims.
-        index: u64,
-    },
-    /// A part does not have the digest that the manifest states.
-    #[error("{part} was altered: it does not have the digest that the manifest states")]
-    DigestMismatch {
-        /// The part.
-        part: &'static str,
-    },
-    /// The multiproof has too few or too many hashes.
-    #[error("the proof has {found} hashes, which is not what these records need")]
-    WrongLength {
-        /// How many there are.
-        found: usize,
-    },
-    /// The records and hashes do not lead to the signed root.
-    #[error(
-        "the records and hashes do not lead to the checkpoint's root: a record, its index or a hash was altered"
-    )]
-    RootMismatch,
-    /// The seal does not hold.
-    #[error("the manifest or its seal was altered: {0}")]
-    Seal(#[from] NoteError),
-    /// The seal is of another manifest.
-    #[error("the manifest was altered: it is not the one that was sealed")]
-    SealMismatch,
 }
 
 impl Bundle {
@@ -458,47 +383,4 @@ impl fmt::Display for BundleReport {
 
 fn digest(bytes: &[u8]) -> String {
     HEXLOWER.encode(&Sha256::digest(bytes))
-}
-
-/// Collects the multiproof for the leaves `indexes`, which all lie in `low..high`.
-fn collect(
-    reader: &Reader,
-    low: u64,
-    high: u64,
-    indexes: &[u64],
-    hashes: &mut Vec<Hash>,
-) -> Result<(), ReadError> {
-    if indexes.is_empty() {
-        if low < high {
-            hashes.push(range_hash(reader, low, high)?);
-        }
-        return Ok(());
-    }
-    if high - low <= 1 {
-        return Ok(());
-    }
-    let middle = low + largest_power_below(high - low);
-    let (left, right) = indexes.split_at(indexes.partition_point(|index| *index < middle));
-    collect(reader, low, middle, left, hashes)?;
-    collect(reader, middle, high, right, hashes)
-}
-
-/// The hash of `low..high` from the entries in it (sorted, unique, inside) and the hashes of the rest; `None` if those run out.
-fn fold<'a>(
-    low: u64,
-    high: u64,
-    entries: &[Entry],
-    hashes: &mut impl Iterator<Item = &'a Hash>,
-) -> Option<Hash> {
-    match entries {
-        [] if low == high => Some(empty_root()),
-        [] => hashes.next().copied(),
-        [entry] if high - low == 1 => Some(entry.leaf),
-        _ => {
-            let middle = low + largest_power_below(high - low);
-            let (left, right) = entries.split_at(entries.partition_point(|entry| entry.index < middle));
-            let left = fold(low, middle, left, hashes)?;
-            Some(node_hash(&left, &fold(middle, high, right, hashes)?))
-        }
-    }
 }
