@@ -10,6 +10,7 @@ use super::segments::SharedIndex;
 use super::tiles::{TileFiles, stored_hashes};
 use crate::checkpoint::SignedCheckpoint;
 use crate::proof::{ConsistencyProof, InclusionProof};
+use crate::proof_file::ProofFile;
 use crate::tile::{TileKind, TilePath, encode_entries};
 use crate::tree::{HASH_BYTES, Hash, MemoryTree, NodeHashes, root_at};
 
@@ -120,6 +121,16 @@ impl Reader {
     pub fn inclusion(&self, index: u64, size: u64) -> Result<InclusionProof, ReadError> {
         self.covered(size)?;
         InclusionProof::build(self, index, size)?.ok_or(ReadError::NoSuchProof { low: index, high: size })
+    }
+
+    /// The proof of record `index` under the newest checkpoint, as a file of its own.
+    ///
+    /// # Errors
+    /// When the record is not in the log or a tile cannot be read.
+    pub fn proof_file(&self, index: u64) -> Result<ProofFile, ReadError> {
+        let signed = self.checkpoint();
+        let hashes = self.inclusion(index, signed.checkpoint().size)?.hashes;
+        Ok(ProofFile { index, hashes, checkpoint: signed.text().to_owned(), extra: None })
     }
 
     /// Proves that the tree over `new_size` records continues the one over `old_size`.

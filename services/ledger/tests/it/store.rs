@@ -3,7 +3,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use writ_ledger::store::{MAX_COMMIT_RECORDS, RecordProblem, StoreError};
 use writ_ledger::tile::{MAX_RECORD_BYTES, TilePath, decode_entries};
-use writ_ledger::{AppendError, FileLog, OpenError, ReadError, SignedCheckpoint, leaf_hash};
+use writ_ledger::{AppendError, FileLog, OpenError, ProofFile, ReadError, SignedCheckpoint, leaf_hash};
 
 use super::{ORIGIN, assert_holds, filled, key, record, records, reopen, signer};
 
@@ -21,6 +21,8 @@ fn what_is_appended_is_read_and_proven() {
         let proof = reader.inclusion(index, 600).unwrap();
         proof.verify(&leaf_hash(record(index).as_bytes()), &checkpoint.root).unwrap();
     }
+    let file: ProofFile = reader.proof_file(5).unwrap().to_string().parse().unwrap();
+    assert_eq!(file.verify(record(5).as_bytes(), &key()).unwrap(), checkpoint);
     for old in [0, 1, 255, 256, 257, 511, 599, 600] {
         let proof = reader.consistency(old, 600).unwrap();
         proof.verify(&reader.root(old).unwrap(), &checkpoint.root).unwrap();
