@@ -5,20 +5,21 @@
 //! names one address grants nothing over the other family. Nodes that stand on the same lines share one **profile**: a decision is then
 //! the intersection of two bit sets, and memory follows the number of distinct profiles, not of pairs.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use ipnet::IpNet;
-use writ_schema::NodeId;
+use writ_schema::{NodeId, UserId};
 
-use crate::address::AddressSet;
 use crate::bits::{self, Bits};
 use crate::error::PolicyError;
 use crate::inventory::{Inventory, InventoryNode, Owner};
 use crate::policy::Policy;
 use crate::rules::{Granted, RuleRef};
-use crate::selector::{Autogroup, Names, Selector, SelectorKind, UserName};
+use crate::selector::{Autogroup, SelectorKind};
+use crate::side::Side;
+use crate::users::{self, Users};
 
 /// A policy with all its names resolved against an inventory.
 #[derive(Debug)]
@@ -99,49 +100,28 @@ impl Families {
     }
 }
 
-/// The users that names can mean.
-#[derive(Debug, Default)]
-pub(crate) struct Users {
-    by_name: HashMap<String, usize>,
-    names: Vec<String>,
-}
-
-impl Users {
-    fn new(inventory: &Inventory) -> Self {
-        let mut users = Users::default();
-        for (index, user) in inventory.users.iter().enumerate() {
-            users.by_name.insert(user.id.to_string(), index);
-            users.by_name.insert(user.login.clone(), index);
-            users.names.push(user.login.clone());
-        }
-        users
-    }
-
-    pub(crate) fn find(&self, name: &str) -> Option<usize> {
-        self.by_name.get(name).copied()
-    }
-
-    pub(crate) fn len(&self) -> usize {
-        self.names.len()
-    }
-
-    pub(crate) fn name(&self, user: usize) -> &str {
-        self.names.get(user).map_or("unknown user", String::as_str)
-    }
-}
-
 impl Compiled {
     /// Resolves the policy's names. A user that the inventory does not know is refused.
     pub fn new(policy: Arc<Policy>, inventory: &Inventory) -> Result<Self, PolicyError> {
-        let users = Users::new(inventory);
-        check_users(&policy, &users)?;
+        Self::with_admins(policy, inventory, &[])
+    }
+
+    /// Resolves the policy's names, with the users that `autogroup:admin` stands for.
+    pub fn with_admins(
+        policy: Arc<Policy>,
+        inventory: &Inventory,
+        admins: &[UserId],
+    ) -> Result<Self, PolicyError> {
+        let users = Users::new(inventory, admins);
+        users::check_domains(&policy, &users)?;
+        users::check_users(&policy, &users)?;
         let lines = flatten(&policy);
         let mut sources = Side::new(lines.len());
         let mut destinations = Side::new(lines.len());
         for (number, line) in lines.iter().enumerate() {
             let Some((rule, target)) = line.rule_target(&policy) else {
-                sources.any.insert(number);
-                destinations.any.insert(number);
+                sources.add_any(number);
+                destinations.add_any(number);
                 continue;
             };
             for selector in &rule.src {
@@ -287,111 +267,4 @@ fn flatten(policy: &Policy) -> Vec<Line> {
         }
     }
     lines
-}
-
-/// Refuses the first user that the policy grants something to, or by, and the inventory does not have. Owners of tags are left
-/// out: they say who may tag a node, and nothing is granted to them.
-fn check_users(policy: &Policy, users: &Users) -> Result<(), PolicyError> {
-    let in_groups = policy.names.groups.values().flatten().map(|name| (name.text.as_str(), name.offset));
-    let in_rules =
-        policy.rules.iter().flat_map(|rule| rule.src.iter().chain(rule.targets.iter().map(|t| &t.dst)));
-    let in_tests = policy.tests.iter().flat_map(|test| {
-        std::iter::once(&test.src)
-            .chain(test.accept.iter().chain(&test.deny).map(|destination| &destination.dst))
-    });
-    let in_selectors = in_rules.chain(in_tests).filter_map(|selector| match &selector.kind {
-        SelectorKind::User(name) => Some((name.as_str(), selector.offset)),
-        _ => None,
-    });
-    let unknown = in_groups.chain(in_selectors).filter(|(name, _)| users.find(name).is_none());
-    match unknown.min_by_key(|(_, offset)| *offset) {
-        None => Ok(()),
-        Some((name, offset)) => Err(policy
-            .refuse(offset, format!("user not found: {name:?}"))
-            .with_nearest(name, users.names.iter().map(String::as_str))),
-    }
-}
-
-/// Which lines a source, or a destination, stands on, indexed by what it may be named by.
-#[derive(Debug)]
-struct Side {
-    count: usize,
-    any: Bits,
-    member: Bits,
-    tagged: Bits,
-    users: HashMap<usize, Vec<usize>>,
-    tags: BTreeMap<String, Vec<usize>>,
-    literals: Vec<(AddressSet, usize)>,
-}
-
-impl Side {
-    fn new(count: usize) -> Self {
-        Self {
-            count,
-            any: Bits::new(count),
-            member: Bits::new(count),
-            tagged: Bits::new(count),
-            users: HashMap::new(),
-            tags: BTreeMap::new(),
-            literals: Vec::new(),
-        }
-    }
-
-    fn add(&mut self, selector: &Selector, line: usize, names: &Names, users: &Users) {
-        match &selector.kind {
-            SelectorKind::Any => self.any.insert(line),
-            SelectorKind::User(name) => self.add_user(name, line, users),
-            SelectorKind::Group(group) => {
-                for UserName { text, .. } in names.groups.get(group).into_iter().flatten() {
-                    self.add_user(text, line, users);
-                }
-            }
-            SelectorKind::Tag(tag) => self.tags.entry(tag.clone()).or_default().push(line),
-            SelectorKind::Host(name) => self.literals.push((names.host(name), line)),
-            SelectorKind::Addresses(addresses) => self.literals.push((addresses.clone(), line)),
-            SelectorKind::Autogroup(Autogroup::Member | Autogroup::Own) => self.member.insert(line),
-            SelectorKind::Autogroup(Autogroup::Tagged) => self.tagged.insert(line),
-            SelectorKind::Autogroup(Autogroup::DangerAll) => self.any.insert(line),
-            SelectorKind::Autogroup(Autogroup::Internet) => {}
-        }
-    }
-
-    fn add_user(&mut self, name: &str, line: usize, users: &Users) {
-        if let Some(user) = users.find(name) {
-            self.users.entry(user).or_default().push(line);
-        }
-    }
-
-    fn lines(&self, identity: &Identity, addresses: &[IpAddr]) -> Families {
-        let mut named = self.any.clone();
-        match identity {
-            Identity::User(user) => {
-                named.extend(&self.member);
-                self.users.get(user).into_iter().flatten().for_each(|line| named.insert(*line));
-            }
-            Identity::Tags(tags) => {
-                if !tags.is_empty() {
-                    named.extend(&self.tagged);
-                }
-                for line in tags.iter().filter_map(|tag| self.tags.get(tag)).flatten() {
-                    named.insert(*line);
-                }
-            }
-            Identity::Address => {}
-        }
-        let family = |is_ipv4: bool| {
-            let mut own = addresses.iter().filter(|address| address.is_ipv4() == is_ipv4).peekable();
-            if own.peek().is_none() {
-                return Bits::new(self.count);
-            }
-            let mut bits = named.clone();
-            for (set, line) in &self.literals {
-                if own.clone().any(|address| set.contains(*address)) {
-                    bits.insert(*line);
-                }
-            }
-            bits
-        };
-        Families { v4: family(true), v6: family(false) }
-    }
 }

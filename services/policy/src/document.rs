@@ -71,6 +71,13 @@ impl<'a> Document<'a> {
         }
     }
 
+    pub(crate) fn boolean(&self, value: &Value) -> Result<bool, PolicyError> {
+        match &value.kind {
+            Kind::Bool(value) => Ok(*value),
+            other => Err(self.unexpected(value, "true or false", other)),
+        }
+    }
+
     /// An array whose every item is a string.
     pub(crate) fn strings<'v>(&self, value: &'v Value) -> Result<Vec<Token<'v>>, PolicyError> {
         let items = self.array(value)?;

@@ -185,12 +185,14 @@ impl Compiled {
         match (&selector.kind, &node.identity) {
             (SelectorKind::Any, _) => true,
             (SelectorKind::User(name), Identity::User(user)) => self.users.find(name) == Some(*user),
+            (SelectorKind::Domain(domain), Identity::User(user)) => self.users.is_of_domain(*user, domain),
             (SelectorKind::Group(group), Identity::User(user)) => {
                 let members = self.policy.names.groups.get(group);
                 members.into_iter().flatten().any(|name| self.users.find(&name.text) == Some(*user))
             }
             (SelectorKind::Tag(tag), Identity::Tags(tags)) => tags.contains(tag),
             (SelectorKind::Autogroup(Autogroup::Member | Autogroup::Own), Identity::User(_)) => true,
+            (SelectorKind::Autogroup(Autogroup::Admin), Identity::User(user)) => self.users.is_admin(*user),
             (SelectorKind::Autogroup(Autogroup::Tagged), Identity::Tags(tags)) => !tags.is_empty(),
             (SelectorKind::Host(name), _) => {
                 let prefix = self.policy.names.host(name);

@@ -5,8 +5,11 @@ use std::collections::BTreeMap;
 use crate::document::{Document, Unsupported};
 use crate::error::PolicyError;
 use crate::hujson::Member;
+use crate::node_attrs::{self, NodeAttrs};
 use crate::rules::{self, Rule, Section};
 use crate::selector::{self, Names, Selector, UserName, is_user_name};
+use crate::ssh::{self, SshRule};
+use crate::ssh_tests::{self, SshTest};
 use crate::tests_section::{self, PolicyTest};
 
 /// Sections of a policy file that are read.
@@ -27,6 +30,9 @@ const UNSUPPORTED: [&str; 8] = [
     "extraDNSRecords",
 ];
 
+/// What to do about something unsupported.
+const REMOVE: &str = "remove it: a policy is refused rather than enforced in part";
+
 /// A policy file that was read and whose names are all defined.
 #[derive(Debug)]
 pub struct Policy {
@@ -34,6 +40,10 @@ pub struct Policy {
     pub(crate) names: Names,
     pub(crate) rules: Vec<Rule>,
     pub(crate) tests: Vec<PolicyTest>,
+    pub(crate) ssh: Vec<SshRule>,
+    pub(crate) ssh_tests: Vec<SshTest>,
+    pub(crate) node_attrs: Vec<NodeAttrs>,
+    pub(crate) randomizes_client_port: bool,
     unsupported: Vec<Unsupported>,
     is_silent: bool,
 }
@@ -41,7 +51,7 @@ pub struct Policy {
 impl Policy {
     /// Reads a policy to be enforced. Whatever this version does not enforce is refused by name, never passed over.
     pub fn parse(text: &str) -> Result<Self, PolicyError> {
-        let policy = Self::parse_full(text)?;
+        let policy = Self::read(text, Reach::Enforced)?;
         match policy.unsupported().into_iter().next() {
             Some(refusal) => Err(refusal),
             None => Ok(policy),
@@ -51,10 +61,14 @@ impl Policy {
     /// Reads all of the language that the engine understands, more than the product enforces: for looking at files,
     /// never for activating them. [`Policy::unsupported`] says what stands between the two.
     pub fn parse_full(text: &str) -> Result<Self, PolicyError> {
+        Self::read(text, Reach::Understood)
+    }
+
+    fn read(text: &str, reach: Reach) -> Result<Self, PolicyError> {
         let document = Document::parse(text)?;
         let members = document.object(document.root())?;
         for member in members {
-            check_section(&document, member)?;
+            check_section(&document, member, reach)?;
         }
         let section =
             |name: &str| members.iter().find(|member| member.key == name).map(|member| &member.value);
@@ -69,18 +83,43 @@ impl Policy {
             Some(value) => tests_section::read(&document, &names, value)?,
             None => Vec::new(),
         };
+        let ssh = match section("ssh") {
+            Some(value) => ssh::read(&document, &names, value)?,
+            None => Vec::new(),
+        };
+        let ssh_tests = match section("sshTests") {
+            Some(value) => ssh_tests::read(&document, &names, value)?,
+            None => Vec::new(),
+        };
+        let node_attrs = match section("nodeAttrs") {
+            Some(value) => node_attrs::read(&document, &names, value)?,
+            None => Vec::new(),
+        };
+        let randomizes_client_port = match section("randomizeClientPort") {
+            Some(value) => document.boolean(value)?,
+            None => false,
+        };
         let is_silent = section("acls").is_none() && section("grants").is_none();
         let unsupported = document.into_unsupported();
-        Ok(Self { text: text.to_owned(), names, rules, tests, unsupported, is_silent })
+        Ok(Self {
+            text: text.to_owned(),
+            names,
+            rules,
+            tests,
+            ssh,
+            ssh_tests,
+            node_attrs,
+            randomizes_client_port,
+            unsupported,
+            is_silent,
+        })
     }
 
     /// What the file asks for and the product does not enforce, in order of the text; at most a hundred.
     pub fn unsupported(&self) -> Vec<PolicyError> {
         let Ok(document) = Document::parse(&self.text) else { return Vec::new() };
         let refuse = |unsupported: &Unsupported| {
-            document
-                .refuse(unsupported.offset, unsupported.what.as_str())
-                .with_help("remove it: a policy is refused rather than enforced in part")
+            document.refuse(unsupported.offset, unsupported.what.as_str()).with_help(REMOVE)
         };
         self.unsupported.iter().take(100).map(refuse).collect()
     }
@@ -120,19 +159,25 @@ impl Policy {
     }
 }
 
-fn check_section(document: &Document<'_>, member: &Member) -> Result<(), PolicyError> {
-    if SECTIONS.contains(&member.key.as_str()) {
+/// How much of the language is taken.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Reach {
+    Enforced,
+    Understood,
+}
+
+fn check_section(document: &Document<'_>, member: &Member, reach: Reach) -> Result<(), PolicyError> {
+    let key = member.key.as_str();
+    if SECTIONS.contains(&key) {
         return Ok(());
     }
-    if UNDERSTOOD.contains(&member.key.as_str()) {
-        document.note_unsupported(member.key_start, format!("the section {:?} is not supported", member.key));
+    let message = format!("the section {key:?} is not supported");
+    if UNDERSTOOD.contains(&key) && reach == Reach::Understood {
+        document.note_unsupported(member.key_start, message);
         return Ok(());
     }
-    if UNSUPPORTED.contains(&member.key.as_str()) {
-        let message = format!("the section {:?} is not supported", member.key);
-        return Err(document
-            .refuse(member.key_start, message)
-            .with_help("remove it: a policy is refused rather than enforced in part"));
+    if UNDERSTOOD.contains(&key) || UNSUPPORTED.contains(&key) {
+        return Err(document.refuse(member.key_start, message).with_help(REMOVE));
     }
     Err(document.unknown_key(member, SECTIONS))
 }

@@ -35,6 +35,11 @@ pub(crate) fn network() -> AddressSet {
     AddressSet::from_prefixes([SHARED, UNIQUE_LOCAL]).without(&AddressSet::from_prefixes([CHROME_OS]))
 }
 
+/// Parts of the network's addresses that no node gets: the service address and what ChromeOS uses.
+pub(crate) fn reserved() -> AddressSet {
+    AddressSet::from_prefixes([v4(100, 100, 100, 24), v4(100, 100, 0, 24), CHROME_OS])
+}
+
 /// What lies behind an exit node.
 pub(crate) fn internet() -> AddressSet {
     let all_v4 = (IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V4(Ipv4Addr::BROADCAST));

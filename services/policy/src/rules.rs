@@ -308,7 +308,8 @@ fn check_own(document: &Document<'_>, rule: &Rule) -> Result<(), PolicyError> {
     let is_own = |target: &&Target| target.dst.kind == SelectorKind::Autogroup(Autogroup::Own);
     let Some(own) = rule.targets.iter().find(is_own) else { return Ok(()) };
     let is_user = |selector: &Selector| match selector.kind {
-        SelectorKind::User(_) | SelectorKind::Group(_) | SelectorKind::Autogroup(Autogroup::Member) => true,
+        SelectorKind::User(_) | SelectorKind::Domain(_) | SelectorKind::Group(_) => true,
+        SelectorKind::Autogroup(autogroup) => autogroup == Autogroup::Member || autogroup.is_role(),
         // Tailscale takes "everyone, as far as they have nodes" in one section and not in the other.
         SelectorKind::Any => rule.at.section == Section::Acls,
         _ => false,

@@ -148,6 +148,14 @@ impl Compiled {
                 let members = names.groups.get(group).into_iter().flatten();
                 members.filter_map(|name| self.users.find(&name.text)).map(Witness::of_user).collect()
             }
+            SelectorKind::Domain(domain) => (0..self.users.len())
+                .filter(|user| self.users.is_of_domain(*user, domain))
+                .map(Witness::of_user)
+                .collect(),
+            SelectorKind::Autogroup(Autogroup::Admin) => (0..self.users.len())
+                .filter(|user| self.users.is_admin(*user))
+                .map(Witness::of_user)
+                .collect(),
             SelectorKind::Tag(tag) => vec![Witness::of_tag(tag)],
             SelectorKind::Host(name) => self.address_witnesses(names.host(name).ranges()),
             SelectorKind::Addresses(set) => self.address_witnesses(set.ranges()),

@@ -24,6 +24,8 @@ pub(crate) struct Selector {
 pub(crate) enum SelectorKind {
     Any,
     User(String),
+    /// `user:*@domain`: everyone whose login ends in the domain.
+    Domain(String),
     Group(String),
     Tag(String),
     Host(String),
@@ -44,20 +46,28 @@ pub(crate) enum Autogroup {
     Internet,
     /// As a source: every address, also those outside the network.
     DangerAll,
+    /// Nodes of users who administer the network.
+    Admin,
 }
 
 impl Autogroup {
-    const NAMES: [(&'static str, Autogroup); 5] = [
+    const NAMES: [(&'static str, Autogroup); 6] = [
         ("autogroup:member", Autogroup::Member),
         ("autogroup:tagged", Autogroup::Tagged),
         ("autogroup:self", Autogroup::Own),
         ("autogroup:internet", Autogroup::Internet),
         ("autogroup:danger-all", Autogroup::DangerAll),
+        ("autogroup:admin", Autogroup::Admin),
     ];
 
     /// Whether the product enforces it.
     fn is_enforced(self) -> bool {
-        !matches!(self, Autogroup::Internet | Autogroup::DangerAll)
+        !matches!(self, Autogroup::Internet | Autogroup::DangerAll | Autogroup::Admin)
+    }
+
+    /// Whether it names users by their role.
+    pub(crate) fn is_role(self) -> bool {
+        self == Autogroup::Admin
     }
 
     fn parse(text: &str) -> Option<Self> {
@@ -96,7 +106,7 @@ impl Names {
         entry: &str,
     ) -> Result<Selector, PolicyError> {
         let refuse = |message: String| document.refuse(token.offset, format!("{entry}: {message}"));
-        let text = token.text;
+        let text = token.text.trim();
         let kind = if text == "*" {
             SelectorKind::Any
         } else if text.starts_with("group:") {
@@ -124,6 +134,9 @@ impl Names {
                 document.note_unsupported(token.offset, format!("{text:?} is not supported"));
             }
             SelectorKind::Autogroup(autogroup)
+        } else if let Some(domain) = text.strip_prefix("user:*@") {
+            document.note_unsupported(token.offset, format!("{text:?} is not supported"));
+            SelectorKind::Domain(domain.to_owned())
         } else if is_user_name(text) {
             SelectorKind::User(text.to_owned())
         } else if self.hosts.contains_key(text) {

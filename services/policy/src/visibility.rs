@@ -1,5 +1,6 @@
 //! Which nodes a node is told of, and with which addresses.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
@@ -7,6 +8,11 @@ use writ_schema::NodeId;
 
 use crate::address::AddressSet;
 use crate::compile::{Compiled, Node};
+use crate::rules::Rule;
+use crate::selector::SelectorKind;
+
+/// The attribute by which a peer is told to offer a way to the Internet.
+const SUGGEST_EXIT_NODE: &str = "suggest-exit-node";
 
 impl Compiled {
     /// The nodes that a node is told of: those that either of the two lets in, in order of their identifiers.
@@ -19,6 +25,47 @@ impl Compiled {
             admitted.intersects(&other.side()) || self.admitted(&other.id).intersects(&own_side)
         });
         seen.map(|other| other.id.clone()).collect()
+    }
+
+    /// What a viewer is told that a peer offers: an exit node that it may use is one to suggest.
+    pub fn peer_attributes(&self, viewer: &NodeId, peer: &NodeId) -> BTreeSet<String> {
+        let leads_out = self.allowed_prefixes(viewer, peer).iter().any(|prefix| prefix.prefix_len() == 0);
+        leads_out.then(|| SUGGEST_EXIT_NODE.to_owned()).into_iter().collect()
+    }
+
+    /// Whether a rule that names no routers lets the viewer reach what a route leads to; it then goes through whoever carries
+    /// the route.
+    fn is_plainly_granted(&self, route: &IpNet, viewer: &Node) -> bool {
+        let prefix = AddressSet::from_prefixes([*route]);
+        let side = viewer.side();
+        self.policy.rules.iter().filter(|rule| rule.via.is_empty()).any(|rule| {
+            let is_meant = rule.targets.iter().any(|target| match &target.dst.kind {
+                SelectorKind::Any => true,
+                SelectorKind::Host(name) => self.policy.names.host(name).intersects(&prefix),
+                SelectorKind::Addresses(set) => set.intersects(&prefix),
+                _ => false,
+            });
+            is_meant && rule.src.iter().any(|selector| self.source(selector).intersects(&side))
+        })
+    }
+
+    /// Whether a rule sends the viewer through this router for a route: it is the first of those that the rule names.
+    fn is_steered(&self, route: &IpNet, viewer: &Node, router: &Node) -> bool {
+        let prefix = AddressSet::from_prefixes([*route]);
+        let side = viewer.side();
+        let named = |rule: &Rule, node: &Node| rule.via.iter().any(|tag| self.names_node(tag, node));
+        self.policy.rules.iter().filter(|rule| named(rule, router)).any(|rule| {
+            let routers = self
+                .nodes
+                .iter()
+                .filter(|node| named(rule, node) && node.subnet_routes().any(|r| r == *route));
+            let is_first = routers.min_by_key(|node| node.rank).is_some_and(|first| first.id == router.id);
+            is_first
+                && rule.targets.iter().any(|target| {
+                    self.inbound(rule, target, router).intersects(&prefix)
+                        && self.sources(rule, target, router).intersects(&side)
+                })
+        })
     }
 
     /// Everyone whom the node's filter lets in for anything.
@@ -45,7 +92,9 @@ impl Compiled {
     /// viewer may reach them, and the Internet if it leads there and the viewer may use it.
     pub fn allowed_prefixes(&self, viewer: &NodeId, peer: &NodeId) -> Vec<IpNet> {
         let (Some(from), Some(to)) = (self.node(viewer), self.node(peer)) else { return Vec::new() };
-        let mut allowed: Vec<IpNet> = to.addresses.iter().copied().map(IpNet::from).collect();
+        let has_no_ipv4 = self.has_no_ipv4(from) || self.has_no_ipv4(to);
+        let own = to.addresses.iter().copied().filter(|address| address.is_ipv6() || !has_no_ipv4);
+        let mut allowed: Vec<IpNet> = own.map(IpNet::from).collect();
         let filter = self.filter(peer);
         let from_side = from.side();
         let reaching: Vec<_> = filter.iter().filter(|rule| rule.sources.intersects(&from_side)).collect();
@@ -56,8 +105,15 @@ impl Compiled {
             let prefix = AddressSet::from_prefixes([*route]);
             reaching.iter().any(|rule| rule.destinations.intersects(&prefix))
                 || (route.prefix_len() > 0 && admitted.intersects(&prefix))
+                // A router that stands by for a prefix is told who carries it.
+                || from.subnet_routes().any(|own| own == *route)
         };
-        allowed.extend(self.primary_routes(peer).into_iter().filter(may_reach));
+        let primary = self.primary_routes(peer);
+        let is_steered =
+            |route: &IpNet| !self.is_plainly_granted(route, from) && self.is_steered(route, from, to);
+        let steered = to.subnet_routes().filter(|route| !primary.contains(route) && is_steered(route));
+        allowed.extend(steered);
+        allowed.extend(primary.into_iter().filter(may_reach));
         allowed.extend(to.routes.iter().filter(|route| route.prefix_len() == 0 && may_reach(route)));
         allowed
     }

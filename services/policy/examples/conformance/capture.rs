@@ -44,6 +44,9 @@ pub struct Machine {
     pub approved_routes: Option<Vec<IpNet>>,
 }
 
+/// Capabilities by name, each with its values; one that only marks has none.
+pub type Capabilities = BTreeMap<String, Option<Vec<serde_json::Value>>>;
+
 /// What one node was told.
 #[derive(Debug, Deserialize)]
 pub struct Expected {
@@ -53,20 +56,46 @@ pub struct Expected {
     pub own: Own,
     #[serde(default)]
     pub peers: Option<Vec<Peer>>,
-    pub whois_cap_map: Option<BTreeMap<IpAddr, BTreeMap<String, Option<Vec<serde_json::Value>>>>>,
-    pub ssh_rules: Option<Vec<serde_json::Value>>,
+    pub whois_cap_map: Option<BTreeMap<IpAddr, Capabilities>>,
+    pub ssh_rules: Option<Vec<WireSsh>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct WireSsh {
+    #[serde(default)]
+    pub principals: Vec<WirePrincipal>,
+    #[serde(default)]
+    pub ssh_users: BTreeMap<String, String>,
+    #[serde(default)]
+    pub action: WireAction,
+    #[serde(default)]
+    pub accept_env: Vec<String>,
+}
+
+#[derive(Debug, Deserialize)]
+pub struct WirePrincipal {
+    #[serde(rename = "nodeIP")]
+    pub address: IpAddr,
+}
+
+#[derive(Debug, Default, Deserialize)]
+pub struct WireAction {
+    #[serde(default)]
+    pub accept: bool,
 }
 
 #[derive(Debug, Deserialize)]
 pub struct Own {
     pub allowed_ips: Option<Vec<IpNet>>,
     pub primary_routes: Option<Vec<IpNet>>,
-    pub cap_map: Option<BTreeMap<String, Option<Vec<serde_json::Value>>>>,
+    pub cap_map: Option<Capabilities>,
 }
 
 #[derive(Debug, Deserialize)]
 pub struct Peer {
     pub allowed_ips: Option<Vec<IpNet>>,
+    pub cap_map: Option<Capabilities>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -101,7 +130,7 @@ pub struct WirePorts {
 #[serde(rename_all = "PascalCase")]
 pub struct WireGrant {
     pub dsts: Vec<String>,
-    pub cap_map: BTreeMap<String, Option<Vec<serde_json::Value>>>,
+    pub cap_map: Capabilities,
 }
 
 impl Case {
@@ -132,6 +161,21 @@ impl Case {
         }
         nodes.sort_by_key(|(name, _)| joined_late(name));
         Inventory { users: users.collect(), nodes: nodes.into_iter().map(|(_, node)| node).collect() }
+    }
+
+    /// The users who administer the captured network, as what their nodes were told shows.
+    pub fn admins(&self) -> Vec<UserId> {
+        let is_admin = |name: &str| {
+            let told = self.expect.get(name).and_then(|expected| expected.own.cap_map.as_ref());
+            told.is_some_and(|map| map.contains_key("https://tailscale.com/cap/is-admin"))
+        };
+        let nodes = self
+            .nodes
+            .iter()
+            .filter(|(name, _)| is_admin(name))
+            .filter_map(|(_, machine)| machine.user.as_ref());
+        let users = nodes.filter_map(|name| self.users.iter().find(|user| user.name == *name));
+        users.map(|user| UserId::from_bytes([user.id; 16])).collect()
     }
 
     pub fn node_id(&self, name: &str) -> NodeId {

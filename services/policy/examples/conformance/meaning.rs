@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use writ_policy::{AddressSet, CapabilityRule, FilterRule, PortRange};
 
-use crate::capture::WireRule;
+use super::capture::WireRule;
 
 /// One grant: packets from `src` to `dst`, for a protocol and ports or for a capability.
 #[derive(Debug, Clone)]

@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use writ_policy::{AddressSet, Compiled};
+use writ_policy::{AddressSet, Compiled, PortRange, Protocol, SshAction};
 
-use crate::capture::Case;
-use crate::harness::Count;
-use crate::meaning::{self, Grant, Meaning};
+use super::capture::{Case, Peer};
+use super::harness::Count;
+use super::meaning::{self, Grant, Meaning, What};
 
 /// Packet filters, capabilities among them.
 pub fn filters(compiled: &Compiled, case: &Case, count: &mut Count) {
@@ -22,6 +22,40 @@ pub fn filters(compiled: &Compiled, case: &Case, count: &mut Count) {
             count.check(place, String::new(), String::new());
         } else {
             count.check(place, shown(&expected, &left, &right), shown(&actual, &right, &left));
+        }
+    }
+}
+
+/// Single decisions between nodes, at every port where a captured filter changes its mind.
+pub fn decisions(compiled: &Compiled, case: &Case, count: &mut Count) {
+    for (name, expected) in &case.expect {
+        let Some(target) = case.nodes.get(name) else { continue };
+        let grants = meaning::of_capture(expected.packet_filter.as_deref().unwrap_or_default());
+        let mut ports: BTreeSet<u16> = BTreeSet::from([1]);
+        for grant in &grants {
+            let PortRange { first, last } = grant.ports;
+            ports.extend([first, first.saturating_sub(1), last, last.saturating_add(1)]);
+        }
+        for (source_name, source) in case.nodes.iter().filter(|(source, _)| *source != name) {
+            for protocol in [Protocol::Tcp, Protocol::Udp] {
+                for port in &ports {
+                    let admits = |grant: &Grant, from: IpAddr, to: IpAddr| {
+                        grant.what == What::Protocol(protocol.number())
+                            && grant.ports.contains(*port)
+                            && grant.src.contains(from)
+                            && grant.dst.contains(to)
+                    };
+                    let expected = grants
+                        .iter()
+                        .any(|g| admits(g, source.ipv4, target.ipv4) || admits(g, source.ipv6, target.ipv6));
+                    let (from, to) = (case.node_id(source_name), case.node_id(name));
+                    let actual = compiled.permits(&from, &to, protocol, *port).is_some();
+                    let place = || format!("{} {source_name} -> {name} {protocol} {port}", case.id);
+                    count.check_fast(expected == actual, || {
+                        (place(), expected.to_string(), actual.to_string())
+                    });
+                }
+            }
         }
     }
 }
@@ -62,9 +96,25 @@ pub fn peers(compiled: &Compiled, case: &Case, count: &mut Count) {
 /// The prefixes that a viewer may send to each peer that it is told of.
 pub fn allowed(compiled: &Compiled, case: &Case, count: &mut Count) {
     for (viewer, expected) in &case.expect {
-        for (peer, told) in peer_views(case, expected.peers.as_deref()) {
+        for (peer, view) in peer_views(case, expected.peers.as_deref()) {
+            let told = view.allowed_ips.as_deref().unwrap_or_default();
             let actual = compiled.allowed_prefixes(&case.node_id(viewer), &case.node_id(peer));
             count.check(format!("{} {viewer} -> {peer}", case.id), prefixes(told), prefixes(&actual));
+        }
+    }
+}
+
+/// What each peer is told to offer.
+pub fn peer_capabilities(compiled: &Compiled, case: &Case, count: &mut Count) {
+    for (viewer, expected) in &case.expect {
+        for (peer, view) in peer_views(case, expected.peers.as_deref()) {
+            let expected: BTreeSet<&String> = view.cap_map.iter().flatten().map(|(name, _)| name).collect();
+            let actual = compiled.peer_attributes(&case.node_id(viewer), &case.node_id(peer));
+            count.check(
+                format!("{} {viewer} -> {peer}", case.id),
+                format!("{expected:?}"),
+                format!("{actual:?}"),
+            );
         }
     }
 }
@@ -112,16 +162,74 @@ pub fn pair_capabilities(compiled: &Compiled, case: &Case, count: &mut Count) {
     }
 }
 
-/// The peers that a node was told of, by name, with the prefixes that it may send to them.
-fn peer_views<'c>(
-    case: &'c Case,
-    peers: Option<&'c [crate::capture::Peer]>,
-) -> BTreeMap<&'c str, &'c [IpNet]> {
+/// What nodes are told whatever the policy says: the state of the network and of its users.
+const STATE: [&str; 12] = [
+    "default-auto-update",
+    "https://tailscale.com/cap/file-sharing",
+    "https://tailscale.com/cap/is-admin",
+    "https://tailscale.com/cap/is-owner",
+    "https://tailscale.com/cap/ssh",
+    "https://tailscale.com/cap/tailnet-lock",
+    "https://tailscale.com/cap/warn-funnel-no-https",
+    "probe-udp-lifetime",
+    "ssh-behavior-v1",
+    "ssh-env-vars",
+    "store-appc-routes",
+    "tailnet-display-name",
+];
+
+/// The attributes that the policy puts on nodes.
+pub fn node_capabilities(compiled: &Compiled, case: &Case, count: &mut Count) {
+    let ruled = |name: &&str| !STATE.contains(name);
+    for (name, expected) in &case.expect {
+        let told = expected.own.cap_map.iter().flatten().map(|(name, _)| name.as_str());
+        let expected: BTreeSet<&str> = told.filter(ruled).collect();
+        let attributes = compiled.attributes(&case.node_id(name));
+        let actual: BTreeSet<&str> = attributes.iter().map(String::as_str).filter(ruled).collect();
+        count.check(format!("{} {name}", case.id), format!("{expected:?}"), format!("{actual:?}"));
+    }
+}
+
+/// Who may log in over SSH: for every address the rules that it meets, in order.
+pub fn ssh_rules(compiled: &Compiled, case: &Case, count: &mut Count) {
+    type Met = BTreeMap<IpAddr, Vec<String>>;
+    let met = |rules: Vec<(BTreeSet<IpAddr>, String)>| {
+        let mut met = Met::new();
+        for (principals, rule) in rules {
+            principals.into_iter().for_each(|address| met.entry(address).or_default().push(rule.clone()));
+        }
+        format!("{met:?}")
+    };
+    let is_told = case.expect.values().any(|expected| expected.ssh_rules.is_some());
+    let has_section = case.policy_text().contains("\"ssh\"");
+    if !is_told && !has_section {
+        return;
+    }
+    for (name, expected) in &case.expect {
+        let told = expected.ssh_rules.iter().flatten().map(|rule| {
+            let principals = rule.principals.iter().map(|principal| principal.address).collect();
+            let action = if rule.action.accept { "accept" } else { "check" };
+            (principals, format!("{action} {:?} {:?}", rule.ssh_users, rule.accept_env))
+        });
+        let grants = compiled.ssh(&case.node_id(name)).into_iter().map(|grant| {
+            let action = match grant.action {
+                SshAction::Accept => "accept",
+                SshAction::Check => "check",
+            };
+            let text = format!("{action} {:?} {:?}", grant.users, grant.accept_env);
+            (grant.principals.into_iter().collect(), text)
+        });
+        count.check(format!("{} {name}", case.id), met(told.collect()), met(grants.collect()));
+    }
+}
+
+/// The peers that a node was told of, by name.
+fn peer_views<'c>(case: &'c Case, peers: Option<&'c [Peer]>) -> BTreeMap<&'c str, &'c Peer> {
     let mut views = BTreeMap::new();
     for peer in peers.unwrap_or_default() {
         let prefixes = peer.allowed_ips.as_deref().unwrap_or_default();
         if let Some(name) = prefixes.iter().find_map(|prefix| case.node_at(prefix.addr())) {
-            views.insert(name.as_str(), prefixes);
+            views.insert(name.as_str(), peer);
         }
     }
     views

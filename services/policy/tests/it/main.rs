@@ -1,7 +1,12 @@
 //! The policy engine from outside.
 
-#![expect(clippy::expect_used, clippy::panic, reason = "helpers of tests fail the test like the tests themselves")]
+#![expect(
+    clippy::expect_used,
+    clippy::panic,
+    reason = "helpers of tests fail the test like the tests themselves"
+)]
 
+mod conformance;
 mod decisions;
 mod faces;
 mod network;

@@ -1,0 +1,111 @@
+//! The users that a policy's names can mean.
+
+use std::collections::{BTreeSet, HashMap};
+
+use writ_schema::UserId;
+
+use crate::error::PolicyError;
+use crate::inventory::Inventory;
+use crate::policy::Policy;
+use crate::selector::SelectorKind;
+use crate::ssh::LocalUser;
+
+/// The users that names can mean.
+#[derive(Debug, Default)]
+pub(crate) struct Users {
+    by_name: HashMap<String, usize>,
+    names: Vec<String>,
+    admins: BTreeSet<usize>,
+}
+
+impl Users {
+    pub(crate) fn new(inventory: &Inventory, admins: &[UserId]) -> Self {
+        let mut users = Users::default();
+        for (index, user) in inventory.users.iter().enumerate() {
+            users.by_name.insert(user.id.to_string(), index);
+            users.by_name.insert(user.login.clone(), index);
+            users.names.push(user.login.clone());
+        }
+        users.admins = admins.iter().filter_map(|id| users.find(id.as_str())).collect();
+        users
+    }
+
+    /// The users that administer the network.
+    pub(crate) fn admins(&self) -> impl Iterator<Item = usize> {
+        self.admins.iter().copied()
+    }
+
+    pub(crate) fn find(&self, name: &str) -> Option<usize> {
+        self.by_name.get(name).copied()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.names.len()
+    }
+
+    pub(crate) fn is_of_domain(&self, user: usize, domain: &str) -> bool {
+        self.name(user).rsplit_once('@').is_some_and(|(_, own)| own == domain)
+    }
+
+    pub(crate) fn is_admin(&self, user: usize) -> bool {
+        self.admins.contains(&user)
+    }
+
+    pub(crate) fn name(&self, user: usize) -> &str {
+        self.names.get(user).map_or("unknown user", String::as_str)
+    }
+}
+
+/// Refuses the first user that the policy grants something to, or by, and the inventory does not have. Owners of tags are left
+/// out: they say who may tag a node, and nothing is granted to them.
+pub(crate) fn check_users(policy: &Policy, users: &Users) -> Result<(), PolicyError> {
+    let in_groups = policy.names.groups.values().flatten().map(|name| (name.text.as_str(), name.offset));
+    let in_rules =
+        policy.rules.iter().flat_map(|rule| rule.src.iter().chain(rule.targets.iter().map(|t| &t.dst)));
+    let in_tests = policy.tests.iter().flat_map(|test| {
+        std::iter::once(&test.src)
+            .chain(test.accept.iter().chain(&test.deny).map(|destination| &destination.dst))
+    });
+    let in_ssh = policy.ssh.iter().flat_map(|rule| rule.src.iter().chain(&rule.dst));
+    let in_ssh_tests = policy.ssh_tests.iter().flat_map(|test| std::iter::once(&test.src).chain(&test.dst));
+    let in_attrs = policy.node_attrs.iter().flat_map(|entry| &entry.targets);
+    let in_selectors =
+        in_rules.chain(in_tests).chain(in_ssh).chain(in_ssh_tests).chain(in_attrs).filter_map(|selector| {
+            match &selector.kind {
+                SelectorKind::User(name) => Some((name.as_str(), selector.offset)),
+                _ => None,
+            }
+        });
+    let unknown = in_groups.chain(in_selectors).filter(|(name, _)| users.find(name).is_none());
+    match unknown.min_by_key(|(_, offset)| *offset) {
+        None => Ok(()),
+        Some((name, offset)) => Err(policy
+            .refuse(offset, format!("user not found: {name:?}"))
+            .with_nearest(name, users.names.iter().map(String::as_str))),
+    }
+}
+
+/// Refuses a domain that no user of the inventory has.
+pub(crate) fn check_domains(policy: &Policy, users: &Users) -> Result<(), PolicyError> {
+    let in_rules =
+        policy.rules.iter().flat_map(|rule| rule.src.iter().chain(rule.targets.iter().map(|t| &t.dst)));
+    let in_ssh = policy.ssh.iter().flat_map(|rule| rule.src.iter().chain(&rule.dst));
+    let selected = in_rules.chain(in_ssh).filter_map(|selector| match &selector.kind {
+        SelectorKind::Domain(domain) => Some((domain, selector.offset)),
+        _ => None,
+    });
+    let local = policy.ssh.iter().flat_map(|rule| &rule.users).filter_map(|user| match user {
+        LocalUser::LocalPart { domain, offset } => Some((domain, *offset)),
+        _ => None,
+    });
+    let is_known = |domain: &str| (0..users.len()).any(|user| users.is_of_domain(user, domain));
+    match selected.chain(local).filter(|(domain, _)| !is_known(domain)).min_by_key(|(_, offset)| *offset) {
+        None => Ok(()),
+        Some((domain, offset)) => {
+            let message = format!(
+                "{domain} is not associated with this Tailnet and cannot be used in user:*@<domain> expressions"
+            );
+            Err(policy.refuse(offset, message))
+        }
+    }
+}
