@@ -134,7 +134,10 @@ impl<'a> Case<'a> {
     }
 
     /// Named groups of kinds.
-    pub fn groups(&self, name: &str) -> impl Iterator<Item = (&'a str, &'a std::collections::BTreeSet<String>)> {
+    pub fn groups(
+        &self,
+        name: &str,
+    ) -> impl Iterator<Item = (&'a str, &'a std::collections::BTreeSet<String>)> {
         let groups = match self.params.get(name).map(|param| &param.value) {
             Some(ParamValue::Groups(groups)) => Some(groups),
             _ => None,
@@ -189,6 +192,9 @@ mod tests {
         let mixed = vec![point(Weight::Supports), point(Weight::Contradicts), point(Weight::Concerns)];
         let finding = Finding::of(mixed);
         assert_eq!((finding.status, finding.points[0].weight), (Status::Contradicted, Weight::Contradicts));
-        assert_eq!(Finding::of(vec![point(Weight::Supports), point(Weight::Concerns)]).status, Status::Attention);
+        assert_eq!(
+            Finding::of(vec![point(Weight::Supports), point(Weight::Concerns)]).status,
+            Status::Attention
+        );
     }
 }

@@ -3,10 +3,10 @@
 //! Nothing sealed is taken along. A report therefore holds pseudonyms at most, whoever makes it.
 
 use jiff::Timestamp;
-use writ_schema::event::{
-    AcknowledgedAction, DenialReason, Event, NodeOwner, Role, Side, SignIn,
+use writ_schema::event::{AcknowledgedAction, DenialReason, Event, NodeOwner, Role, Side, SignIn};
+use writ_schema::{
+    Actor, AdminId, AuthorizationId, EnrolmentKeyId, NodeId, PolicyVersion, ProposalId, Record, Seq, UserId,
 };
-use writ_schema::{Actor, AdminId, AuthorizationId, EnrolmentKeyId, NodeId, PolicyVersion, ProposalId, Record, Seq, UserId};
 
 /// A record, as far as an assessment is concerned.
 #[derive(Debug, Clone, PartialEq)]
@@ -29,24 +29,63 @@ pub struct Entry {
 #[derive(Debug, Clone, PartialEq)]
 #[expect(missing_docs, reason = "the fields are those of the events of the same name")]
 pub enum Fact {
-    LogOpened { clean: bool },
+    LogOpened {
+        clean: bool,
+    },
     LogClosed,
-    UserProvisioned { user: UserId },
-    LeaverReceived { user: UserId },
-    UserDisabled { user: UserId },
-    RoleGranted { admin: AdminId, role: Role },
-    RoleRevoked { admin: AdminId },
-    ActDenied { count: u32 },
+    UserProvisioned {
+        user: UserId,
+    },
+    LeaverReceived {
+        user: UserId,
+    },
+    UserDisabled {
+        user: UserId,
+    },
+    RoleGranted {
+        admin: AdminId,
+        role: Role,
+    },
+    RoleRevoked {
+        admin: AdminId,
+    },
+    ActDenied {
+        count: u32,
+    },
     LoginSucceeded,
-    LoginFailed { count: u32 },
-    EnrolKeyCreated { key: EnrolmentKeyId, max_uses: u32, expires_at: Timestamp },
-    EnrolKeyRevoked { key: EnrolmentKeyId },
-    NodeJoined { node: NodeId, owner: NodeOwner, key: EnrolmentKeyId },
-    JoinRefused { count: u32 },
-    NodeRemoved { node: NodeId },
-    KeyRotated { node: NodeId },
-    ChangeProposed { proposal: ProposalId, tests_passed: u64 },
-    PolicyActivated { version: PolicyVersion, proposal: ProposalId },
+    LoginFailed {
+        count: u32,
+    },
+    EnrolKeyCreated {
+        key: EnrolmentKeyId,
+        max_uses: u32,
+        expires_at: Timestamp,
+    },
+    EnrolKeyRevoked {
+        key: EnrolmentKeyId,
+    },
+    NodeJoined {
+        node: NodeId,
+        owner: NodeOwner,
+        key: EnrolmentKeyId,
+    },
+    JoinRefused {
+        count: u32,
+    },
+    NodeRemoved {
+        node: NodeId,
+    },
+    KeyRotated {
+        node: NodeId,
+    },
+    ChangeProposed {
+        proposal: ProposalId,
+        tests_passed: u64,
+    },
+    PolicyActivated {
+        version: PolicyVersion,
+        proposal: ProposalId,
+    },
     Authorized {
         authorization: AuthorizationId,
         policy: PolicyVersion,
@@ -55,9 +94,18 @@ pub enum Fact {
         renews: Option<AuthorizationId>,
         expires_at: Timestamp,
     },
-    Denied { by_default: bool, count: u32 },
-    Revoked { authorization: AuthorizationId },
-    Acknowledged { record: Seq, side: Side, action: AcknowledgedAction },
+    Denied {
+        by_default: bool,
+        count: u32,
+    },
+    Revoked {
+        authorization: AuthorizationId,
+    },
+    Acknowledged {
+        record: Seq,
+        side: Side,
+        action: AcknowledgedAction,
+    },
     ReportGenerated,
     /// A kind of which only the occurrence matters.
     Other,

@@ -11,10 +11,8 @@ use crate::rules;
 use crate::text::Text;
 
 /// The frameworks that this program carries, by name.
-const BUILT_IN: [(&str, &str); 2] = [
-    ("nis2", include_str!("../frameworks/nis2.yaml")),
-    ("dora", include_str!("../frameworks/dora.yaml")),
-];
+const BUILT_IN: [(&str, &str); 2] =
+    [("nis2", include_str!("../frameworks/nis2.yaml")), ("dora", include_str!("../frameworks/dora.yaml"))];
 
 /// Why a framework cannot be used.
 #[derive(Debug, thiserror::Error)]

@@ -14,6 +14,7 @@ pub mod entry;
 pub mod evidence;
 pub mod framework;
 pub mod memory;
+pub mod render;
 pub mod report;
 pub mod rules;
 pub mod status;

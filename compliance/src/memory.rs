@@ -59,7 +59,8 @@ impl Records {
 
     /// With the checkpoint that the records stand under and what was verified of it.
     pub fn verified(mut self, checkpoint: Checkpoint, witnesses: u64) -> Self {
-        let proven = self.entries.iter().filter(|entry| self.period.contains(entry.time)).map(|entry| entry.seq);
+        let proven =
+            self.entries.iter().filter(|entry| self.period.contains(entry.time)).map(|entry| entry.seq);
         self.verification = Verification {
             signature: Check::Passed,
             consistency: Check::Passed,
@@ -74,12 +75,14 @@ impl Records {
 
 impl Evidence for Records {
     fn scope(&self) -> Result<Scope, EvidenceError> {
-        let within: Vec<&Entry> = self.entries.iter().filter(|entry| self.period.contains(entry.time)).collect();
+        let within: Vec<&Entry> =
+            self.entries.iter().filter(|entry| self.period.contains(entry.time)).collect();
         let mut counts: BTreeMap<String, u64> = BTreeMap::new();
         for entry in &within {
             *counts.entry(entry.kind().to_owned()).or_default() += 1;
         }
-        let range: Option<(Seq, Seq)> = within.first().zip(within.last()).map(|(first, last)| (first.seq, last.seq));
+        let range: Option<(Seq, Seq)> =
+            within.first().zip(within.last()).map(|(first, last)| (first.seq, last.seq));
         Ok(Scope {
             network: self.network.clone(),
             period: self.period,

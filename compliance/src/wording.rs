@@ -211,6 +211,7 @@ phrases! {
     Evidence "control.evidence",
     Records "control.records",
     RecordsMore "control.records_more",
+    PointsMore "control.points_more",
     Parameters "control.parameters",
     CannotEvidence "control.cannot_evidence",
     WhyNot "control.why_not",
@@ -331,7 +332,13 @@ impl Wording {
         });
         let text = match self.templates.get(&sentence.phrase) {
             Some(Template::Always(text)) => text,
-            Some(Template::ByNumber { one, other }) => if n == Some(1) { one } else { other },
+            Some(Template::ByNumber { one, other }) => {
+                if n == Some(1) {
+                    one
+                } else {
+                    other
+                }
+            }
             None => sentence.phrase.key(),
         };
         let mut out = text.trim().to_owned();
@@ -372,10 +379,14 @@ impl Wording {
             Lang::En => "d",
             Lang::De => "Tg.",
         };
-        match (days, hours) {
-            (0, 0) => format!("{minutes} min {rest} s"),
-            (0, _) => format!("{hours} h {minutes} min"),
-            _ => format!("{days} {day} {hours} h"),
+        let (major, minor) = match (days, hours) {
+            (0, 0) => (format!("{minutes} min"), (rest, "s")),
+            (0, _) => (format!("{hours} h"), (minutes, "min")),
+            _ => (format!("{days} {day}"), (hours, "h")),
+        };
+        match minor {
+            (0, _) => major,
+            (count, unit) => format!("{major} {count} {unit}"),
         }
     }
 }
@@ -420,7 +431,10 @@ mod tests {
         let (en, de) = (Wording::load(Lang::En).unwrap(), Wording::load(Lang::De).unwrap());
         for phrase in Phrase::ALL {
             let of = |wording: &Wording| {
-                forms(&wording.templates[phrase]).iter().flat_map(|text| placeholders(text)).collect::<Vec<_>>()
+                forms(&wording.templates[phrase])
+                    .iter()
+                    .flat_map(|text| placeholders(text))
+                    .collect::<Vec<_>>()
             };
             let (mut en, mut de) = (of(&en), of(&de));
             en.dedup();
@@ -444,9 +458,10 @@ mod tests {
     fn numbers_and_spans_read_well() {
         let (en, de) = (Wording::load(Lang::En).unwrap(), Wording::load(Lang::De).unwrap());
         assert_eq!(group_digits(1_234_567), "1\u{202f}234\u{202f}567");
-        assert_eq!([0.25, 2.5, 61.0, 3700.0, 90_000.0].map(|s| en.span(s)), [
-            "250 ms", "2.5 s", "1 min 1 s", "1 h 1 min", "1 d 1 h"
-        ]);
+        assert_eq!(
+            [0.25, 2.5, 60.0, 3700.0, 90_000.0].map(|s| en.span(s)),
+            ["250 ms", "2.5 s", "1 min", "1 h 1 min", "1 d 1 h"]
+        );
         assert_eq!(de.span(2.5), "2,5 s");
     }
 }

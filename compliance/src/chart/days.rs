@@ -49,7 +49,8 @@ pub fn days(days: &[Day], labels: &DayLabels<'_>) -> String {
         drawing.rect(middle - bar / 2.0, scale.zero - up, bar, up, &format!(r#"fill="{}""#, palette::ACCENT));
         let down = scale.length(day.denied);
         drawing.rect(middle - bar / 2.0, scale.zero, bar, down, &format!(r#"fill="{}""#, palette::REFUSAL));
-        if index % label_every == 0 {
+        let fits = middle + DATE_WIDTH / 2.0 <= WIDTH && middle >= DATE_WIDTH / 2.0;
+        if index % label_every == 0 && fits {
             drawing.text(middle, HEIGHT - 8.0, Face::LABEL.at(Anchor::Middle), &day.date);
         }
     }
@@ -113,7 +114,10 @@ mod tests {
         let day = |authorized, denied| Day { date: "2026-11-01".to_owned(), authorized, denied };
         let scale = Scale::of(&[day(40, 10), day(20, 5)]);
         assert_eq!(scale.length(40), 4.0 * scale.length(10));
-        assert!(scale.zero - scale.length(40) >= TOP - 1e-9 && scale.zero + scale.length(10) <= HEIGHT - BOTTOM + 1e-9);
+        assert!(
+            scale.zero - scale.length(40) >= TOP - 1e-9
+                && scale.zero + scale.length(10) <= HEIGHT - BOTTOM + 1e-9
+        );
     }
 
     #[test]

@@ -9,7 +9,7 @@ mod svg;
 mod waits;
 
 pub use days::{Day, DayLabels, days};
-pub use statuses::{Tile, status_mark, statuses};
+pub use statuses::{Tile, mark_image, statuses};
 pub use svg::escape;
 pub use waits::{WaitLabels, Waits, waits};
 

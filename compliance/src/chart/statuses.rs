@@ -1,7 +1,7 @@
 //! One tile for each control, sorted by status.
 
 use super::palette;
-use super::svg::{Anchor, Drawing, Face, escape};
+use super::svg::{Anchor, Drawing, Face};
 use crate::status::Status;
 
 const WIDTH: f64 = 640.0;
@@ -73,7 +73,7 @@ fn draw_tile(drawing: &mut Drawing, tile: &Tile, index: usize, top: f64) {
 }
 
 /// The sign of a status: its shape differs, so that colour is not needed.
-pub fn status_mark(status: Status, x: f64, y: f64, size: f64) -> String {
+fn status_mark(status: Status, x: f64, y: f64, size: f64) -> String {
     let colour = palette::status(status);
     let stroke = r#"fill="none" stroke-linecap="round" stroke-linejoin="round""#;
     let shape = match status {
@@ -86,7 +86,9 @@ pub fn status_mark(status: Status, x: f64, y: f64, size: f64) -> String {
         Status::Contradicted => format!(
             r##"<rect x=".7" y=".7" width="14.6" height="14.6" rx="2" fill="{colour}"/><path d="M5 5 11 11M11 5 5 11" stroke="#ffffff" stroke-width="1.8" {stroke}/>"##
         ),
-        Status::NoData => format!(r#"<circle cx="8" cy="8" r="6.7" stroke="{colour}" stroke-width="1.5" {stroke}/>"#),
+        Status::NoData => {
+            format!(r#"<circle cx="8" cy="8" r="6.7" stroke="{colour}" stroke-width="1.5" {stroke}/>"#)
+        }
         Status::NotAssessable => format!(
             r#"<circle cx="8" cy="8" r="6.7" stroke="{colour}" stroke-width="1.2" stroke-dasharray="2.4 2.2" {stroke}/><path d="M5 8H11" stroke="{colour}" stroke-width="1.5" {stroke}/>"#
         ),
@@ -95,11 +97,10 @@ pub fn status_mark(status: Status, x: f64, y: f64, size: f64) -> String {
     format!(r#"<g transform="translate({x:.2} {y:.2}) scale({scale:.4})">{shape}</g>"#)
 }
 
-/// The sign as an image of its own.
-pub(crate) fn mark_image(status: Status, label: &str) -> String {
+/// The sign as an image of its own. The status's word always stands beside it, so it says nothing to a screen reader.
+pub fn mark_image(status: Status) -> String {
     format!(
-        r#"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 16 16" width="16" height="16" role="img" aria-label="{}">{}</svg>"#,
-        escape(label),
+        r#"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 16 16" width="16" height="16" aria-hidden="true">{}</svg>"#,
         status_mark(status, 0.0, 0.0, 16.0)
     )
 }

@@ -5,7 +5,7 @@ use super::svg::{Anchor, Drawing, Face};
 
 const WIDTH: f64 = 640.0;
 const HEIGHT: f64 = 172.0;
-const LEFT: f64 = 14.0;
+const LEFT: f64 = 26.0;
 const RIGHT: f64 = 132.0;
 const TOP: f64 = 30.0;
 const BASE: f64 = 136.0;
@@ -13,8 +13,15 @@ const RADIUS: f64 = 3.6;
 /// From 10 ms to a week: decades of seconds are the axis.
 const FROM_EXPONENT: f64 = -2.0;
 const TO_EXPONENT: f64 = 5.8;
-const TICKS: [(f64, &str); 7] =
-    [(0.01, "10 ms"), (0.1, "100 ms"), (1.0, "1 s"), (10.0, "10 s"), (60.0, "1 min"), (3600.0, "1 h"), (86_400.0, "24 h")];
+const TICKS: [(f64, &str); 7] = [
+    (0.01, "10 ms"),
+    (0.1, "100 ms"),
+    (1.0, "1 s"),
+    (10.0, "10 s"),
+    (60.0, "1 min"),
+    (3600.0, "1 h"),
+    (86_400.0, "24 h"),
+];
 
 /// What to draw.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -62,7 +69,12 @@ pub fn waits(waits: &Waits, labels: &WaitLabels<'_>) -> String {
                 0
             }
         };
-        dot(&mut drawing, column as f64 * 2.0 * RADIUS, height, &format!(r#"fill="{}" fill-opacity="0.85""#, palette::ACCENT));
+        dot(
+            &mut drawing,
+            column as f64 * 2.0 * RADIUS,
+            height,
+            &format!(r#"fill="{}" fill-opacity="0.85""#, palette::ACCENT),
+        );
     }
     open_lane(&mut drawing, waits.open, labels.open);
     drawing.finish(labels.alt)
@@ -92,7 +104,11 @@ fn axis(drawing: &mut Drawing) {
 fn open_lane(drawing: &mut Drawing, open: usize, label: &str) {
     let left = WIDTH - RIGHT + 22.0;
     let look = format!(r#"fill="none" stroke="{}" stroke-width="1.4""#, palette::REFUSAL);
-    drawing.line((left, BASE), (WIDTH, BASE), &format!(r#"stroke="{}" stroke-dasharray="2 2""#, palette::INK));
+    drawing.line(
+        (left, BASE),
+        (WIDTH, BASE),
+        &format!(r#"stroke="{}" stroke-dasharray="2 2""#, palette::INK),
+    );
     drawing.text((left + WIDTH) / 2.0, BASE + 18.0, Face::LABEL.at(Anchor::Middle), label);
     let columns = ((WIDTH - left) / (2.0 * RADIUS + 2.0)).floor() as usize;
     for index in 0..open {

@@ -6,7 +6,7 @@ use jiff::tz::TimeZone;
 use super::figures::{self, status_name};
 use super::numbers::shortened;
 use super::{ChapterSection, ControlSection, Field, ParamLine, PointLine, Report, Stamp, StatusLine};
-use crate::assess::{Finding, assess_all};
+use crate::assess::{Finding, Point, assess_all};
 use crate::evidence::{Scope, Snapshot};
 use crate::framework::{Control, Framework, Param, ParamSource, ParamValue};
 use crate::status::Status;
@@ -14,6 +14,8 @@ use crate::wording::{Arg, Phrase, Sentence, Wording, group_digits};
 
 /// Groups of record numbers that a statement prints; the JSON beside the report has all.
 const MAX_GROUPS: usize = 16;
+/// Statements that a page prints for one control, so that a control fits on a page.
+const MAX_POINTS: usize = 12;
 
 /// Assesses the snapshot and puts the result into words.
 pub fn build(framework: &Framework, snapshot: &Snapshot, words: &Wording) -> Report {
@@ -54,7 +56,7 @@ fn scope(framework: &Framework, scope: &Scope, words: &Wording) -> Vec<Field> {
         .with("version", Arg::Word(framework.version.clone()));
     let mut fields = vec![
         field(Phrase::FrameworkLabel, words.sentence(&version), false),
-        field(Phrase::Network, scope.network.clone(), true),
+        field(Phrase::Network, printable(&scope.network), true),
         field(Phrase::PeriodLabel, words.sentence(&period), false),
         field(Phrase::LogRange, range, false),
     ];
@@ -65,16 +67,23 @@ fn scope(framework: &Framework, scope: &Scope, words: &Wording) -> Vec<Field> {
         Some(checkpoint) => {
             let size = Sentence::of(Phrase::CheckpointSize).with("size", Arg::Count(checkpoint.size));
             fields.push(field(Phrase::CheckpointLabel, words.sentence(&size), false));
-            fields.push(field(Phrase::RootLabel, checkpoint.root.clone(), true));
-            fields.push(field(Phrase::OriginLabel, checkpoint.origin.clone(), true));
+            fields.push(field(Phrase::RootLabel, printable(&checkpoint.root), true));
+            fields.push(field(Phrase::OriginLabel, printable(&checkpoint.origin), true));
         }
         None => fields.push(field(Phrase::CheckpointLabel, words.phrase(Phrase::CheckpointNone), false)),
     }
     fields
 }
 
+/// Text from outside in characters that every face can show; all others by their code.
+fn printable(text: &str) -> String {
+    let plain = |c: char| matches!(c, ' '..='~' | '\u{a0}'..='\u{17f}');
+    text.chars().map(|c| if plain(c) { c.to_string() } else { c.escape_unicode().to_string() }).collect()
+}
+
 fn about(framework: &Framework, words: &Wording) -> Vec<Field> {
-    let field = |label, text: &str| Field { label: words.phrase(label), value: text.to_owned(), literal: false };
+    let field =
+        |label, text: &str| Field { label: words.phrase(label), value: text.to_owned(), literal: false };
     vec![
         field(Phrase::SourceLabel, framework.source.get(words.lang())),
         field(Phrase::ApplicabilityLabel, framework.applicability.get(words.lang())),
@@ -126,7 +135,7 @@ fn chapters(framework: &Framework, findings: &[(&Control, Finding)], words: &Wor
 fn section(control: &Control, finding: &Finding, words: &Wording) -> ControlSection {
     let lang = words.lang();
     let params = control.assessment.iter().flat_map(|assessment| &assessment.params);
-    let points = finding.points.iter().map(|point| {
+    let point_line = |point: &Point| {
         let (shown, left) = shortened(&point.records, MAX_GROUPS);
         let more = words.sentence(&Sentence::count(Phrase::RecordsMore, left));
         PointLine {
@@ -135,7 +144,8 @@ fn section(control: &Control, finding: &Finding, words: &Wording) -> ControlSect
             records_text: if left == 0 { shown } else { format!("{shown} {more}") },
             records: point.records.clone(),
         }
-    });
+    };
+    let more = finding.points.len().checked_sub(MAX_POINTS).filter(|left| *left > 0);
     ControlSection {
         id: control.id.clone(),
         number: control.number.clone(),
@@ -145,7 +155,9 @@ fn section(control: &Control, finding: &Finding, words: &Wording) -> ControlSect
         status_name: status_name(finding.status, words),
         requirement: control.requirement.get(lang).to_owned(),
         references: control.references.join(" · "),
-        points: points.collect(),
+        points: finding.points.iter().map(point_line).collect(),
+        points_shown: finding.points.len().min(MAX_POINTS),
+        points_more: more.map(|n| words.sentence(&Sentence::count(Phrase::PointsMore, n))),
         params: params.map(|(name, param)| param_line(name, param, words)).collect(),
         cannot_evidence: control.cannot_evidence.get(lang).to_owned(),
     }

@@ -121,9 +121,9 @@ fn decisions(snapshot: &Snapshot) -> (Vec<Day>, bool) {
     }
     let ends = starts.iter().skip(1).copied().chain([Date::MAX]);
     let days = starts.iter().zip(ends).map(|(start, end)| {
-        let (authorized, denied) = counts.range(*start..end).fold((0_u64, 0_u64), |sum, (_, (a, d))| {
-            (sum.0.saturating_add(*a), sum.1.saturating_add(*d))
-        });
+        let (authorized, denied) = counts
+            .range(*start..end)
+            .fold((0_u64, 0_u64), |sum, (_, (a, d))| (sum.0.saturating_add(*a), sum.1.saturating_add(*d)));
         Day { date: start.to_string(), authorized, denied }
     });
     (days.collect(), weekly)

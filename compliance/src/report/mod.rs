@@ -82,11 +82,17 @@ pub struct Figure {
     /// What it shows, for those who cannot see it.
     pub alt: String,
     /// The drawing; absent if there is nothing to draw.
+    #[serde(serialize_with = "is_drawn")]
     pub svg: Option<String>,
     /// Headings of the table.
     pub columns: Vec<String>,
     /// The table.
     pub rows: Vec<Vec<String>>,
+}
+
+/// Programs read the rows; whether there is a drawing is all they need to know of it.
+fn is_drawn<S: serde::Serializer>(svg: &Option<String>, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_bool(svg.is_some())
 }
 
 /// A chapter with its controls.
@@ -121,10 +127,21 @@ pub struct ControlSection {
     pub references: String,
     /// What the log says.
     pub points: Vec<PointLine>,
+    /// How many of them a page shows, the most pressing first.
+    pub points_shown: usize,
+    /// What a page says in place of the rest.
+    pub points_more: Option<String>,
     /// The limits that were applied.
     pub params: Vec<ParamLine>,
     /// What stays open.
     pub cannot_evidence: String,
+}
+
+impl ControlSection {
+    /// Whether the log can speak to it at all.
+    pub fn is_assessed(&self) -> bool {
+        self.status != Status::NotAssessable
+    }
 }
 
 /// One statement with its records.

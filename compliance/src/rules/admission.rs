@@ -63,7 +63,12 @@ fn use_key(key: &mut Key, join: &Entry, in_period: bool, admitted: &mut Vec<(Seq
     good
 }
 
-fn admission_points(case: &Case<'_>, admitted: Vec<(Seq, Seq)>, unfounded: Vec<Seq>, for_many: Vec<Seq>) -> Vec<Point> {
+fn admission_points(
+    case: &Case<'_>,
+    admitted: Vec<(Seq, Seq)>,
+    unfounded: Vec<Seq>,
+    for_many: Vec<Seq>,
+) -> Vec<Point> {
     let refused: Vec<(Seq, u32)> = case
         .within()
         .filter_map(|entry| match entry.fact {
@@ -77,11 +82,19 @@ fn admission_points(case: &Case<'_>, admitted: Vec<(Seq, Seq)>, unfounded: Vec<S
         points.push(Point::new(Weight::Contradicts, sentence, unfounded));
     }
     if !for_many.is_empty() {
-        points.push(Point::new(Weight::Concerns, Sentence::count(Phrase::KeysForMany, for_many.len()), for_many));
+        points.push(Point::new(
+            Weight::Concerns,
+            Sentence::count(Phrase::KeysForMany, for_many.len()),
+            for_many,
+        ));
     }
     if !admitted.is_empty() {
         let sentence = Sentence::count(Phrase::JoinsWithKey, admitted.len());
-        points.push(Point::new(Weight::Supports, sentence, admitted.into_iter().flat_map(|(key, join)| [key, join])));
+        points.push(Point::new(
+            Weight::Supports,
+            sentence,
+            admitted.into_iter().flat_map(|(key, join)| [key, join]),
+        ));
     }
     if !refused.is_empty() {
         let attempts = refused.iter().fold(0_u64, |sum, (_, count)| sum.saturating_add(u64::from(*count)));

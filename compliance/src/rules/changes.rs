@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use writ_schema::{Actor, ProposalId, Seq};
+use writ_schema::{Actor, PolicyVersion, ProposalId, Seq};
 
 use crate::assess::{Case, Point, Weight};
 use crate::entry::Fact;
@@ -29,26 +29,35 @@ pub fn change_control(case: &Case<'_>) -> Vec<Point> {
             _ => None,
         })
         .collect();
-    let mut points = Vec::new();
+    let mut changes: BTreeMap<(Weight, Phrase), (Vec<String>, Vec<Seq>)> = BTreeMap::new();
+    let mut note = |weight, phrase, version: &PolicyVersion, records: &[Seq]| {
+        let (versions, all) = changes.entry((weight, phrase)).or_default();
+        versions.push(version.to_string());
+        all.extend_from_slice(records);
+    };
     for entry in case.within() {
         let Fact::PolicyActivated { version, proposal } = &entry.fact else { continue };
-        let say = |phrase| Sentence::of(phrase).with("version", Arg::Count(version.0));
         let Some(before) = proposals.get(proposal).filter(|before| before.seq < entry.seq) else {
-            points.push(Point::new(Weight::Contradicts, say(Phrase::ChangeUnproposed), [entry.seq]));
+            note(Weight::Contradicts, Phrase::ChangeUnproposed, version, &[entry.seq]);
             continue;
         };
         let records = [before.seq, entry.seq];
-        let (weight, phrase) = match *before.by == entry.actor {
-            true => (alone, Phrase::ChangeAlone),
-            false => (Weight::Supports, Phrase::ChangeIndependent),
-        };
-        points.push(Point::new(weight, say(phrase), records));
-        points.push(match before.tests_passed {
-            0 => Point::new(Weight::Concerns, say(Phrase::ChangeUntested), records),
-            n => Point::new(Weight::Supports, say(Phrase::ChangeTested).with("n", Arg::Count(n)), records),
-        });
+        match *before.by == entry.actor {
+            true => note(alone, Phrase::ChangeAlone, version, &records),
+            false => note(Weight::Supports, Phrase::ChangeIndependent, version, &records),
+        }
+        match before.tests_passed {
+            0 => note(Weight::Concerns, Phrase::ChangeUntested, version, &records),
+            _ => note(Weight::Supports, Phrase::ChangeTested, version, &records),
+        }
     }
-    points
+    changes
+        .into_iter()
+        .map(|((weight, phrase), (versions, records))| {
+            let sentence = Sentence::count(phrase, versions.len());
+            Point::new(weight, sentence.with("versions", Arg::Word(versions.join(", "))), records)
+        })
+        .collect()
 }
 
 /// Whether each authorization names a rule of the policy in force at that moment, and the default denies.
@@ -68,7 +77,9 @@ pub fn decisions_follow_policy(case: &Case<'_>) -> Vec<Point> {
     let mut attempts = 0_u64;
     for entry in case.within() {
         match &entry.fact {
-            Fact::Authorized { policy, has_rule, .. } if *has_rule && in_force(entry.seq) == Some(policy.0) => {
+            Fact::Authorized { policy, has_rule, .. }
+                if *has_rule && in_force(entry.seq) == Some(policy.0) =>
+            {
                 by_rule.push(entry.seq);
             }
             Fact::Authorized { .. } => stale.push(entry.seq),
@@ -84,10 +95,18 @@ pub fn decisions_follow_policy(case: &Case<'_>) -> Vec<Point> {
     }
     let mut points = Vec::new();
     if !stale.is_empty() {
-        points.push(Point::new(Weight::Contradicts, Sentence::count(Phrase::DecisionsStale, stale.len()), stale));
+        points.push(Point::new(
+            Weight::Contradicts,
+            Sentence::count(Phrase::DecisionsStale, stale.len()),
+            stale,
+        ));
     }
     if !by_rule.is_empty() {
-        points.push(Point::new(Weight::Supports, Sentence::count(Phrase::DecisionsByRule, by_rule.len()), by_rule));
+        points.push(Point::new(
+            Weight::Supports,
+            Sentence::count(Phrase::DecisionsByRule, by_rule.len()),
+            by_rule,
+        ));
     }
     points.push(match denied.is_empty() {
         true => Point::new(Weight::Concerns, Sentence::of(Phrase::DenialsNone), []),

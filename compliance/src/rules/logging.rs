@@ -45,15 +45,15 @@ fn group_phrase(name: &str) -> Phrase {
 pub fn log_pauses(case: &Case<'_>) -> Vec<Point> {
     let limit = case.number("max_pause_minutes") as f64 * 60.0;
     let mut points = Vec::new();
+    let mut paused = Vec::new();
     let mut last_opened: Option<Seq> = None;
     let mut last_closed: Option<(Seq, Timestamp)> = None;
     for entry in case.history() {
         let in_period = case.period().contains(entry.time);
         match (&entry.fact, last_closed) {
-            (Fact::LogOpened { .. }, Some((closed, since))) => {
-                if in_period {
-                    points.push(pause(limit, closed, since, entry.seq, entry.time));
-                }
+            (Fact::LogOpened { .. }, Some((closed, since))) if in_period => {
+                let seconds = entry.time.duration_since(since).as_secs_f64();
+                paused.push(Pause { since, seconds, records: [closed, entry.seq] });
             }
             (Fact::LogOpened { clean }, None) => {
                 if in_period && let Some(before) = last_opened {
@@ -62,7 +62,11 @@ pub fn log_pauses(case: &Case<'_>) -> Vec<Point> {
                         true => (Weight::Contradicts, Phrase::LogUnclearEnd),
                         false => (Weight::Concerns, Phrase::LogForced),
                     };
-                    points.push(Point::new(weight, Sentence::of(phrase).with("time", Arg::Time(entry.time)), [before, entry.seq]));
+                    points.push(Point::new(
+                        weight,
+                        Sentence::of(phrase).with("time", Arg::Time(entry.time)),
+                        [before, entry.seq],
+                    ));
                 }
             }
             (Fact::LogClosed, Some((closed, _))) if in_period => {
@@ -77,18 +81,37 @@ pub fn log_pauses(case: &Case<'_>) -> Vec<Point> {
             _ => {}
         }
     }
+    points.extend(pauses(limit, paused));
     points.extend(state_at_end(case, last_opened, last_closed));
     points
 }
 
-fn pause(limit: f64, closed: Seq, since: Timestamp, opened: Seq, until: Timestamp) -> Point {
-    let seconds = until.duration_since(since).as_secs_f64();
-    let (weight, phrase) = match seconds <= limit {
-        true => (Weight::Supports, Phrase::LogPaused),
-        false => (Weight::Concerns, Phrase::LogPausedLong),
-    };
-    let sentence = Sentence::of(phrase).with("time", Arg::Time(since)).with("span", Arg::Span(seconds));
-    Point::new(weight, sentence, [closed, opened])
+/// One point for all short pauses, one for each long one.
+fn pauses(limit: f64, all: Vec<Pause>) -> Vec<Point> {
+    let (short, long): (Vec<Pause>, Vec<Pause>) = all.into_iter().partition(|pause| pause.seconds <= limit);
+    let mut points: Vec<Point> = long
+        .into_iter()
+        .map(|pause| {
+            let sentence = Sentence::of(Phrase::LogPausedLong).with("time", Arg::Time(pause.since));
+            Point::new(Weight::Concerns, sentence.with("span", Arg::Span(pause.seconds)), pause.records)
+        })
+        .collect();
+    let longest = short.iter().map(|pause| pause.seconds).fold(0.0, f64::max);
+    if !short.is_empty() {
+        let sentence = Sentence::count(Phrase::LogPaused, short.len()).with("span", Arg::Span(longest));
+        points.push(Point::new(
+            Weight::Supports,
+            sentence,
+            short.into_iter().flat_map(|pause| pause.records),
+        ));
+    }
+    points
+}
+
+struct Pause {
+    since: Timestamp,
+    seconds: f64,
+    records: [Seq; 2],
 }
 
 fn state_at_end(case: &Case<'_>, opened: Option<Seq>, closed: Option<(Seq, Timestamp)>) -> Option<Point> {
@@ -116,8 +139,17 @@ pub fn log_integrity(case: &Case<'_>) -> Vec<Point> {
     }
     let mut points = vec![
         verdict(signature, Phrase::SignatureHolds, Phrase::SignatureFails, Phrase::SignatureUnchecked),
-        verdict(consistency, Phrase::ConsistencyHolds, Phrase::ConsistencyFails, Phrase::ConsistencyUnchecked),
-        Point::new(Weight::Supports, Sentence::count(Phrase::ProofsHold, proven.len()), proven.iter().copied()),
+        verdict(
+            consistency,
+            Phrase::ConsistencyHolds,
+            Phrase::ConsistencyFails,
+            Phrase::ConsistencyUnchecked,
+        ),
+        Point::new(
+            Weight::Supports,
+            Sentence::count(Phrase::ProofsHold, proven.len()),
+            proven.iter().copied(),
+        ),
     ];
     if !failed.is_empty() {
         let sentence = Sentence::count(Phrase::ProofsFail, failed.len());

@@ -26,12 +26,24 @@ pub struct Rule {
     pub judge: fn(&Case<'_>) -> Vec<Point>,
 }
 
-const ADMINISTRATIVE: &[&str] =
-    &["policy.change_proposed", "policy.activated", "enrol_key.created", "enrol_key.revoked", "user.disabled", "node.removed"];
+const ADMINISTRATIVE: &[&str] = &[
+    "policy.change_proposed",
+    "policy.activated",
+    "enrol_key.created",
+    "enrol_key.revoked",
+    "user.disabled",
+    "node.removed",
+];
 
 /// Every rule.
 pub static RULES: [Rule; 18] = [
-    Rule { name: "recorded_kinds", params: &["groups"], period: &[], history: &[], judge: logging::recorded_kinds },
+    Rule {
+        name: "recorded_kinds",
+        params: &["groups"],
+        period: &[],
+        history: &[],
+        judge: logging::recorded_kinds,
+    },
     Rule {
         name: "log_pauses",
         params: &["max_pause_minutes"],
@@ -39,7 +51,13 @@ pub static RULES: [Rule; 18] = [
         history: &["log.opened", "log.closed"],
         judge: logging::log_pauses,
     },
-    Rule { name: "log_integrity", params: &["min_witnesses"], period: &[], history: &[], judge: logging::log_integrity },
+    Rule {
+        name: "log_integrity",
+        params: &["min_witnesses"],
+        period: &[],
+        history: &[],
+        judge: logging::log_integrity,
+    },
     Rule {
         name: "log_review",
         params: &["max_interval_days"],

@@ -11,7 +11,8 @@ use crate::wording::{Arg, Phrase, Sentence};
 
 /// Whether every administrative act names its author.
 pub fn accountable_actors(case: &Case<'_>) -> Vec<Point> {
-    let (mut named, mut by_system, mut bootstrap, mut anonymous) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let (mut named, mut by_system, mut bootstrap, mut anonymous) =
+        (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for entry in case.within() {
         match (&entry.actor, &entry.fact) {
             (Actor::Admin(_) | Actor::User(_) | Actor::Node(_), _) => named.push(entry.seq),
@@ -80,7 +81,8 @@ pub fn privileged_access(case: &Case<'_>) -> Vec<Point> {
         }
     }
     let holders: Vec<Seq> = roles.0.values().map(|(_, seq)| *seq).collect();
-    let full: Vec<Seq> = roles.0.values().filter(|(role, _)| *role == Role::Owner).map(|(_, seq)| *seq).collect();
+    let full: Vec<Seq> =
+        roles.0.values().filter(|(role, _)| *role == Role::Owner).map(|(_, seq)| *seq).collect();
     let refused = seqs(case.within(), |fact| matches!(fact, Fact::ActDenied { .. }));
     let limit = case.number("max_full_control");
     let too_many = full.len() as u64 > limit;
@@ -108,6 +110,8 @@ pub fn strong_sign_in(case: &Case<'_>) -> Vec<Point> {
     [(Phrase::SignInOneFactor, one_factor), (Phrase::SignInDeviceKey, by_device)]
         .into_iter()
         .filter(|(_, records)| !records.is_empty())
-        .map(|(phrase, records)| Point::new(Weight::Concerns, Sentence::count(phrase, records.len()), records))
+        .map(|(phrase, records)| {
+            Point::new(Weight::Concerns, Sentence::count(phrase, records.len()), records)
+        })
         .collect()
 }

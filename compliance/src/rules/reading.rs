@@ -15,8 +15,11 @@ const DAY_SECONDS: f64 = 86_400.0;
 /// Whether somebody reads the log at least as often as set.
 pub fn log_review(case: &Case<'_>) -> Vec<Point> {
     let reads: Vec<&Entry> = case.within().filter(|entry| entry.kind() == "audit.query_executed").collect();
-    let shown: Vec<Seq> =
-        case.within().filter(|entry| entry.kind() == "audit.deanonymise_executed").map(|entry| entry.seq).collect();
+    let shown: Vec<Seq> = case
+        .within()
+        .filter(|entry| entry.kind() == "audit.deanonymise_executed")
+        .map(|entry| entry.seq)
+        .collect();
     let mut points = Vec::new();
     if !shown.is_empty() {
         points.push(Point::new(Weight::Informs, Sentence::count(Phrase::NamesShown, shown.len()), shown));
@@ -24,7 +27,8 @@ pub fn log_review(case: &Case<'_>) -> Vec<Point> {
     if reads.is_empty() {
         return points;
     }
-    let moments = [case.period().from].into_iter().chain(reads.iter().map(|entry| entry.time)).chain([case.end()]);
+    let moments =
+        [case.period().from].into_iter().chain(reads.iter().map(|entry| entry.time)).chain([case.end()]);
     let moments: Vec<_> = moments.collect();
     let longest =
         moments.windows(2).map(|pair| pair[1].duration_since(pair[0]).as_secs_f64()).fold(0.0, f64::max);

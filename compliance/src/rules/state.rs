@@ -26,7 +26,10 @@ pub(super) fn nodes<'a>(history: impl Iterator<Item = &'a Entry>) -> BTreeMap<&'
     for entry in history {
         match &entry.fact {
             Fact::NodeJoined { node, owner, .. } => {
-                nodes.insert(node, Node { joined: entry.seq, owner, key_record: entry.seq, key_since: entry.time });
+                nodes.insert(
+                    node,
+                    Node { joined: entry.seq, owner, key_record: entry.seq, key_since: entry.time },
+                );
             }
             Fact::NodeRemoved { node } => {
                 nodes.remove(node);
@@ -97,18 +100,30 @@ pub fn access_register(case: &Case<'_>) -> Vec<Point> {
         let known: Vec<Seq> = persons.into_values().map(|(seq, _)| seq).collect();
         return match known.is_empty() {
             true => Vec::new(),
-            false => vec![Point::new(Weight::Concerns, Sentence::count(Phrase::RegisterEmptyHanded, known.len()), known)],
+            false => vec![Point::new(
+                Weight::Concerns,
+                Sentence::count(Phrase::RegisterEmptyHanded, known.len()),
+                known,
+            )],
         };
     }
     let holders: BTreeSet<Seq> = owned.iter().map(|(_, provisioned)| *provisioned).collect();
     let mut points = Vec::new();
     if !orphans.is_empty() {
-        points.push(Point::new(Weight::Contradicts, Sentence::count(Phrase::RegisterOrphans, orphans.len()), orphans));
+        points.push(Point::new(
+            Weight::Contradicts,
+            Sentence::count(Phrase::RegisterOrphans, orphans.len()),
+            orphans,
+        ));
     }
     if !owned.is_empty() {
         let sentence = Sentence::count(Phrase::RegisterPersons, owned.len());
         let sentence = sentence.with("persons", Arg::Count(holders.len() as u64));
-        points.push(Point::new(Weight::Supports, sentence, owned.into_iter().flat_map(|(node, user)| [node, user])));
+        points.push(Point::new(
+            Weight::Supports,
+            sentence,
+            owned.into_iter().flat_map(|(node, user)| [node, user]),
+        ));
     }
     if !services.is_empty() {
         let sentence = Sentence::count(Phrase::RegisterServices, services.len());
@@ -135,7 +150,11 @@ pub fn inventory(case: &Case<'_>) -> Vec<Point> {
     }
     let mut points = Vec::new();
     if !unknown.is_empty() {
-        points.push(Point::new(Weight::Contradicts, Sentence::count(Phrase::InventoryUnknown, unknown.len()), unknown));
+        points.push(Point::new(
+            Weight::Contradicts,
+            Sentence::count(Phrase::InventoryUnknown, unknown.len()),
+            unknown,
+        ));
     }
     if !traced.is_empty() {
         let sentence = Sentence::count(Phrase::InventoryTraced, traced.len());

@@ -71,7 +71,8 @@ fn of_case<'a>(case: &Case<'a>) -> Vec<Withdrawal<'a>> {
 
 /// Whether withdrawn permissions were seen to end at both agents, and soon enough.
 pub fn revocation_effect(case: &Case<'_>) -> Vec<Point> {
-    let (limit, far) = (case.number("max_seconds") as f64, case.number("contradicted_after_minutes") as f64 * 60.0);
+    let (limit, far) =
+        (case.number("max_seconds") as f64, case.number("contradicted_after_minutes") as f64 * 60.0);
     let all = of_case(case);
     let (mut in_time, mut late, mut too_late, mut open) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     let mut longest = 0.0_f64;
@@ -127,16 +128,33 @@ fn renewed_after(case: &Case<'_>, all: &[Withdrawal<'_>]) -> Option<Point> {
 /// Whether the access of people who left ended soon enough: account, nodes and live connections.
 pub fn leaver_effect(case: &Case<'_>) -> Vec<Point> {
     let all = of_case(case);
-    let mut points = Vec::new();
+    let (mut points, mut in_time, mut longest) = (Vec::new(), Vec::new(), 0.0_f64);
+    let mut leavers = 0;
     for entry in case.within() {
-        if let Fact::LeaverReceived { user } = &entry.fact {
-            points.extend(one_leaver(case, &all, entry, user));
+        let Fact::LeaverReceived { user } = &entry.fact else { continue };
+        match one_leaver(case, &all, entry, user) {
+            Leaver::InTime { seconds, records } => {
+                leavers += 1;
+                longest = longest.max(seconds);
+                in_time.extend(records);
+            }
+            Leaver::Otherwise(otherwise) => points.extend(otherwise),
         }
+    }
+    if leavers > 0 {
+        let sentence = Sentence::count(Phrase::LeaverInTime, leavers).with("span", Arg::Span(longest));
+        points.push(Point::new(Weight::Supports, sentence, in_time));
     }
     points
 }
 
-fn one_leaver(case: &Case<'_>, all: &[Withdrawal<'_>], notice: &Entry, user: &UserId) -> Vec<Point> {
+/// How it went with one person who left.
+enum Leaver {
+    InTime { seconds: f64, records: Vec<Seq> },
+    Otherwise(Vec<Point>),
+}
+
+fn one_leaver(case: &Case<'_>, all: &[Withdrawal<'_>], notice: &Entry, user: &UserId) -> Leaver {
     let limit = case.number("max_hours") as f64 * 3600.0;
     let far = case.number("contradicted_after_hours") as f64 * 3600.0;
     let waited = case.end().duration_since(notice.time).as_secs_f64();
@@ -146,7 +164,7 @@ fn one_leaver(case: &Case<'_>, all: &[Withdrawal<'_>], notice: &Entry, user: &Us
         .history()
         .find(|entry| entry.seq > notice.seq && entry.fact == Fact::UserDisabled { user: user.clone() });
     let Some(disabled) = disabled else {
-        return vec![Point::new(overdue, say(Phrase::LeaverNotDisabled), [notice.seq])];
+        return Leaver::Otherwise(vec![Point::new(overdue, say(Phrase::LeaverNotDisabled), [notice.seq])]);
     };
     let chain = consequences(case, notice.seq, disabled.seq);
     let mut records: Vec<Seq> = chain.iter().copied().collect();
@@ -169,20 +187,28 @@ fn one_leaver(case: &Case<'_>, all: &[Withdrawal<'_>], notice: &Entry, user: &Us
         .map(|node| node.joined)
         .collect();
     if !active.is_empty() {
-        points.push(Point::new(overdue, say(Phrase::LeaverNodeActive).with("n", Arg::Count(active.len() as u64)), active));
+        points.push(Point::new(
+            overdue,
+            say(Phrase::LeaverNodeActive).with("n", Arg::Count(active.len() as u64)),
+            active,
+        ));
     }
     if !open.is_empty() {
-        points.push(Point::new(Weight::Concerns, say(Phrase::LeaverOpen).with("n", Arg::Count(open.len() as u64)), open));
+        points.push(Point::new(
+            Weight::Concerns,
+            say(Phrase::LeaverOpen).with("n", Arg::Count(open.len() as u64)),
+            open,
+        ));
     }
     let seconds = last.duration_since(notice.time).as_secs_f64();
-    let (weight, phrase) = match seconds {
-        seconds if seconds <= limit => (Weight::Supports, Phrase::LeaverInTime),
+    let late = match seconds {
+        seconds if seconds <= limit && points.is_empty() => return Leaver::InTime { seconds, records },
+        seconds if seconds <= limit => return Leaver::Otherwise(points),
         seconds if seconds <= far => (Weight::Concerns, Phrase::LeaverLate),
         _ => (Weight::Contradicts, Phrase::LeaverTooLate),
     };
-    let sentence = say(phrase).with("span", Arg::Span(seconds)).with("n", Arg::Count(records.len() as u64));
-    points.push(Point::new(weight, sentence, records));
-    points
+    points.push(Point::new(late.0, say(late.1).with("span", Arg::Span(seconds)), records));
+    Leaver::Otherwise(points)
 }
 
 /// The notice, the disabling, and what names either as its cause.

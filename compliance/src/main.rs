@@ -1,0 +1,98 @@
+//! `writ-report`: writes what the log says of a framework's controls as HTML, PDF and JSON.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail, ensure};
+use clap::Parser;
+use jiff::Timestamp;
+use jiff::civil::Date;
+use jiff::tz::TimeZone;
+use writ_compliance::evidence::{Evidence, Period, gather};
+use writ_compliance::framework::Framework;
+use writ_compliance::memory::Records;
+use writ_compliance::render::{html, pdf};
+use writ_compliance::report::{Report, build};
+use writ_compliance::text::Lang;
+use writ_compliance::wording::Wording;
+
+/// Largest file of records that is read.
+const MAX_FILE_BYTES: u64 = 1 << 30;
+
+/// Writes an evidence report for NIS-2 or DORA from the log of a network.
+#[derive(Parser)]
+#[command(name = "writ-report", version)]
+struct Arguments {
+    /// Records from a JSON file instead of a server; nothing of them is verified.
+    #[arg(long, value_name = "FILE")]
+    from_json: PathBuf,
+    /// The framework: nis2 or dora.
+    #[arg(long, value_name = "NAME")]
+    framework: String,
+    /// First day of the period (2026-10-01), or its first moment (2026-10-01T00:00:00Z).
+    #[arg(long, value_name = "DATE", value_parser = moment)]
+    from: Timestamp,
+    /// First day after the period, or the first moment after it.
+    #[arg(long, value_name = "DATE", value_parser = moment)]
+    to: Timestamp,
+    /// Directory for the files; made if it is not there.
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    /// Language: en or de.
+    #[arg(long, default_value = "en")]
+    lang: Lang,
+}
+
+fn moment(text: &str) -> Result<Timestamp, String> {
+    if let Ok(date) = text.parse::<Date>() {
+        let midnight = date.to_zoned(TimeZone::UTC).map_err(|error| error.to_string())?;
+        return Ok(midnight.timestamp());
+    }
+    text.parse()
+        .map_err(|_| format!("`{text}` is neither a date (2026-10-01) nor a moment (2026-10-01T00:00:00Z)"))
+}
+
+fn main() -> Result<()> {
+    let arguments = Arguments::parse();
+    let framework = Framework::named(&arguments.framework)?;
+    let words = Wording::load(arguments.lang)?;
+    let period = Period { from: arguments.from, to: arguments.to };
+    if period.to <= period.from {
+        bail!("the period ends before it begins: --to has to be later than --from");
+    }
+    let source = read(&arguments.from_json, period)?;
+    let snapshot = gather(&source as &dyn Evidence, &framework)?;
+    let report = build(&framework, &snapshot, &words);
+    let written = write(&report, &arguments.out)?;
+    let mut out = String::new();
+    for path in written {
+        out.push_str(&format!("{}\n", path.display()));
+    }
+    std::io::Write::write_all(&mut std::io::stdout(), out.as_bytes())
+        .context("cannot print the names of the files")
+}
+
+fn read(path: &Path, period: Period) -> Result<Records> {
+    let size = fs::metadata(path).with_context(|| format!("cannot read {}", path.display()))?.len();
+    ensure!(size <= MAX_FILE_BYTES, "{} is larger than {MAX_FILE_BYTES} bytes", path.display());
+    let json = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+    Ok(Records::from_json(&json, period)?)
+}
+
+/// Writes the files beside each other, named after what they are.
+fn write(report: &Report, dir: &Path) -> Result<Vec<PathBuf>> {
+    fs::create_dir_all(dir).with_context(|| format!("cannot make the directory {}", dir.display()))?;
+    let name = format!("{}-{}", report.framework, report.lang);
+    let files = [
+        (format!("{name}.html"), html(report).into_bytes()),
+        (format!("{name}.pdf"), pdf(report)?),
+        (format!("{name}.json"), report.to_json()?),
+    ];
+    let mut written = Vec::new();
+    for (name, content) in files {
+        let path = dir.join(name);
+        fs::write(&path, content).with_context(|| format!("cannot write {}", path.display()))?;
+        written.push(path);
+    }
+    Ok(written)
+}

@@ -1,0 +1,9 @@
+//! The reports as a reader gets them.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod scene;
+
+mod frameworks;
+mod rendering;
+mod rules;
