@@ -15,7 +15,7 @@ pub mod state;
 
 pub use command::{Command, Secret, Submission};
 pub use context::Context;
-pub use decide::{Draft, decide};
+pub use decide::{Decision, Draft, PolicyChange, Refusal, decide};
 pub use evolve::evolve;
 pub use rejection::Rejection;
 pub use state::State;

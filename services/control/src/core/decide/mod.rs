@@ -1,11 +1,25 @@
-//! What a command brings about in a state.
+//! What a command brings about in a state, one file per family of commands.
 
-use writ_schema::{Actor, Event};
+mod access;
+mod administration;
+mod assurance;
+mod connection;
+mod join;
+mod node;
+mod policy;
+mod user;
+mod values;
+mod withdrawal;
 
-use super::command::Submission;
+pub use policy::PolicyChange;
+
+use writ_schema::{Actor, AdminId, Event};
+
+use super::command::{Command, Submission};
 use super::context::Context;
+use super::refusals::RefusalFact;
 use super::rejection::Rejection;
-use super::state::State;
+use super::state::{Network, State};
 
 /// An event that is to become a record.
 #[derive(Debug, Clone, PartialEq)]
@@ -18,17 +32,90 @@ pub struct Draft {
     pub actor: Actor,
 }
 
-/// Why nothing was decided but a refusal.
+/// A command was not carried out.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Refusal {
     /// The answer.
     pub rejection: Rejection,
     /// What is to be recorded of it, repeats counted.
-    pub fact: Option<super::refusals::RefusalFact>,
+    pub fact: Option<RefusalFact>,
 }
 
+impl From<Rejection> for Box<Refusal> {
+    fn from(rejection: Rejection) -> Self {
+        Self::new(Refusal { rejection, fact: None })
+    }
+}
+
+/// What a command brings about, in order; or why nothing does.
+pub type Decision = Result<Vec<Draft>, Box<Refusal>>;
+
 /// Decides a command.
-pub fn decide(state: &State, context: &Context, submission: &Submission) -> Result<Vec<Draft>, Box<Refusal>> {
-    let _ = (state, context, submission);
-    Err(Box::new(Refusal { rejection: Rejection::NoNetwork, fact: None }))
+pub fn decide(state: &State, context: &Context, submission: &Submission) -> Decision {
+    let Submission { actor, command, .. } = submission;
+    if let Command::CreateNetwork { .. } = command {
+        return assurance::create_network(state, actor, command);
+    }
+    let case = Case { state, network: state.network().ok_or(Rejection::NoNetwork)?, context, actor };
+    access::check(&case, command)?;
+    match command {
+        Command::CreateNetwork { .. }
+        | Command::OpenLog { .. }
+        | Command::CloseLog
+        | Command::RecordQuery { .. }
+        | Command::RecordDeanonymised { .. }
+        | Command::RecordReport { .. } => assurance::decide(&case, command),
+        Command::ProvisionUser { .. } | Command::ReceiveLeaver { .. } | Command::EraseUser { .. } => {
+            user::decide(&case, command)
+        }
+        Command::GrantRole { .. }
+        | Command::RevokeRole { .. }
+        | Command::LogIn { .. }
+        | Command::RecordDeniedAct { .. }
+        | Command::CreateEnrolmentKey { .. }
+        | Command::RevokeEnrolmentKey { .. } => administration::decide(&case, command),
+        Command::Join { request } => join::decide(&case, request),
+        Command::RemoveNode { .. }
+        | Command::RotateKey { .. }
+        | Command::StartSession { .. }
+        | Command::EndSession { .. } => node::decide(&case, command),
+        Command::SetPolicy { text, proposal, base } => policy::set(&case, text, proposal, *base),
+        Command::UndoPolicy { to, proposal } => policy::undo(&case, *to, proposal),
+        Command::RequestConnection { .. } | Command::Acknowledge { .. } | Command::ReportClosed { .. } => {
+            connection::decide(&case, command)
+        }
+    }
+}
+
+/// What a decision is made from.
+struct Case<'a> {
+    state: &'a State,
+    network: &'a Network,
+    context: &'a Context,
+    actor: &'a Actor,
+}
+
+impl Case<'_> {
+    /// An event caused by whoever submitted the command.
+    fn draft(&self, event: impl Into<Event>) -> Draft {
+        self.draft_by(self.actor.clone(), event)
+    }
+
+    /// An event caused by somebody who follows from the command itself.
+    fn draft_by(&self, actor: Actor, event: impl Into<Event>) -> Draft {
+        Draft { event: event.into(), cause: None, actor }
+    }
+
+    /// A consequence of an earlier draft of the decision.
+    fn consequence(&self, cause: usize, event: impl Into<Event>) -> Draft {
+        Draft { event: event.into(), cause: Some(cause), actor: self.actor.clone() }
+    }
+
+    /// The administrator who submitted the command.
+    fn admin(&self) -> Result<&AdminId, Rejection> {
+        match self.actor {
+            Actor::Admin(id) => Ok(id),
+            _ => Err(Rejection::NotAnAdmin),
+        }
+    }
 }

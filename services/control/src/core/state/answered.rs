@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 
+use jiff::Timestamp;
 use writ_schema::record::CommandRef;
 use writ_schema::{CommandId, Seq};
 
@@ -17,6 +18,8 @@ pub struct Answered {
     pub first: Seq,
     /// How many records there are, one after another.
     pub count: u32,
+    /// When.
+    pub time: Timestamp,
 }
 
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -30,7 +33,7 @@ impl AnsweredCommands {
         self.by_id.get(id)
     }
 
-    pub(in crate::core) fn note(&mut self, command: &CommandRef, record: Seq) {
+    pub(in crate::core) fn note(&mut self, command: &CommandRef, record: Seq, time: Timestamp) {
         if let Some(known) = self.by_id.get_mut(&command.id) {
             known.count = known.count.saturating_add(1);
             return;
@@ -41,7 +44,7 @@ impl AnsweredCommands {
             self.by_id.remove(&oldest);
         }
         self.order.push_back(command.id.clone());
-        let answered = Answered { digest: command.digest.clone(), first: record, count: 1 };
+        let answered = Answered { digest: command.digest.clone(), first: record, count: 1, time };
         self.by_id.insert(command.id.clone(), answered);
     }
 }

@@ -23,6 +23,7 @@ pub use answered::Answered;
 pub use authorizations::{Authorization, AuthorizationEnd};
 pub use nodes::{Node, Session};
 pub use policies::ActivePolicy;
+pub(in crate::core) use policies::Proposal;
 pub use users::User;
 
 use addresses::Addresses;

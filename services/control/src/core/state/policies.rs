@@ -82,6 +82,13 @@ impl Policies {
         self.forget_compiled();
     }
 
+    /// Forgets every text: the key that opened them was destroyed.
+    pub(in crate::core) fn erase_texts(&mut self) {
+        self.history.iter_mut().for_each(|policy| policy.text = None);
+        self.proposals.values_mut().for_each(|proposal| proposal.text = None);
+        self.forget_compiled();
+    }
+
     /// Called when nodes or users change.
     pub(in crate::core) fn forget_compiled(&mut self) {
         self.compiled = CompiledPolicy::default();

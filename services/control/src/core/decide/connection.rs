@@ -1,0 +1,235 @@
+//! Connections: requests, acknowledgements, ends.
+
+use std::net::IpAddr;
+
+use writ_policy::Decision as PolicyDecision;
+use writ_schema::event::{
+    AcknowledgedAction, CloseReason, ConnectionAcknowledged, ConnectionAuthorized, ConnectionClosed,
+    ConnectionDenied, DenialReason, PathKind, Side, SignIn, Source, Version,
+};
+use writ_schema::keys::{Signature, Statement};
+use writ_schema::net::{PortRange, Protocol};
+use writ_schema::seal::Sealed;
+use writ_schema::{Actor, AuthorizationId, NodeId, PolicyVersion, Seq};
+
+use super::administration::later;
+use super::{Case, Decision, Refusal, node};
+use crate::core::command::Command;
+use crate::core::policy::{permits, policy_protocols};
+use crate::core::refusals::RefusalFact;
+use crate::core::rejection::Rejection;
+use crate::core::state::{Authorization, Node, State};
+
+/// Most live authorizations of one source.
+pub const MAX_LIVE_PER_SOURCE: usize = 4096;
+
+pub(super) fn decide(case: &Case<'_>, command: &Command) -> Decision {
+    match command {
+        Command::RequestConnection { node, address, protocol, port, renews } => {
+            let source = node::live(case, node)?;
+            // A port means nothing to a protocol that has none.
+            let port = if protocol.has_ports() { *port } else { 0 };
+            let wanted = Wanted { source, address: *address, protocol: *protocol, port };
+            request(case, &wanted, renews.as_ref())
+        }
+        Command::Acknowledge { node, authorization, record, leaf, action, signature } => {
+            let (authorization, side) = own(case, node, authorization)?;
+            acknowledge(case, authorization, side, node, *record, leaf, *action, signature)
+        }
+        Command::ReportClosed { node, authorization, reason, bytes_sent, bytes_received, path } => {
+            let (authorization, side) = own(case, node, authorization)?;
+            close(case, authorization, side, *reason, (*bytes_sent, *bytes_received), *path)
+        }
+        _ => Ok(Vec::new()),
+    }
+}
+
+/// What somebody asks for.
+struct Wanted<'a> {
+    source: &'a Node,
+    address: IpAddr,
+    protocol: Protocol,
+    port: u16,
+}
+
+/// Why somebody does not get it, in the words of the record and of people.
+type Denial = (DenialReason, String);
+
+/// What the policy grants.
+struct Granted<'a> {
+    destination: &'a Node,
+    rule: String,
+    ports: PortRange,
+    policy: PolicyVersion,
+}
+
+fn request(case: &Case<'_>, wanted: &Wanted<'_>, renews: Option<&AuthorizationId>) -> Decision {
+    match grant(case, wanted) {
+        Ok(granted) => {
+            let authorized = ConnectionAuthorized {
+                v: Version,
+                authorization: AuthorizationId::from_bytes(case.context.identifier()),
+                source: sealed_source(case, wanted.source),
+                destination: granted.destination.id.clone(),
+                protocol: wanted.protocol,
+                ports: granted.ports,
+                rule: granted.rule,
+                policy: granted.policy,
+                sign_in: SignIn::EnrolmentKey,
+                renews: renews.filter(|id| continues(case, id, wanted, granted.destination)).cloned(),
+                expires_at: later(case.context.now, case.context.authorization_life),
+            };
+            Ok(vec![case.draft_by(Actor::Agent, authorized)])
+        }
+        Err((reason, explanation)) => {
+            let denied = ConnectionDenied {
+                v: Version,
+                source: sealed_source(case, wanted.source),
+                address: wanted.address,
+                destination: case.state.node_by_address(wanted.address).map(|node| node.id.clone()),
+                protocol: wanted.protocol,
+                port: wanted.port,
+                reason,
+                policy: case.state.policy().map(|active| active.version),
+                count: 1,
+            };
+            let rejection = Rejection::Connection { reason, explanation };
+            let fact = RefusalFact::Connection { source: wanted.source.id.clone(), denied: Box::new(denied) };
+            Err(Box::new(Refusal { rejection, fact: Some(fact) }))
+        }
+    }
+}
+
+fn grant<'a>(case: &Case<'a>, wanted: &Wanted<'_>) -> Result<Granted<'a>, Denial> {
+    let state = case.state;
+    let (Some(active), Some(compiled)) = (state.policy(), state.compiled_policy()) else {
+        return Err((DenialReason::NoPolicy, "no policy is in force yet, so nothing is allowed".to_owned()));
+    };
+    let destination = state.node_by_address(wanted.address).ok_or_else(|| {
+        (DenialReason::UnknownDestination, format!("no node of the network has {}", wanted.address))
+    })?;
+    let (source_id, destination_id) = (&wanted.source.id, &destination.id);
+    let allowed = permits(compiled, source_id, destination_id, wanted.protocol, wanted.port);
+    let (rule, ports) = allowed.ok_or_else(|| (DenialReason::NoRule, explain(case, wanted, destination)))?;
+    if destination.session.is_none() {
+        let name = display_name(destination);
+        return Err((DenialReason::DestinationOffline, format!("{name} is allowed but not connected")));
+    }
+    let live = state.live_authorizations_of(source_id, case.context.now);
+    let as_source = live.filter(|held| held.side_of(source_id) == Some(Side::Source));
+    if as_source.count() >= MAX_LIVE_PER_SOURCE {
+        let explanation = format!("this node holds {MAX_LIVE_PER_SOURCE} live authorizations already");
+        return Err((DenialReason::TooManyAuthorizations, explanation));
+    }
+    Ok(Granted { destination, rule, ports, policy: active.version })
+}
+
+/// Says which rules came nearest.
+fn explain(case: &Case<'_>, wanted: &Wanted<'_>, destination: &Node) -> String {
+    let Wanted { source, protocol, port, .. } = wanted;
+    let version = case.state.policy().map_or(PolicyVersion(0), |active| active.version);
+    let service = if protocol.has_ports() { format!("{protocol} port {port}") } else { protocol.to_string() };
+    let to = display_name(destination);
+    let head = format!("no rule of policy version {version} allows this node to reach {to} on {service}");
+    let named = policy_protocols(*protocol).next();
+    let (Some(compiled), Some(named)) = (case.state.compiled_policy(), named) else { return head };
+    match compiled.decide(&source.id, &destination.id, named, *port) {
+        PolicyDecision::Denied { nearest } if !nearest.is_empty() => {
+            let nearest: Vec<String> = nearest.iter().map(ToString::to_string).collect();
+            format!("{head}; nearest: {}", nearest.join("; "))
+        }
+        _ => head,
+    }
+}
+
+fn display_name(node: &Node) -> &str {
+    node.name.as_deref().unwrap_or(node.id.as_str())
+}
+
+fn sealed_source(case: &Case<'_>, source: &Node) -> Sealed<Source> {
+    let subject = case.state.subject_of(&source.id);
+    let value = Source { node: source.id.clone(), user: source.user().cloned() };
+    Sealed::new(subject, State::connection_retention(case.context.now), value)
+}
+
+/// Whether an authorization is one that the new one continues: live, between the same nodes, for the same service.
+fn continues(case: &Case<'_>, renews: &AuthorizationId, wanted: &Wanted<'_>, destination: &Node) -> bool {
+    case.state.authorization(renews).is_some_and(|held| {
+        held.is_live(case.context.now)
+            && held.side_of(&wanted.source.id) == Some(Side::Source)
+            && held.destination == destination.id
+            && held.protocol == wanted.protocol
+            && held.ports.contains(wanted.port)
+    })
+}
+
+/// The authorization, if the node is one of its ends.
+fn own<'a>(
+    case: &Case<'a>,
+    node: &NodeId,
+    id: &AuthorizationId,
+) -> Result<(&'a Authorization, Side), Rejection> {
+    let authorization = case.state.authorization(id);
+    let own = authorization.and_then(|found| Some((found, found.side_of(node)?)));
+    own.ok_or_else(|| Rejection::UnknownAuthorization(id.clone()))
+}
+
+#[expect(clippy::too_many_arguments, reason = "they are the parts of one command")]
+fn acknowledge(
+    case: &Case<'_>,
+    authorization: &Authorization,
+    side: Side,
+    node: &NodeId,
+    record: Seq,
+    leaf: &str,
+    action: AcknowledgedAction,
+    signature: &Signature,
+) -> Decision {
+    let carried_out = match action {
+        AcknowledgedAction::Established => Some(authorization.record),
+        AcknowledgedAction::Withdrawn => authorization.revoked.map(|end| end.record),
+    };
+    if carried_out != Some(record) {
+        return Err(Rejection::WrongRecord(record).into());
+    }
+    if authorization.is_acknowledged(side, action) {
+        return Err(Rejection::AlreadyReported.into());
+    }
+    let known = case.state.node_ever(node).ok_or_else(|| Rejection::UnknownNode(node.clone()))?;
+    let statement = Statement::Acknowledgement { network: &case.network.created.network, leaf, action };
+    if known.identity_key.verify(&statement, signature).is_err() {
+        return Err(Rejection::BadSignature(node.clone()).into());
+    }
+    let acknowledged = ConnectionAcknowledged {
+        v: Version,
+        authorization: authorization.id.clone(),
+        record,
+        side,
+        action,
+        signature: *signature,
+    };
+    Ok(vec![case.draft_by(Actor::Agent, acknowledged)])
+}
+
+fn close(
+    case: &Case<'_>,
+    authorization: &Authorization,
+    side: Side,
+    reason: CloseReason,
+    (bytes_sent, bytes_received): (u64, u64),
+    path: Option<PathKind>,
+) -> Decision {
+    if authorization.closed.contains(&side) {
+        return Err(Rejection::AlreadyReported.into());
+    }
+    let closed = ConnectionClosed {
+        v: Version,
+        authorization: authorization.id.clone(),
+        side,
+        reason,
+        bytes_sent,
+        bytes_received,
+        path,
+    };
+    Ok(vec![case.draft_by(Actor::Agent, closed)])
+}

@@ -1,0 +1,81 @@
+//! Nodes: removal, key rotation, sessions.
+
+use writ_schema::event::{
+    KeyRotated, NodeRemoval, RevocationReason, SessionEnd, SessionStarted, SessionTerminated, Version,
+};
+use writ_schema::keys::{Signature, Statement, WireGuardKey};
+use writ_schema::{Actor, NodeId};
+
+use super::values::check_line;
+use super::{Case, Decision, withdrawal};
+use crate::core::command::Command;
+use crate::core::rejection::Rejection;
+use crate::core::state::Node;
+
+pub(super) fn decide(case: &Case<'_>, command: &Command) -> Decision {
+    match command {
+        Command::RemoveNode { node } => {
+            let node = live(case, node)?;
+            let (removal, reason) = (NodeRemoval::Removed, RevocationReason::NodeRemoved);
+            Ok(withdrawal::remove_nodes(case, None, std::iter::once(node), removal, reason))
+        }
+        Command::RotateKey { node, generation, wireguard_key, signature } => {
+            rotate(case, node, *generation, wireguard_key, signature)
+        }
+        Command::StartSession { node, agent } => start_session(case, node, agent),
+        Command::EndSession { node, reason } => end_session(case, node, *reason),
+        _ => Ok(Vec::new()),
+    }
+}
+
+pub(super) fn live<'a>(case: &Case<'a>, node: &NodeId) -> Result<&'a Node, Rejection> {
+    case.state.node(node).ok_or_else(|| Rejection::UnknownNode(node.clone()))
+}
+
+fn rotate(
+    case: &Case<'_>,
+    node: &NodeId,
+    generation: u64,
+    wireguard_key: &WireGuardKey,
+    signature: &Signature,
+) -> Decision {
+    let known = live(case, node)?;
+    let expected = known.generation.saturating_add(1);
+    if generation != expected {
+        return Err(Rejection::WrongGeneration { expected }.into());
+    }
+    let statement = Statement::Rotation { network: &case.network.created.network, generation, wireguard_key };
+    if known.identity_key.verify(&statement, signature).is_err() {
+        return Err(Rejection::BadSignature(node.clone()).into());
+    }
+    if case.state.nodes.by_wireguard_key(wireguard_key).is_some() {
+        return Err(Rejection::KeyInUse.into());
+    }
+    let rotated = KeyRotated {
+        v: Version,
+        node: node.clone(),
+        generation,
+        wireguard_key: *wireguard_key,
+        signature: *signature,
+    };
+    Ok(vec![case.draft_by(Actor::Node(node.clone()), rotated)])
+}
+
+fn start_session(case: &Case<'_>, node: &NodeId, agent: &str) -> Decision {
+    let known = live(case, node)?;
+    check_line("agent", agent, 64)?;
+    let actor = Actor::Node(node.clone());
+    let replaced = known.session.as_ref().map(|_| {
+        let reason = SessionEnd::Replaced;
+        case.draft_by(actor.clone(), SessionTerminated { v: Version, node: node.clone(), reason })
+    });
+    let started = SessionStarted { v: Version, node: node.clone(), agent: agent.to_owned() };
+    Ok(replaced.into_iter().chain([case.draft_by(actor.clone(), started)]).collect())
+}
+
+fn end_session(case: &Case<'_>, node: &NodeId, reason: SessionEnd) -> Decision {
+    if live(case, node)?.session.is_none() {
+        return Err(Rejection::NoSession(node.clone()).into());
+    }
+    Ok(vec![case.draft(SessionTerminated { v: Version, node: node.clone(), reason })])
+}

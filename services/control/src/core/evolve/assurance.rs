@@ -1,0 +1,38 @@
+//! The network itself, and erasure.
+
+use writ_schema::event::{KeyShredded, NetworkCreated};
+use writ_schema::seal::{Retention, Subject};
+
+use crate::core::state::{Network, Prefixes, State};
+
+pub(super) fn network_created(state: &mut State, body: &NetworkCreated) {
+    // The prefixes were checked when the network was made.
+    if let Ok(prefixes) = Prefixes::parse(&body.prefix_v4, &body.prefix_v6) {
+        state.network = Some(Network { created: body.clone(), prefixes });
+    }
+}
+
+/// Forgets all that was read from fields under the destroyed keys, so that the state is the one that somebody gets who
+/// never had those keys.
+pub(super) fn key_shredded(state: &mut State, body: &KeyShredded) {
+    let is_destroyed = |subject: &Subject, retention: &Retention| {
+        *subject == body.subject && body.retention.as_ref().is_none_or(|only| only == retention)
+    };
+    state.authorizations.erase_sources(|(subject, retention)| is_destroyed(subject, retention));
+    if !is_destroyed(&body.subject, &Retention::Identity) {
+        return;
+    }
+    match &body.subject {
+        Subject::User(user) => {
+            state.users.erase(user);
+            state.nodes.erase_names(|node| node.user() == Some(user));
+        }
+        Subject::Node(id) => state.nodes.erase_names(|node| node.id == *id && node.user().is_none()),
+        Subject::Admin(id) => {
+            if let Some(admin) = state.admins.get_mut(id) {
+                admin.name = None;
+            }
+        }
+        Subject::Network(_) => state.policies.erase_texts(),
+    }
+}
