@@ -180,7 +180,7 @@ cases! {
             s.add(101, "user.disabled", Fact::UserDisabled { user: user(1) });
             s.add(20 * DAY, "user.disabled", Fact::UserDisabled { user: user(2) });
         };
-        NoData: |s| person(s);
+        NoData: person;
     }
     ages_of_keys: "nis2.9.2.c" {
         Supported: |s| { s.join(0, 1, NodeOwner::User(user(1))); s.by(30 * DAY, Actor::System, "node.removed", Fact::NodeRemoved { node: node(9) }); };
@@ -190,7 +190,7 @@ cases! {
         NoData: |s| { s.join(0, 1, NodeOwner::User(user(1))); s.by(1, Actor::System, "node.removed", Fact::NodeRemoved { node: node(1) }); };
     }
     register_of_access: "dora.rts.20.2" {
-        Supported: |s| person(s);
+        Supported: person;
         Supported: |s| { s.join(1, 1, NodeOwner::Tags(Vec::new())); };
         Attention: |s| { s.add(10, "user.provisioned", Fact::UserProvisioned { user: user(1) }); };
         Contradicted: |s| { person(s); s.add(30, "user.disabled", Fact::UserDisabled { user: user(1) }); };
