@@ -4,10 +4,11 @@ use serde::Serialize;
 use writ_schema::NodeId;
 
 use crate::address::AddressSet;
-use crate::compile::{Compiled, Node};
+use crate::compile::Compiled;
 use crate::document::Document;
 use crate::error::PolicyError;
 use crate::hujson::Value;
+use crate::nodes::Node;
 use crate::rules::{Rule, RuleRef, Target};
 use crate::selector::{Autogroup, Selector, SelectorKind};
 

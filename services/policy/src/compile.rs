@@ -5,16 +5,17 @@
 //! names one address grants nothing over the other family. Nodes that stand on the same lines share one **profile**: a decision is then
 //! the intersection of two bit sets, and memory follows the number of distinct profiles, not of pairs.
 
-use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use ipnet::IpNet;
 use writ_schema::{NodeId, UserId};
 
-use crate::bits::{self, Bits};
+use crate::address::AddressSet;
+use crate::bits;
 use crate::error::PolicyError;
 use crate::inventory::{Inventory, InventoryNode, Owner};
+use crate::nodes::{Families, Identity, Node, Nodes, Profile, Profiles};
 use crate::policy::Policy;
 use crate::rules::{Granted, RuleRef};
 use crate::selector::{Autogroup, SelectorKind};
@@ -22,21 +23,23 @@ use crate::side::Side;
 use crate::users::{self, Users};
 
 /// A policy with all its names resolved against an inventory.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Compiled {
     pub(crate) policy: Arc<Policy>,
     pub(crate) lines: Vec<Line>,
-    pub(crate) nodes: Vec<Node>,
-    pub(crate) profiles: Vec<Profile>,
-    by_id: HashMap<NodeId, usize>,
-    by_address: HashMap<IpAddr, usize>,
+    pub(crate) nodes: Nodes,
+    profiles: Profiles,
     pub(crate) users: Users,
+    /// Rank of the next node to arrive.
+    arrivals: usize,
+    /// The sources of each rule, worked out when a filter first needs them.
+    pub(crate) rule_sources: Vec<OnceLock<AddressSet>>,
     sources: Side,
     destinations: Side,
 }
 
 /// One rule towards one of its destinations.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Line {
     /// Nothing if the file is silent about access, and so allows everything.
     pub(crate) rule: RuleRef,
@@ -45,59 +48,6 @@ pub(crate) struct Line {
     pub(crate) services: Vec<Granted>,
     /// Holds only between nodes of one user.
     pub(crate) is_own: bool,
-}
-
-/// A node as it was compiled.
-#[derive(Debug)]
-pub(crate) struct Node {
-    pub(crate) id: NodeId,
-    pub(crate) identity: Identity,
-    /// At most one of each family.
-    pub(crate) addresses: Vec<IpAddr>,
-    pub(crate) routes: Vec<IpNet>,
-    pub(crate) profile: usize,
-    /// Position in the inventory.
-    pub(crate) rank: usize,
-}
-
-/// As whom a node acts.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) enum Identity {
-    /// By position in [`Users`].
-    User(usize),
-    /// Sorted, without repeats.
-    Tags(Vec<String>),
-    /// An address that belongs to no node; only tests ask about those.
-    Address,
-}
-
-impl Identity {
-    pub(crate) fn user(&self) -> Option<usize> {
-        match self {
-            Identity::User(user) => Some(*user),
-            Identity::Tags(_) | Identity::Address => None,
-        }
-    }
-}
-
-/// The lines that a node stands on.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(crate) struct Profile {
-    pub(crate) source: Families,
-    pub(crate) destination: Families,
-}
-
-/// Line numbers by address family.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(crate) struct Families {
-    pub(crate) v4: Bits,
-    pub(crate) v6: Bits,
-}
-
-impl Families {
-    pub(crate) fn contains(&self, line: usize) -> bool {
-        self.v4.contains(line) || self.v6.contains(line)
-    }
 }
 
 impl Compiled {
@@ -112,7 +62,7 @@ impl Compiled {
         inventory: &Inventory,
         admins: &[UserId],
     ) -> Result<Self, PolicyError> {
-        let users = Users::new(inventory, admins);
+        let users = Users::new(inventory, admins).with_groups(&policy.names);
         users::check_domains(&policy, &users)?;
         users::check_users(&policy, &users)?;
         let lines = flatten(&policy);
@@ -135,15 +85,16 @@ impl Compiled {
         let mut compiled = Self {
             policy,
             lines,
-            nodes: Vec::with_capacity(inventory.nodes.len()),
-            profiles: Vec::new(),
-            by_id: HashMap::with_capacity(inventory.nodes.len()),
-            by_address: HashMap::new(),
+            nodes: Nodes::default(),
+            profiles: Profiles::default(),
+            arrivals: 0,
+            rule_sources: Vec::new(),
             users,
             sources,
             destinations,
         };
-        compiled.place_nodes(inventory);
+        inventory.nodes.iter().for_each(|node| compiled.place(node));
+        compiled.forget_sources();
         Ok(compiled)
     }
 
@@ -152,22 +103,39 @@ impl Compiled {
         &self.policy
     }
 
+    /// Adds a node, or puts it in the place of what was known of it, at the cost of that node alone. It comes last in the order of
+    /// arrival, unless it was there before.
+    pub fn insert_node(&mut self, node: &InventoryNode) {
+        self.place(node);
+        self.forget_sources();
+    }
+
+    /// Removes a node, at the cost of that node alone.
+    pub fn remove_node(&mut self, node: &NodeId) {
+        if let Some(gone) = self.nodes.remove(node) {
+            self.profiles.release(gone.profile);
+            self.forget_sources();
+        }
+    }
+
     /// The nodes, in order of their identifiers.
     pub fn nodes(&self) -> impl Iterator<Item = &NodeId> {
-        self.nodes.iter().map(|node| &node.id)
+        let mut ids: Vec<&NodeId> = self.nodes.iter().map(|node| &node.id).collect();
+        ids.sort();
+        ids.into_iter()
     }
 
     /// The node that holds an address.
     pub fn node_at(&self, address: IpAddr) -> Option<&NodeId> {
-        self.by_address.get(&address).and_then(|at| self.nodes.get(*at)).map(|node| &node.id)
+        self.nodes.at(address).map(|node| &node.id)
     }
 
     pub(crate) fn node(&self, id: &NodeId) -> Option<&Node> {
-        self.by_id.get(id).and_then(|at| self.nodes.get(*at))
+        self.nodes.get(id)
     }
 
-    pub(crate) fn profile(&self, index: usize) -> Option<&Profile> {
-        self.profiles.get(index)
+    pub(crate) fn profile(&self, number: usize) -> Option<&Profile> {
+        self.profiles.get(number)
     }
 
     pub(crate) fn source_lines(&self, identity: &Identity, addresses: &[IpAddr]) -> Families {
@@ -190,32 +158,27 @@ impl Compiled {
             .filter(move |(_, line)| is_same_user || !line.is_own)
     }
 
-    fn place_nodes(&mut self, inventory: &Inventory) {
-        let mut ordered: Vec<(usize, &InventoryNode)> = inventory.nodes.iter().enumerate().collect();
-        ordered.sort_by(|(_, a), (_, b)| a.id.cmp(&b.id));
-        ordered.dedup_by(|(_, a), (_, b)| a.id == b.id);
-        let mut known: HashMap<Profile, usize> = HashMap::new();
-        for (rank, node) in ordered {
-            let identity = self.identity(&node.owner);
-            let first = |is_ipv4: bool| node.addresses.iter().copied().find(|a| a.is_ipv4() == is_ipv4);
-            let addresses: Vec<IpAddr> = [first(true), first(false)].into_iter().flatten().collect();
-            let profile = Profile {
-                source: self.sources.lines(&identity, &addresses),
-                destination: self.destinations.lines(&identity, &addresses),
-            };
-            let next = self.profiles.len();
-            let profiles = &mut self.profiles;
-            let profile = *known.entry(profile).or_insert_with_key(|profile| {
-                profiles.push(profile.clone());
-                next
-            });
-            self.by_id.insert(node.id.clone(), self.nodes.len());
-            for address in &addresses {
-                self.by_address.entry(*address).or_insert(self.nodes.len());
-            }
-            let routes = node.routes.iter().map(IpNet::trunc).collect();
-            self.nodes.push(Node { id: node.id.clone(), identity, addresses, routes, profile, rank });
+    fn place(&mut self, node: &InventoryNode) {
+        let identity = self.identity(&node.owner);
+        let first = |is_ipv4: bool| node.addresses.iter().copied().find(|a| a.is_ipv4() == is_ipv4);
+        let addresses: Vec<IpAddr> = [first(true), first(false)].into_iter().flatten().collect();
+        let profile = self.profiles.take(Profile {
+            source: self.sources.lines(&identity, &addresses),
+            destination: self.destinations.lines(&identity, &addresses),
+        });
+        let before = self.nodes.remove(&node.id);
+        let rank = before.as_ref().map_or(self.arrivals, |before| before.rank);
+        if let Some(before) = before {
+            self.profiles.release(before.profile);
         }
+        self.arrivals += 1;
+        let routes = node.routes.iter().map(IpNet::trunc).collect();
+        self.nodes.insert(Node { id: node.id.clone(), identity, addresses, routes, profile, rank });
+    }
+
+    /// What was worked out from all nodes counts no more.
+    fn forget_sources(&mut self) {
+        self.rule_sources = self.policy.rules.iter().map(|_| OnceLock::new()).collect();
     }
 
     fn identity(&self, owner: &Owner) -> Identity {

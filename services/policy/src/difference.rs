@@ -6,9 +6,9 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use writ_schema::NodeId;
 
-use crate::compile::{Compiled, Node};
+use crate::compile::Compiled;
 use crate::decide::Service;
-use crate::peers::is_same_user;
+use crate::nodes::Node;
 use crate::service::{PortRange, Protocol, merged, without};
 
 /// The exact difference between two compiled policies.
@@ -44,32 +44,39 @@ impl Difference {
 }
 
 /// What the second grants that the first does not, and the other way round. Nodes of one of them only count too.
+///
+/// Nodes that stood and stand on the same lines form a class; the work follows the number of classes and the size of
+/// what changed, not the number of pairs.
 pub fn difference(old: &Compiled, new: &Compiled) -> Difference {
+    let subjects = Subjects::of(old, new);
     let mut found = Difference::default();
-    let ids: BTreeSet<&NodeId> = old.nodes().chain(new.nodes()).collect();
-    let sides: Vec<Pairing<'_>> = ids.into_iter().map(|id| (id, old.node(id), new.node(id))).collect();
-    // Pairs of nodes whose profiles are the same before and after change in the same way.
-    let mut known: HashMap<[Option<ProfilePair>; 2], Delta> = HashMap::new();
-    for source in &sides {
-        for destination in sides.iter().filter(|destination| destination.0 != source.0) {
-            let before = profiles(source.1, destination.1);
-            let after = profiles(source.2, destination.2);
-            let delta = known.entry([before, after]).or_insert_with(|| {
-                let services = |compiled: &Compiled, pair: Option<ProfilePair>| {
-                    pair.map(|(from, to, same)| compiled.profile_services(from, to, same)).unwrap_or_default()
-                };
-                Delta::between(&services(old, before), &services(new, after))
-            });
-            let change = |&(protocol, ports): &(Protocol, PortRange)| Change {
-                src: source.0.clone(),
-                dst: destination.0.clone(),
-                protocol,
-                ports,
-            };
-            found.gained.extend(delta.gained.iter().map(change));
-            found.lost.extend(delta.lost.iter().map(change));
+    for (from, sources) in &subjects.classes {
+        for (to, destinations) in &subjects.classes {
+            let change = ClassChange::between(old, new, from, to);
+            for source in sources {
+                if !change.apart.is_empty() {
+                    for destination in destinations.iter().filter(|other| source.is_apart(other)) {
+                        change.apart.record(source, destination, &mut found);
+                    }
+                }
+                if change.knows_users {
+                    for destination in subjects.of_same_user(source).filter(|other| other.class() == *to) {
+                        let (before, after) = source.togetherness(destination);
+                        let old = from.0.zip(to.0).map(|(from, to)| old.profile_services(from, to, before));
+                        let new = from.1.zip(to.1).map(|(from, to)| new.profile_services(from, to, after));
+                        let delta = Delta::between(&old.unwrap_or_default(), &new.unwrap_or_default());
+                        delta.record(source, destination, &mut found);
+                    }
+                } else if !change.apart.is_empty() {
+                    for destination in subjects.of_same_user(source).filter(|other| other.class() == *to) {
+                        change.apart.record(source, destination, &mut found);
+                    }
+                }
+            }
         }
     }
+    found.gained.sort();
+    found.lost.sort();
     for change in found.gained.iter().chain(&found.lost) {
         for id in [&change.src, &change.dst] {
             let named_by = if new.node(id).is_some() { new } else { old };
@@ -79,14 +86,91 @@ pub fn difference(old: &Compiled, new: &Compiled) -> Difference {
     found
 }
 
-/// The profiles of source and destination, and whether both belong to one user.
-type ProfilePair = (usize, usize, bool);
+/// The profiles of a node before and after, where it was there.
+type Class = (Option<usize>, Option<usize>);
 
-type Pairing<'a> = (&'a NodeId, Option<&'a Node>, Option<&'a Node>);
+/// A node before and after.
+#[derive(Clone, Copy)]
+struct Subject<'a> {
+    id: &'a NodeId,
+    old: Option<&'a Node>,
+    new: Option<&'a Node>,
+}
 
-fn profiles(source: Option<&Node>, destination: Option<&Node>) -> Option<ProfilePair> {
-    let (source, destination) = (source?, destination?);
-    Some((source.profile, destination.profile, is_same_user(source, destination)))
+impl Subject<'_> {
+    fn class(&self) -> Class {
+        (self.old.map(|node| node.profile), self.new.map(|node| node.profile))
+    }
+
+    /// Whether the two belonged to one user before, and whether they do after.
+    fn togetherness(&self, other: &Subject<'_>) -> (bool, bool) {
+        let together =
+            |a: Option<&Node>, b: Option<&Node>| a.zip(b).is_some_and(|(a, b)| a.is_of_same_user(b));
+        (together(self.old, other.old), together(self.new, other.new))
+    }
+
+    fn is_apart(&self, other: &Subject<'_>) -> bool {
+        self.id != other.id && self.togetherness(other) == (false, false)
+    }
+}
+
+/// All nodes of both sides, by class and by user.
+struct Subjects<'a> {
+    classes: BTreeMap<Class, Vec<Subject<'a>>>,
+    by_old_user: HashMap<usize, Vec<Subject<'a>>>,
+    by_new_user: HashMap<usize, Vec<Subject<'a>>>,
+}
+
+impl<'a> Subjects<'a> {
+    fn of(old: &'a Compiled, new: &'a Compiled) -> Self {
+        let ids: BTreeSet<&NodeId> = old.nodes().chain(new.nodes()).collect();
+        let mut subjects =
+            Self { classes: BTreeMap::new(), by_old_user: HashMap::new(), by_new_user: HashMap::new() };
+        for id in ids {
+            let subject = Subject { id, old: old.node(id), new: new.node(id) };
+            subjects.classes.entry(subject.class()).or_default().push(subject);
+            let user = |node: Option<&Node>| node.and_then(|node| node.identity.user());
+            if let Some(user) = user(subject.old) {
+                subjects.by_old_user.entry(user).or_default().push(subject);
+            }
+            if let Some(user) = user(subject.new) {
+                subjects.by_new_user.entry(user).or_default().push(subject);
+            }
+        }
+        subjects
+    }
+
+    /// The other nodes that belonged, or belong, to the same user as this one; each once.
+    fn of_same_user(&self, subject: &Subject<'a>) -> impl Iterator<Item = &Subject<'a>> {
+        let old =
+            subject.old.and_then(|node| node.identity.user()).and_then(|user| self.by_old_user.get(&user));
+        let new =
+            subject.new.and_then(|node| node.identity.user()).and_then(|user| self.by_new_user.get(&user));
+        let id = subject.id;
+        let mut seen = BTreeSet::new();
+        let both = old.into_iter().flatten().chain(new.into_iter().flatten());
+        both.filter(move |other| other.id != id && seen.insert(other.id))
+    }
+}
+
+/// How what nodes of one class may reach of another changed.
+struct ClassChange {
+    /// Between nodes of different users.
+    apart: Delta,
+    /// Whether it is another matter between nodes of one user.
+    knows_users: bool,
+}
+
+impl ClassChange {
+    fn between(old: &Compiled, new: &Compiled, from: &Class, to: &Class) -> Self {
+        let services = |compiled: &Compiled, pair: Option<(usize, usize)>, is_same_user: bool| {
+            pair.map(|(from, to)| compiled.profile_services(from, to, is_same_user)).unwrap_or_default()
+        };
+        let (before, after) = (from.0.zip(to.0), from.1.zip(to.1));
+        let (old_apart, new_apart) = (services(old, before, false), services(new, after, false));
+        let knows_users = services(old, before, true) != old_apart || services(new, after, true) != new_apart;
+        Self { apart: Delta::between(&old_apart, &new_apart), knows_users }
+    }
 }
 
 struct Delta {
@@ -98,6 +182,21 @@ impl Delta {
     fn between(old: &[Service], new: &[Service]) -> Self {
         let (old, new) = (by_protocol(old), by_protocol(new));
         Self { gained: minus(&new, &old), lost: minus(&old, &new) }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.gained.is_empty() && self.lost.is_empty()
+    }
+
+    fn record(&self, source: &Subject<'_>, destination: &Subject<'_>, found: &mut Difference) {
+        let change = |&(protocol, ports): &(Protocol, PortRange)| Change {
+            src: source.id.clone(),
+            dst: destination.id.clone(),
+            protocol,
+            ports,
+        };
+        found.gained.extend(self.gained.iter().map(change));
+        found.lost.extend(self.lost.iter().map(change));
     }
 }
 

@@ -5,9 +5,9 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use writ_schema::NodeId;
 
-use crate::compile::{Compiled, Identity, Line, Node};
+use crate::compile::{Compiled, Line};
 use crate::decide::Decision;
-use crate::peers::is_same_user;
+use crate::nodes::{Identity, Node};
 use crate::rules::RuleRef;
 use crate::selector::{Autogroup, Selector, SelectorKind};
 use crate::service::{PortRange, Protocol};
@@ -160,7 +160,7 @@ impl Compiled {
         let (Some(source), Some(destination)) = (self.profile(from.profile), self.profile(to.profile)) else {
             return (None, None);
         };
-        let mut lines = self.leading(&source.source, &destination.destination, is_same_user(from, to));
+        let mut lines = self.leading(&source.source, &destination.destination, from.is_of_same_user(to));
         let line = lines.find(|(_, line)| line.services.iter().any(|g| g.range(protocol, port).is_some()));
         let Some((rule, target)) = line.and_then(|(_, line)| line.rule_target(&self.policy)) else {
             return (None, None);
@@ -180,16 +180,27 @@ impl Compiled {
         }
     }
 
+    /// The nodes that a selector names, in no order.
+    pub(crate) fn named(&self, selector: &Selector) -> Vec<&Node> {
+        match &selector.kind {
+            SelectorKind::User(name) => {
+                self.users.find(name).into_iter().flat_map(|user| self.nodes.of_user(user)).collect()
+            }
+            SelectorKind::Group(group) => {
+                self.users.members(group).flat_map(|user| self.nodes.of_user(user)).collect()
+            }
+            SelectorKind::Tag(tag) => self.nodes.of_tag(tag).collect(),
+            _ => self.nodes.iter().filter(|node| self.names_node(selector, node)).collect(),
+        }
+    }
+
     /// Whether a selector names a node.
     pub(crate) fn names_node(&self, selector: &Selector, node: &Node) -> bool {
         match (&selector.kind, &node.identity) {
             (SelectorKind::Any, _) => true,
             (SelectorKind::User(name), Identity::User(user)) => self.users.find(name) == Some(*user),
             (SelectorKind::Domain(domain), Identity::User(user)) => self.users.is_of_domain(*user, domain),
-            (SelectorKind::Group(group), Identity::User(user)) => {
-                let members = self.policy.names.groups.get(group);
-                members.into_iter().flatten().any(|name| self.users.find(&name.text) == Some(*user))
-            }
+            (SelectorKind::Group(group), Identity::User(user)) => self.users.is_member(*user, group),
             (SelectorKind::Tag(tag), Identity::Tags(tags)) => tags.contains(tag),
             (SelectorKind::Autogroup(Autogroup::Member | Autogroup::Own), Identity::User(_)) => true,
             (SelectorKind::Autogroup(Autogroup::Admin), Identity::User(user)) => self.users.is_admin(*user),
@@ -270,7 +281,7 @@ fn lacks(
     {
         lacks.push(Lack::AddressFamily);
     }
-    if line.is_own && !is_same_user(from, to) {
+    if line.is_own && !from.is_of_same_user(to) {
         lacks.push(Lack::SameUser);
     }
     let speaking: Vec<_> = line.services.iter().filter(|granted| granted.covers(protocol)).collect();

@@ -5,12 +5,12 @@
 
 use std::net::IpAddr;
 
-use ipnet::IpNet;
 use serde::Serialize;
 use writ_schema::NodeId;
 
 use crate::address::AddressSet;
-use crate::compile::{Compiled, Node};
+use crate::compile::Compiled;
+use crate::nodes::Node;
 use crate::ranges;
 use crate::rules::{Granted, Rule, RuleRef, Section, Target};
 use crate::selector::{Autogroup, Selector, SelectorKind};
@@ -96,11 +96,18 @@ impl Compiled {
     /// The sources of a rule, as far as the target grants them anything at this node.
     pub(crate) fn sources(&self, rule: &Rule, target: &Target, node: &Node) -> AddressSet {
         if target.dst.kind == SelectorKind::Autogroup(Autogroup::Own) {
-            let own = self.nodes.iter().filter(|other| crate::peers::is_same_user(other, node));
+            let own = node.identity.user().into_iter().flat_map(|user| self.nodes.of_user(user));
             let named = own.filter(|other| rule.src.iter().any(|selector| self.names_node(selector, other)));
             return AddressSet::from_addresses(named.flat_map(|other| other.addresses.iter().copied()));
         }
-        rule.src.iter().fold(AddressSet::default(), |set, selector| set.union(&self.source(selector)))
+        let resolve = || {
+            let sets = rule.src.iter().map(|selector| self.source(selector));
+            AddressSet::from_ranges(sets.flat_map(|set| set.ranges().collect::<Vec<_>>()))
+        };
+        match self.rule_sources.get(rule.position) {
+            Some(known) => known.get_or_init(resolve).clone(),
+            None => resolve(),
+        }
     }
 
     pub(crate) fn source(&self, selector: &Selector) -> AddressSet {
@@ -110,7 +117,7 @@ impl Compiled {
             SelectorKind::Host(name) => self.policy.names.host(name),
             SelectorKind::Addresses(set) => set.clone(),
             _ => {
-                let named = self.nodes.iter().filter(|node| self.names_node(selector, node));
+                let named = self.named(selector).into_iter();
                 AddressSet::from_addresses(named.flat_map(|node| node.addresses.iter().copied()))
             }
         }
@@ -137,17 +144,5 @@ impl Compiled {
         let is_own = !is_via && node.addresses.iter().any(|address| literal.contains(*address));
         let is_routed = literal.intersects(&AddressSet::from_prefixes(node.subnet_routes()));
         if is_own || is_routed { literal } else { AddressSet::default() }
-    }
-}
-
-impl Node {
-    /// The prefixes behind the node that are not the whole Internet.
-    pub(crate) fn subnet_routes(&self) -> impl Iterator<Item = IpNet> + '_ {
-        self.routes.iter().copied().filter(|route| route.prefix_len() > 0)
-    }
-
-    /// Whether the node leads to the Internet.
-    pub(crate) fn is_exit(&self) -> bool {
-        self.routes.iter().any(|route| route.prefix_len() == 0)
     }
 }

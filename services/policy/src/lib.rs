@@ -24,6 +24,7 @@ mod hujson;
 mod inventory;
 mod logins;
 mod node_attrs;
+mod nodes;
 mod peers;
 mod policy;
 mod ranges;

@@ -6,10 +6,11 @@ use ipnet::IpNet;
 use writ_schema::NodeId;
 
 use crate::address::AddressSet;
-use crate::compile::{Compiled, Node};
+use crate::compile::Compiled;
 use crate::document::Document;
 use crate::error::PolicyError;
 use crate::hujson::Value;
+use crate::nodes::Node;
 use crate::ranges;
 use crate::rules::Fields;
 use crate::selector::{self, Autogroup, Names, Selector, SelectorKind};

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use serde::{Deserialize, Serialize};
 use writ_schema::NodeId;
 
-use crate::compile::{Compiled, Node};
+use crate::compile::Compiled;
 use crate::decide::Service;
 use crate::service::{PortRange, Protocol, merged, without};
 
@@ -40,7 +40,7 @@ impl Compiled {
     pub fn services(&self, src: &NodeId, dst: &NodeId) -> Vec<Service> {
         match (self.node(src), self.node(dst)) {
             (Some(from), Some(to)) if src != dst => {
-                self.profile_services(from.profile, to.profile, is_same_user(from, to))
+                self.profile_services(from.profile, to.profile, from.is_of_same_user(to))
             }
             _ => Vec::new(),
         }
@@ -52,7 +52,7 @@ impl Compiled {
         let mut known: HashMap<(usize, bool), Vec<Service>> = HashMap::new();
         let mut found = Vec::new();
         for other in self.nodes.iter().filter(|other| other.id != node.id) {
-            let is_same = is_same_user(node, other);
+            let is_same = node.is_of_same_user(other);
             let services = known.entry((other.profile, is_same)).or_insert_with(|| match direction {
                 Direction::From => self.profile_services(node.profile, other.profile, is_same),
                 Direction::To => self.profile_services(other.profile, node.profile, is_same),
@@ -61,6 +61,7 @@ impl Compiled {
                 found.push(Reach { node: other.id.clone(), services: services.clone() });
             }
         }
+        found.sort_by(|a, b| a.node.cmp(&b.node));
         found
     }
 
@@ -94,8 +95,4 @@ impl Compiled {
         services.sort();
         services
     }
-}
-
-pub(crate) fn is_same_user(a: &Node, b: &Node) -> bool {
-    a.identity.user().is_some() && a.identity.user() == b.identity.user()
 }

@@ -79,6 +79,7 @@ impl Policy {
                 rules.extend(rules::read(&document, &names, kind, value)?);
             }
         }
+        rules.iter_mut().enumerate().for_each(|(position, rule)| rule.position = position);
         let tests = match section("tests") {
             Some(value) => tests_section::read(&document, &names, value)?,
             None => Vec::new(),

@@ -49,6 +49,8 @@ impl fmt::Display for RuleRef {
 #[derive(Debug)]
 pub(crate) struct Rule {
     pub(crate) at: RuleRef,
+    /// Position among all rules of the file.
+    pub(crate) position: usize,
     pub(crate) src: Vec<Selector>,
     pub(crate) targets: Vec<Target>,
     /// Tags of the routers that alone carry what the rule grants; empty if any may.
@@ -142,7 +144,7 @@ fn read_acl(document: &Document<'_>, names: &Names, at: RuleRef, entry: &Value) 
         check_protocol_ports(document, token.offset, protocol, &ports)?;
         targets.push(Target { dst, services: vec![Granted { protocol, ports }] });
     }
-    let rule = Rule { at, src, targets, via: Vec::new(), app: Vec::new() };
+    let rule = Rule { at, position: 0, src, targets, via: Vec::new(), app: Vec::new() };
     check_own(document, &rule)?;
     Ok(rule)
 }
@@ -179,7 +181,7 @@ fn read_grant(
         Some(value) => read_via(document, names, value)?,
         None => Vec::new(),
     };
-    let rule = Rule { at, src, targets, via, app };
+    let rule = Rule { at, position: 0, src, targets, via, app };
     check_own(document, &rule)?;
     Ok(rule)
 }

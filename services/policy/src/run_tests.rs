@@ -6,7 +6,8 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use crate::compile::{Compiled, Identity};
+use crate::compile::Compiled;
+use crate::nodes::Identity;
 use crate::rules::RuleRef;
 use crate::selector::{Autogroup, Selector, SelectorKind};
 use crate::service::Protocol;

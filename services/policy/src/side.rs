@@ -5,12 +5,12 @@ use std::net::IpAddr;
 
 use crate::address::AddressSet;
 use crate::bits::Bits;
-use crate::compile::{Families, Identity};
-use crate::selector::{Autogroup, Names, Selector, SelectorKind, UserName};
+use crate::nodes::{Families, Identity};
+use crate::selector::{Autogroup, Names, Selector, SelectorKind};
 use crate::users::Users;
 
 /// Which lines a source, or a destination, stands on, indexed by what it may be named by.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Side {
     count: usize,
     any: Bits,
@@ -39,9 +39,7 @@ impl Side {
             SelectorKind::Any => self.any.insert(line),
             SelectorKind::User(name) => self.add_user(name, line, users),
             SelectorKind::Group(group) => {
-                for UserName { text, .. } in names.groups.get(group).into_iter().flatten() {
-                    self.add_user(text, line, users);
-                }
+                users.members(group).for_each(|user| self.users.entry(user).or_default().push(line));
             }
             SelectorKind::Domain(domain) => {
                 let members = (0..users.len()).filter(|user| users.is_of_domain(*user, domain));

@@ -6,12 +6,12 @@ use std::net::IpAddr;
 use serde::Serialize;
 use writ_schema::NodeId;
 
-use crate::compile::{Compiled, Node};
+use crate::compile::Compiled;
 use crate::document::{Document, Token};
 use crate::duration;
 use crate::error::PolicyError;
 use crate::hujson::{Kind, Value};
-use crate::peers::is_same_user;
+use crate::nodes::Node;
 use crate::rules::Fields;
 use crate::selector::{Autogroup, Names, Selector, SelectorKind};
 
@@ -235,8 +235,11 @@ impl Compiled {
             users,
             accept_env: rule.accept_env.clone(),
         };
-        let addresses =
-            |nodes: &[&Node]| nodes.iter().flat_map(|node| node.addresses.iter().copied()).collect();
+        let addresses = |nodes: &[&Node]| {
+            let mut all: Vec<IpAddr> = nodes.iter().flat_map(|node| node.addresses.iter().copied()).collect();
+            all.sort();
+            all
+        };
         if sources.is_empty() {
             return Vec::new();
         }
@@ -265,7 +268,7 @@ impl Compiled {
         if !rule.src.iter().any(|selector| self.names_node(selector, source)) {
             return false;
         }
-        let is_same = is_same_user(source, node);
+        let is_same = source.is_of_same_user(node);
         let has_local_part = rule.users.iter().any(|user| matches!(user, LocalUser::LocalPart { .. }));
         (has_local_part && (is_same || source.id == node.id))
             || rule.dst.iter().any(|dst| match dst.kind {

@@ -2,10 +2,11 @@
 
 use std::net::Ipv6Addr;
 
-use crate::compile::{Compiled, Identity};
+use crate::compile::Compiled;
 use crate::document::{Document, Token};
 use crate::error::PolicyError;
 use crate::hujson::Value;
+use crate::nodes::Identity;
 use crate::rules::Fields;
 use crate::selector::{Autogroup, Names, Selector, SelectorKind};
 use crate::ssh::SshAction;

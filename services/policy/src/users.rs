@@ -7,15 +7,16 @@ use writ_schema::UserId;
 use crate::error::PolicyError;
 use crate::inventory::Inventory;
 use crate::policy::Policy;
-use crate::selector::SelectorKind;
+use crate::selector::{Names, SelectorKind};
 use crate::ssh::LocalUser;
 
 /// The users that names can mean.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Users {
     by_name: HashMap<String, usize>,
     names: Vec<String>,
     admins: BTreeSet<usize>,
+    groups: HashMap<String, BTreeSet<usize>>,
 }
 
 impl Users {
@@ -28,6 +29,23 @@ impl Users {
         }
         users.admins = admins.iter().filter_map(|id| users.find(id.as_str())).collect();
         users
+    }
+
+    /// Takes over who is in the policy's groups.
+    pub(crate) fn with_groups(mut self, names: &Names) -> Self {
+        for (group, members) in &names.groups {
+            let known = members.iter().filter_map(|name| self.find(&name.text)).collect();
+            self.groups.insert(group.clone(), known);
+        }
+        self
+    }
+
+    pub(crate) fn is_member(&self, user: usize, group: &str) -> bool {
+        self.groups.get(group).is_some_and(|members| members.contains(&user))
+    }
+
+    pub(crate) fn members(&self, group: &str) -> impl Iterator<Item = usize> + '_ {
+        self.groups.get(group).into_iter().flatten().copied()
     }
 
     /// The users that administer the network.

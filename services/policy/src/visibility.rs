@@ -7,7 +7,8 @@ use ipnet::IpNet;
 use writ_schema::NodeId;
 
 use crate::address::AddressSet;
-use crate::compile::{Compiled, Node};
+use crate::compile::Compiled;
+use crate::nodes::Node;
 use crate::rules::Rule;
 use crate::selector::SelectorKind;
 
@@ -24,7 +25,9 @@ impl Compiled {
         let seen = others.filter(|other| {
             admitted.intersects(&other.side()) || self.admitted(&other.id).intersects(&own_side)
         });
-        seen.map(|other| other.id.clone()).collect()
+        let mut ids: Vec<NodeId> = seen.map(|other| other.id.clone()).collect();
+        ids.sort();
+        ids
     }
 
     /// What a viewer is told that a peer offers: an exit node that it may use is one to suggest.

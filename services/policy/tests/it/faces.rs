@@ -233,6 +233,51 @@ proptest! {
         }
     }
 
+    /// Nodes come, change hands, lose an address and go; what stands in the end is what compiling from nothing gives.
+    #[test]
+    fn changing_nodes_one_by_one_equals_compiling_from_nothing(
+        rules in rules(),
+        first in owners(),
+        second in owners(),
+    ) {
+        let text = text(&rules);
+        let (before, after) = (network(&first), network(&second));
+        let mut changed = compile(&text, &before);
+        let scratch = compile(&text, &after);
+        let gone = before.nodes.iter().filter(|node| after.nodes.iter().all(|other| other.id != node.id));
+        gone.for_each(|node| changed.remove_node(&node.id));
+        for node in &after.nodes {
+            // Asking in between must leave nothing behind.
+            let _ = changed.filter(&node.id);
+            changed.insert_node(node);
+        }
+        prop_assert!(difference(&changed, &scratch).is_empty());
+        prop_assert_eq!(permissions(&changed, &after), permissions(&scratch, &after));
+        for node in scratch.nodes() {
+            prop_assert_eq!(changed.filter(node), scratch.filter(node));
+            prop_assert_eq!(changed.peers(node), scratch.peers(node));
+        }
+    }
+
+    /// A user who gives a node away changes what both of the user's nodes are to each other.
+    #[test]
+    fn a_difference_knows_of_nodes_that_changed_hands(rules in rules(), first in owners(), second in owners()) {
+        let text = text(&rules);
+        let (before, after) = (network(&first), network(&second));
+        let (old, new) = (compile(&text, &before), compile(&text, &after));
+        let all = if before.nodes.len() > after.nodes.len() { &before } else { &after };
+        let (was, is) = (permissions(&old, all), permissions(&new, all));
+        let change = difference(&old, &new);
+        let covers = |changes: &[writ_policy::Change], p: &(NodeId, NodeId, Protocol, u16)| {
+            changes.iter().any(|c| c.src == p.0 && c.dst == p.1 && c.protocol == p.2 && c.ports.contains(p.3))
+        };
+        for permission in was.iter().chain(&is) {
+            prop_assert_eq!(covers(&change.gained, permission), !was.contains(permission), "{:?}", permission);
+            prop_assert_eq!(covers(&change.lost, permission), !is.contains(permission), "{:?}", permission);
+        }
+        prop_assert_eq!(change.is_empty(), was == is);
+    }
+
     #[test]
     fn the_order_of_nodes_and_users_never_matters(rules in rules(), owners in owners()) {
         let inventory = network(&owners);
