@@ -4,6 +4,7 @@
 
 mod scene;
 
+mod files;
 mod frameworks;
 mod rendering;
 mod rules;
