@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Deserialize;
 
 use crate::rules;
-use crate::text::Text;
+use crate::text::{Lang, Text};
 
 /// The frameworks that this program carries, by name.
 const BUILT_IN: [(&str, &str); 2] =
@@ -78,12 +78,32 @@ pub struct Control {
     /// What is required, in our own words.
     pub requirement: Text,
     /// Where it is written.
-    pub references: Vec<String>,
+    pub references: Vec<Reference>,
     /// How it is assessed. Absent where the log cannot speak to it.
     #[serde(default)]
     pub assessment: Option<Assessment>,
     /// What an assessment leaves open; for a control that cannot be assessed, why.
     pub cannot_evidence: Text,
+}
+
+/// A passage of a law: written the same in every language, or in each its own way.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(untagged)]
+pub enum Reference {
+    /// The same in every language.
+    Same(String),
+    /// Each language's own.
+    Each(Text),
+}
+
+impl Reference {
+    /// The passage as a language writes it.
+    pub fn get(&self, lang: Lang) -> &str {
+        match self {
+            Self::Same(text) => text,
+            Self::Each(text) => text.get(lang),
+        }
+    }
 }
 
 /// Which records are asked for and what judges them.

@@ -134,6 +134,7 @@ fn chapters(framework: &Framework, findings: &[(&Control, Finding)], words: &Wor
 
 fn section(control: &Control, finding: &Finding, words: &Wording) -> ControlSection {
     let lang = words.lang();
+    let references = control.references.iter().map(|reference| reference.get(lang));
     let params = control.assessment.iter().flat_map(|assessment| &assessment.params);
     let point_line = |point: &Point| {
         let (shown, left) = shortened(&point.records, MAX_GROUPS);
@@ -154,7 +155,7 @@ fn section(control: &Control, finding: &Finding, words: &Wording) -> ControlSect
         slug: finding.status.slug(),
         status_name: status_name(finding.status, words),
         requirement: control.requirement.get(lang).to_owned(),
-        references: control.references.join(" · "),
+        references: references.collect::<Vec<_>>().join(" · "),
         points: finding.points.iter().map(point_line).collect(),
         points_shown: finding.points.len().min(MAX_POINTS),
         points_more: more.map(|n| words.sentence(&Sentence::count(Phrase::PointsMore, n))),
