@@ -5,10 +5,10 @@ use super::svg::{Anchor, Drawing, Face};
 use crate::status::Status;
 
 const WIDTH: f64 = 640.0;
-const LABEL_WIDTH: f64 = 150.0;
-const TILE_WIDTH: f64 = 92.0;
+const LABEL_WIDTH: f64 = 160.0;
+const TILE_WIDTH: f64 = 91.0;
 const TILE_HEIGHT: f64 = 26.0;
-const GAP: f64 = 6.0;
+const GAP: f64 = 5.0;
 const ROW_GAP: f64 = 12.0;
 const TILES_PER_LINE: usize = 5;
 
