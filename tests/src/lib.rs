@@ -6,4 +6,6 @@
 
 pub mod demo;
 pub mod lab;
+pub mod load;
+pub mod parts;
 pub mod programs;

@@ -1,0 +1,50 @@
+//! Writ's own programs, run on hosts of the lab: a control plane, agents, and an operator who types commands.
+
+mod agent;
+mod control_plane;
+mod operator;
+mod web;
+
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
+
+pub use self::agent::Agent;
+pub use self::control_plane::{ControlPlane, Settings};
+pub use self::operator::{Operator, Owner};
+pub use self::web::{Page, Web};
+
+use crate::programs;
+
+/// Programs of ours start and stop well within this, on a busy machine too.
+pub const START_LIMIT: Duration = Duration::from_secs(20);
+
+/// Where our programs are.
+#[derive(Debug, Clone)]
+pub struct Programs {
+    directory: PathBuf,
+}
+
+impl Programs {
+    /// Those of a folder.
+    #[must_use]
+    pub fn in_directory(directory: PathBuf) -> Self {
+        Self { directory }
+    }
+
+    /// Those that were built along with this program.
+    ///
+    /// # Errors
+    /// When the system does not say where this program is.
+    pub fn built() -> anyhow::Result<Self> {
+        Ok(Self { directory: programs::built()? })
+    }
+
+    /// One of them, ready for arguments.
+    ///
+    /// # Errors
+    /// When it has not been built.
+    pub fn command(&self, name: &str) -> anyhow::Result<Command> {
+        Ok(Command::new(programs::find(&self.directory, name)?))
+    }
+}
