@@ -9,6 +9,7 @@ use writ_schema::NodeId;
 use crate::compile::Compiled;
 use crate::decide::Service;
 use crate::nodes::Node;
+use crate::rules::Granted;
 use crate::service::{PortRange, Protocol, merged, without};
 
 /// The exact difference between two compiled policies.
@@ -52,6 +53,10 @@ pub fn difference(old: &Compiled, new: &Compiled) -> Difference {
     let mut found = Difference::default();
     for (from, sources) in &subjects.classes {
         for (to, destinations) in &subjects.classes {
+            // Most pairs of classes have nothing to do with the change, and are passed over before anything is worked out.
+            if !subjects.has_changed_hands && lines(old, from.0.zip(to.0)).eq(lines(new, from.1.zip(to.1))) {
+                continue;
+            }
             let change = ClassChange::between(old, new, from, to);
             for source in sources {
                 if !change.apart.is_empty() {
@@ -119,16 +124,28 @@ struct Subjects<'a> {
     classes: BTreeMap<Class, Vec<Subject<'a>>>,
     by_old_user: HashMap<usize, Vec<Subject<'a>>>,
     by_new_user: HashMap<usize, Vec<Subject<'a>>>,
+    /// Whether a node of one user became a node of another.
+    has_changed_hands: bool,
 }
 
 impl<'a> Subjects<'a> {
     fn of(old: &'a Compiled, new: &'a Compiled) -> Self {
         let ids: BTreeSet<&NodeId> = old.nodes().chain(new.nodes()).collect();
-        let mut subjects =
-            Self { classes: BTreeMap::new(), by_old_user: HashMap::new(), by_new_user: HashMap::new() };
+        let mut subjects = Self {
+            classes: BTreeMap::new(),
+            by_old_user: HashMap::new(),
+            by_new_user: HashMap::new(),
+            has_changed_hands: false,
+        };
         for id in ids {
             let subject = Subject { id, old: old.node(id), new: new.node(id) };
             subjects.classes.entry(subject.class()).or_default().push(subject);
+            let name = |compiled: &'a Compiled, node: &Node| {
+                node.identity.user().map(|user| compiled.users.name(user))
+            };
+            if let (Some(before), Some(after)) = (subject.old, subject.new) {
+                subjects.has_changed_hands |= name(old, before) != name(new, after);
+            }
             let user = |node: Option<&Node>| node.and_then(|node| node.identity.user());
             if let Some(user) = user(subject.old) {
                 subjects.by_old_user.entry(user).or_default().push(subject);
@@ -171,6 +188,13 @@ impl ClassChange {
         let knows_users = services(old, before, true) != old_apart || services(new, after, true) != new_apart;
         Self { apart: Delta::between(&old_apart, &new_apart), knows_users }
     }
+}
+
+/// What the lines that lead from one profile to another grant, in order of the file.
+fn lines(compiled: &Compiled, pair: Option<(usize, usize)>) -> impl Iterator<Item = (&[Granted], bool)> {
+    let profiles = pair.and_then(|(from, to)| compiled.profile(from).zip(compiled.profile(to)));
+    let leading = profiles.map(|(from, to)| compiled.leading(&from.source, &to.destination, true));
+    leading.into_iter().flatten().map(|(_, line)| (line.services.as_slice(), line.is_own))
 }
 
 struct Delta {
