@@ -75,7 +75,7 @@ struct Window {
 #[derive(Debug, Clone, PartialEq)]
 pub enum Noted {
     /// It is the first of its window: this is to be recorded.
-    Record(Event, Actor),
+    Record(Box<Event>, Actor),
     /// It was counted; the first of its window is this record.
     Repeat(Seq),
     /// Too much was refused lately.
@@ -107,7 +107,7 @@ impl Refusals {
         let ends_at = now.checked_add(WINDOW).unwrap_or(Timestamp::MAX);
         let (event, actor) = (fact.event(1), fact.actor());
         self.windows.insert(key, Window { ends_at, first: record, repeats: 0, fact });
-        Noted::Record(event, actor)
+        Noted::Record(Box::new(event), actor)
     }
 
     /// Ends the windows that are over; what was counted in them is to be recorded.

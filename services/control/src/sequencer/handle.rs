@@ -1,18 +1,24 @@
 //! What the rest of the control plane holds of the sequencer.
 
-use std::sync::{Arc, RwLock, RwLockReadGuard};
+use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{SyncSender, TrySendError};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
 
-use tokio::sync::broadcast;
-use writ_ledger::Hash;
-use writ_schema::{Record, Seq};
+use tokio::sync::{broadcast, oneshot};
+use writ_ledger::{Hash, Reader};
+use writ_schema::{CommandId, Record, Seq};
 
 use super::Metrics;
 use crate::core::{Rejection, State, Submission};
 use crate::vault::Vault;
 
+/// When it is worth coming back to a full queue: a few commits later.
+const RETRY_AFTER: Duration = Duration::from_millis(250);
+
 /// A record as it stands in the log, and opened.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct OpenRecord {
     /// The record, its sealed fields open as far as keys exist.
     pub record: Record,
@@ -47,7 +53,7 @@ pub struct Outcome {
 }
 
 /// The answer to a command that was not carried out.
-#[derive(Debug, Clone, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum SubmitError {
     /// It was decided, and the answer is no.
     #[error("{reason}")]
@@ -58,16 +64,16 @@ pub enum SubmitError {
         record: Option<Seq>,
     },
     /// The queue is full: nothing was decided.
-    #[error("busy; try again in {} ms", retry_after.as_millis())]
+    #[error("too many commands are waiting; try again in {} ms", retry_after.as_millis())]
     Busy {
         /// When it is worth trying again.
         retry_after: Duration,
     },
     /// Another command had the same id.
     #[error("another command had the id {0}; choose a new one for each command")]
-    ConflictingCommand(writ_schema::CommandId),
+    ConflictingCommand(CommandId),
     /// The log cannot be written: nothing took effect.
-    #[error("nothing was done, for the log cannot be written: {why}")]
+    #[error("nothing was done: {why}")]
     Unavailable {
         /// What is wrong, and what to do.
         why: String,
@@ -78,31 +84,73 @@ pub enum SubmitError {
 #[derive(Clone)]
 pub struct SequencerHandle {
     pub(super) shared: Arc<Shared>,
+    pub(super) queue: SyncSender<Message>,
 }
 
 pub(super) struct Shared {
     pub(super) committed: RwLock<State>,
     pub(super) commits: broadcast::Sender<Arc<Commit>>,
+    pub(super) log: Reader,
     pub(super) vault: Vault,
     pub(super) metrics: Metrics,
+    pub(super) is_writable: AtomicBool,
+}
+
+/// What the thread is sent.
+#[derive(Debug)]
+pub(super) enum Message {
+    Submit(Box<Pending>),
+    Stop,
+}
+
+/// A command that waits for its answer.
+#[derive(Debug)]
+pub(super) struct Pending {
+    pub(super) submission: Submission,
+    pub(super) answer: oneshot::Sender<Result<Outcome, SubmitError>>,
+}
+
+impl fmt::Debug for SequencerHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SequencerHandle")
+    }
 }
 
 impl SequencerHandle {
-    /// Submits a command and waits for its durable answer. The id of a command that was not answered (for whatever
-    /// reason) may be submitted again.
+    /// Submits a command and waits for its durable answer. A command that was not answered, for whatever reason, may be
+    /// submitted again under its id.
     pub async fn submit(&self, submission: Submission) -> Result<Outcome, SubmitError> {
-        let _ = submission;
-        Err(SubmitError::Unavailable { why: "not started".to_owned() })
+        let (answer, answered) = oneshot::channel();
+        let metrics = &self.shared.metrics;
+        // Counted before it is sent: the thread may take it at once.
+        metrics.queued.fetch_add(1, Ordering::Relaxed);
+        let pending = Box::new(Pending { submission, answer });
+        if let Err(error) = self.queue.try_send(Message::Submit(pending)) {
+            metrics.queued.fetch_sub(1, Ordering::Relaxed);
+            return Err(match error {
+                TrySendError::Full(_) => {
+                    Metrics::add(&metrics.turned_away, 1);
+                    SubmitError::Busy { retry_after: RETRY_AFTER }
+                }
+                TrySendError::Disconnected(_) => stopped(),
+            });
+        }
+        answered.await.unwrap_or_else(|_| Err(stopped()))
     }
 
-    /// The state of all that is durable. Hold the guard shortly, and not across an `await`.
+    /// The state of all that is durable. Hold the guard shortly, and not across an `await`: a commit waits for it.
     pub fn state(&self) -> RwLockReadGuard<'_, State> {
-        self.shared.committed.read().unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.shared.committed.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Every commit from now on. A receiver that lags is told so, and reads what it missed from the log.
     pub fn subscribe(&self) -> broadcast::Receiver<Arc<Commit>> {
         self.shared.commits.subscribe()
+    }
+
+    /// The log, for reading.
+    pub fn log(&self) -> &Reader {
+        &self.shared.log
     }
 
     /// The vault.
@@ -114,4 +162,13 @@ impl SequencerHandle {
     pub fn metrics(&self) -> &Metrics {
         &self.shared.metrics
     }
+
+    /// Whether the last append succeeded.
+    pub fn is_writable(&self) -> bool {
+        self.shared.is_writable.load(Ordering::Relaxed)
+    }
+}
+
+fn stopped() -> SubmitError {
+    SubmitError::Unavailable { why: "the control plane is stopping; try again when it is back".to_owned() }
 }

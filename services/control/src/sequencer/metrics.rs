@@ -1,4 +1,5 @@
-//! Counters of the sequencer, for whoever exports them.
+//! Counters of the sequencer, for whoever exports them. Sizes and times of single commits are in
+//! [`Commit`](super::Commit).
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -19,6 +20,8 @@ pub struct Metrics {
     pub commits: AtomicU64,
     /// Records in them.
     pub records: AtomicU64,
+    /// Microseconds that appending them took.
+    pub append_micros: AtomicU64,
     /// Commits that failed.
     pub failed_commits: AtomicU64,
 }

@@ -1,6 +1,6 @@
 //! Authorizations: those that are live, and for a while those that have ended, for what agents still report of them.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 
 use jiff::{SignedDuration, Timestamp};
 use writ_schema::event::{AcknowledgedAction, RevocationReason, Side, Source};

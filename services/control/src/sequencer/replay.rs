@@ -1,0 +1,73 @@
+//! Folding the log into a state.
+
+use writ_ledger::{ReadError, Reader, leaf_hash};
+use writ_schema::record::DecodeError;
+use writ_schema::seal::{RecordKeys, SealError};
+use writ_schema::{Event, Record, Seq};
+
+use super::OpenRecord;
+use crate::core::{State, evolve};
+use crate::vault::{Vault, VaultError};
+
+/// Why a log cannot be folded into a state. Nothing is decided then.
+#[derive(Debug, thiserror::Error)]
+pub enum ReplayError {
+    /// It cannot be read.
+    #[error("the log cannot be read: {0}")]
+    Read(#[from] ReadError),
+    /// A record is not one that this version can act on.
+    #[error(transparent)]
+    Decode(#[from] DecodeError),
+    /// A record stands in a place that is not its own.
+    #[error("record {found} stands in the place of record {expected}: the log was put together wrongly")]
+    OutOfPlace {
+        /// The number that the place has.
+        expected: u64,
+        /// The number that the record has.
+        found: Seq,
+    },
+    /// A sealed field does not open under the vault's key.
+    #[error("record {seq}: {source}; the vault is not the one that belongs to this log")]
+    Seal {
+        /// Which record.
+        seq: u64,
+        /// What is wrong.
+        source: SealError,
+    },
+    /// An erasure cannot be carried out.
+    #[error("an erasure that is in the log cannot be carried out: {0}")]
+    Erase(#[from] VaultError),
+}
+
+/// Reads a record as it stands in the log, and opens it as far as keys exist.
+pub fn open_record<K: RecordKeys + ?Sized>(
+    seq: u64,
+    bytes: &[u8],
+    keys: &K,
+) -> Result<OpenRecord, ReplayError> {
+    let mut record = Record::decode(bytes)?;
+    if record.seq != Seq(seq) {
+        return Err(ReplayError::OutOfPlace { expected: seq, found: record.seq });
+    }
+    record.open(keys).map_err(|source| ReplayError::Seal { seq, source })?;
+    let text = std::str::from_utf8(bytes).map_err(|error| DecodeError::Malformed(error.to_string()))?;
+    Ok(OpenRecord { record, bytes: text.into(), leaf: leaf_hash(bytes) })
+}
+
+/// Folds the whole log, then carries out the erasures in it that were not finished before a stop.
+pub(super) fn replay(log: &Reader, vault: &Vault) -> Result<State, ReplayError> {
+    let mut state = State::default();
+    let mut shredded = Vec::new();
+    for entry in log.read_range(0..log.size()) {
+        let (seq, bytes) = entry?;
+        let open = open_record(seq, &bytes, vault)?;
+        evolve(&mut state, &open.record);
+        if let Event::KeyShredded(body) = open.record.event {
+            shredded.push(body);
+        }
+    }
+    for body in shredded {
+        vault.destroy(&body.subject, body.retention.as_ref())?;
+    }
+    Ok(state)
+}

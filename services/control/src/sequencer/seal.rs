@@ -1,0 +1,68 @@
+//! Turning drafts into records: numbered, timed, sealed, encoded.
+
+use std::sync::Arc;
+
+use writ_ledger::leaf_hash;
+use writ_schema::record::{CommandRef, MAX_RECORD_BYTES};
+use writ_schema::seal::SealError;
+use writ_schema::{Record, Seq};
+
+use super::OpenRecord;
+use crate::core::{Context, Draft};
+use crate::vault::{Vault, VaultError};
+
+/// Why drafts did not become records.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum SealFailure {
+    #[error("the event does not fit into a record")]
+    TooLong,
+    #[error(transparent)]
+    Vault(#[from] VaultError),
+    #[error(transparent)]
+    Seal(#[from] SealError),
+    #[error("the event cannot be written as JSON: {0}")]
+    Encode(#[from] serde_json::Error),
+}
+
+/// Makes the records of one decision, the first of them with this number.
+pub(super) fn seal(
+    vault: &Vault,
+    context: &Context,
+    command: &CommandRef,
+    first: u64,
+    drafts: Vec<Draft>,
+) -> Result<Vec<Arc<OpenRecord>>, SealFailure> {
+    let numbered = drafts.into_iter().enumerate();
+    numbered
+        .map(|(position, draft)| {
+            let record = Record {
+                seq: at(first, position),
+                time: context.now,
+                actor: draft.actor,
+                command: command.clone(),
+                cause: draft.cause.map(|cause| at(first, cause)),
+                salt: context.salt(position),
+                event: draft.event,
+            };
+            close(vault, record).map(Arc::new)
+        })
+        .collect()
+}
+
+fn at(first: u64, position: usize) -> Seq {
+    Seq(first.saturating_add(position as u64))
+}
+
+fn close(vault: &Vault, record: Record) -> Result<OpenRecord, SealFailure> {
+    for (subject, retention) in record.subjects() {
+        vault.prepare(&subject, &retention)?;
+    }
+    let mut closed = record.clone();
+    closed.close(vault)?;
+    let bytes: Arc<str> = closed.encode()?.into();
+    if bytes.len() > MAX_RECORD_BYTES {
+        return Err(SealFailure::TooLong);
+    }
+    let leaf = leaf_hash(bytes.as_bytes());
+    Ok(OpenRecord { record, bytes, leaf })
+}
