@@ -1,1 +1,12 @@
-//! writ-agent.
+//! The agent of a node: it carries the node's packets to those it may reach, and to nobody else.
+//!
+//! - [`trust`] verifies what the control plane sends against the log; only its types reach the engine. Pure.
+//! - [`engine`] is WireGuard, the packet filter and the paths: packets, messages and time in; packets, messages and the
+//!   next deadline out. No sockets, and no clock but the one that boringtun reads itself.
+//! - [`state`] keeps keys and the newest verified checkpoint on disk.
+//! - [`shell`] moves the bytes: TUN device, UDP sockets, the session, the local socket.
+
+pub mod engine;
+pub mod shell;
+pub mod state;
+pub mod trust;

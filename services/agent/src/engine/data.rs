@@ -1,0 +1,310 @@
+//! Packets and datagrams: what comes in, and where it goes.
+
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use boringtun::x25519::PublicKey;
+use writ_relay::wire::{self, Kind, NodeBytes};
+
+use super::filter::{Outbound, Refused, Wish};
+use super::packet::{Packet, number};
+use super::pending::Held;
+use super::probe::Probe;
+use super::time::Now;
+use super::wireguard::{Address, MAX_DATAGRAM_BYTES, Opened, address_of};
+use super::{Engine, Via, answer};
+
+/// Handshakes that came before their authorization are kept this long: the control plane tells both ends at once, but
+/// the peer's first datagram may be faster.
+const EARLY_FOR: Duration = Duration::from_secs(3);
+const MAX_EARLY: usize = 64;
+
+/// A handshake of somebody who is not a peer yet.
+#[derive(Debug)]
+pub(super) struct EarlyHandshake {
+    at: Instant,
+    ours: PublicKey,
+    theirs: PublicKey,
+    via: Via,
+    datagram: Vec<u8>,
+}
+
+impl Engine {
+    /// A packet of this host for the overlay.
+    pub fn handle_tun_packet(&mut self, now: Now, bytes: &[u8]) {
+        let Ok(packet) = Packet::parse(bytes) else {
+            self.counters.malformed_out += 1;
+            return;
+        };
+        if self.is_removed || bytes.len() > MAX_DATAGRAM_BYTES || !self.is_overlay(packet.destination) {
+            self.counters.ignored_out += 1;
+            return;
+        }
+        match self.filter.outbound(now.instant, &packet, bytes.len()) {
+            Outbound::Admit(peer) => self.send_packet(now, peer, bytes),
+            Outbound::Ask(wish) => self.hold(now, wish, &packet, bytes),
+            Outbound::Refuse(refused) => {
+                self.counters.refused_out += 1;
+                if refused == Refused::NotGranted {
+                    self.answer_refusal(&packet, bytes);
+                }
+            }
+        }
+    }
+
+    /// A datagram from the network.
+    pub fn handle_datagram(&mut self, now: Now, from: SocketAddr, datagram: &[u8]) {
+        if self.is_removed || datagram.len() > MAX_DATAGRAM_BYTES {
+            return;
+        }
+        match wire::classify(datagram) {
+            Kind::WireGuard => self.handle_wireguard(now, Via::Direct(from), datagram),
+            Kind::Relay => self.handle_relay(now, from, datagram),
+            Kind::Stun => self.handle_stun(now, from, datagram),
+            Kind::Unknown => self.counters.malformed_in += 1,
+        }
+    }
+
+    fn hold(&mut self, now: Now, wish: Wish, packet: &Packet, bytes: &[u8]) {
+        let request = self.request_id();
+        match self.pending.hold(now.instant, wish, bytes, || request) {
+            Held::Waits => self.ask(now),
+            Held::Denied => self.answer_refusal(packet, bytes),
+            Held::Dropped => self.counters.refused_out += 1,
+        }
+    }
+
+    pub(super) fn answer_refusal(&mut self, packet: &Packet, bytes: &[u8]) {
+        if let Some(answer) = answer::refuse(packet, bytes) {
+            super::bounded_push(&mut self.packets, answer);
+        }
+    }
+
+    /// Encrypts a packet that the filter let pass.
+    fn send_packet(&mut self, now: Now, to: NodeBytes, packet: &[u8]) {
+        let Some(peer) = self.peers.get_mut(&to) else { return };
+        peer.bytes_sent = peer.bytes_sent.saturating_add(packet.len() as u64);
+        peer.paths.touch(now.instant);
+        if let Some(sealed) = peer.tunnels.active_mut().seal(now.instant, packet) {
+            self.send_sealed(to, sealed);
+        }
+    }
+
+    /// Sends a WireGuard message by the path of the moment. A handshake goes over the relay as well: if the direct path
+    /// has died, nothing is lost, and its second copy is recognised as a replay.
+    pub(super) fn send_sealed(&mut self, to: NodeBytes, sealed: Vec<u8>) {
+        let direct = self.peers.get(&to).and_then(|peer| peer.paths.direct());
+        let is_initiation = sealed.first() == Some(&1);
+        match direct {
+            Some(address) if is_initiation => {
+                self.transmit(address, sealed.clone());
+                self.send_relayed(to, &sealed);
+            }
+            Some(address) => self.transmit(address, sealed),
+            None => self.send_relayed(to, &sealed),
+        }
+    }
+
+    fn send_relayed(&mut self, to: NodeBytes, sealed: &[u8]) {
+        let Some(relay) = self.relay.as_ref().map(|relay| relay.address()) else { return };
+        let mut datagram = Vec::with_capacity(wire::DATA_HEADER_BYTES + sealed.len());
+        if wire::encode_data(to, sealed, &mut datagram).is_ok() {
+            self.transmit(relay, datagram);
+        }
+    }
+
+    fn send_via(&mut self, via: Via, to: NodeBytes, sealed: Vec<u8>) {
+        match via {
+            Via::Direct(address) => self.transmit(address, sealed),
+            Via::Relay(_) => self.send_relayed(to, &sealed),
+        }
+    }
+
+    fn handle_relay(&mut self, now: Now, from: SocketAddr, datagram: &[u8]) {
+        let Some(relay) = self.relay.as_mut().filter(|relay| relay.address() == from) else { return };
+        match wire::decode(datagram) {
+            Ok(wire::Message::HelloAck(ack)) => {
+                if relay.handle_ack(now.instant, &ack) {
+                    self.announce_candidates();
+                }
+            }
+            Ok(wire::Message::Data { peer, payload }) => {
+                self.handle_wireguard(now, Via::Relay(peer), payload)
+            }
+            Ok(wire::Message::Refused { reason, .. }) => relay.handle_refused(now.instant, reason),
+            Ok(wire::Message::Hello(_)) | Err(_) => self.counters.malformed_in += 1,
+        }
+    }
+
+    fn handle_stun(&mut self, now: Now, from: SocketAddr, datagram: &[u8]) {
+        let changed = self.stun.iter_mut().any(|client| client.handle(now.instant, from, datagram));
+        if changed {
+            self.announce_candidates();
+        }
+    }
+
+    fn handle_wireguard(&mut self, now: Now, via: Via, datagram: &[u8]) {
+        match address_of(datagram) {
+            Address::Initiation => self.handle_initiation(now, via, datagram),
+            Address::Tunnel(index) => {
+                let Some(peer) = self.by_index.get(&index).copied() else { return };
+                let source = via_address(via);
+                let tunnel = self.peers.get_mut(&peer).and_then(|peer| peer.tunnels.by_index(index));
+                let opened = tunnel.map(|tunnel| tunnel.open(now.instant, Some(source), datagram));
+                self.handle_opened(now, via, peer, opened.unwrap_or_default());
+            }
+            Address::Nowhere => self.counters.malformed_in += 1,
+        }
+    }
+
+    fn handle_initiation(&mut self, now: Now, via: Via, datagram: &[u8]) {
+        if !self.limiter.admit(now.instant, via_address(via)) {
+            self.counters.handshakes_limited += 1;
+            return;
+        }
+        let Some((ours, theirs)) = self.keys.initiator(datagram) else { return };
+        if !self.open_initiation(now, via, &ours, &theirs, datagram) {
+            self.early.retain(|early| now.instant.saturating_duration_since(early.at) < EARLY_FOR);
+            if self.early.len() >= MAX_EARLY {
+                self.early.pop_front();
+            }
+            let datagram = datagram.to_vec();
+            self.early.push_back(EarlyHandshake { at: now.instant, ours, theirs, via, datagram });
+        }
+    }
+
+    /// Gives the handshake to the tunnel between these keys. Tells whether there is one.
+    fn open_initiation(
+        &mut self,
+        now: Now,
+        via: Via,
+        ours: &PublicKey,
+        theirs: &PublicKey,
+        datagram: &[u8],
+    ) -> bool {
+        let found = self.peers.values_mut().find_map(|peer| {
+            let tunnel = peer.tunnels.by_keys(ours, theirs)?;
+            Some((peer.bytes, tunnel.open(now.instant, Some(via_address(via)), datagram)))
+        });
+        let Some((peer, opened)) = found else { return false };
+        self.handle_opened(now, via, peer, opened);
+        true
+    }
+
+    /// Takes up handshakes that came before the peer was known.
+    pub(super) fn replay_early(&mut self, now: Now) {
+        for early in std::mem::take(&mut self.early) {
+            let fresh = now.instant.saturating_duration_since(early.at) < EARLY_FOR;
+            if fresh && !self.open_initiation(now, early.via, &early.ours, &early.theirs, &early.datagram) {
+                self.early.push_back(early);
+            }
+        }
+    }
+
+    fn handle_opened(&mut self, now: Now, via: Via, from: NodeBytes, opened: Opened) {
+        if opened.authentic {
+            self.handle_authentic(now, via, from);
+        }
+        if let Some(reply) = opened.reply {
+            self.send_via(via, from, reply);
+        }
+        for sealed in opened.send {
+            self.send_sealed(from, sealed);
+        }
+        if let Some(packet) = opened.packet {
+            self.handle_inner(now, via, from, packet);
+        }
+    }
+
+    fn handle_authentic(&mut self, now: Now, via: Via, from: NodeBytes) {
+        let Some(peer) = self.peers.get_mut(&from) else { return };
+        if let Via::Direct(address) = via {
+            peer.paths.seen_from(now.instant, address);
+        }
+        if let Some(free) = peer.tunnels.promote(now.instant, false) {
+            self.by_index.remove(&free);
+        }
+        if peer.tunnels.active().established().is_some() {
+            peer.paths.tunnel_established(now.instant);
+        }
+    }
+
+    /// A packet out of a peer's tunnel.
+    fn handle_inner(&mut self, now: Now, via: Via, from: NodeBytes, bytes: Vec<u8>) {
+        let Ok(packet) = Packet::parse(&bytes) else {
+            self.counters.malformed_in += 1;
+            return;
+        };
+        if packet.number == number::PROBE {
+            return self.handle_probe(now, via, from, &packet, &bytes);
+        }
+        match self.filter.inbound(now.instant, from, &packet, bytes.len()) {
+            Ok(()) => {
+                if let Some(peer) = self.peers.get_mut(&from) {
+                    peer.bytes_received = peer.bytes_received.saturating_add(bytes.len() as u64);
+                    peer.paths.touch(now.instant);
+                }
+                super::bounded_push(&mut self.packets, bytes);
+            }
+            Err(_) => self.counters.refused_in += 1,
+        }
+    }
+
+    fn handle_probe(&mut self, now: Now, via: Via, from: NodeBytes, packet: &Packet, bytes: &[u8]) {
+        let Some(peer) = self.peers.get_mut(&from) else { return };
+        let ends = (packet.source, packet.destination);
+        let own = self.own.membership.address_v4;
+        let message = bytes.get(packet.transport_at..).unwrap_or_default();
+        let probe = Probe::decode(message).filter(|_| ends == (peer.address_v4.into(), own.into()));
+        match probe {
+            Some(Probe::Ping(id)) => {
+                let pong = Probe::Pong(id).encode(own, peer.address_v4);
+                let sealed = pong.and_then(|pong| peer.tunnels.active_mut().seal(now.instant, &pong));
+                if let Some(sealed) = sealed {
+                    self.send_via(via, from, sealed);
+                }
+            }
+            Some(Probe::Pong(id)) => {
+                let direct = match via {
+                    Via::Direct(address) => Some(address),
+                    Via::Relay(_) => None,
+                };
+                peer.paths.answered(now, id, direct);
+            }
+            None => self.counters.refused_in += 1,
+        }
+    }
+
+    /// Sends the probes of a peer that are due.
+    pub(super) fn probe(&mut self, now: Now, to: NodeBytes) {
+        let Some(peer) = self.peers.get_mut(&to) else { return };
+        let own = self.own.membership.address_v4;
+        for (id, address) in peer.paths.poll(now, &mut self.random) {
+            let ping = Probe::Ping(id).encode(own, peer.address_v4);
+            let sealed = ping.and_then(|ping| peer.tunnels.active_mut().seal(now.instant, &ping));
+            if let Some(bytes) = sealed {
+                super::bounded_push(&mut self.transmits, super::Transmit { to: address, bytes });
+            }
+        }
+    }
+
+    /// Whether an address belongs to the overlay and to another node than this.
+    fn is_overlay(&self, address: IpAddr) -> bool {
+        let in_prefix = match address {
+            IpAddr::V4(address) => {
+                let [first, second, ..] = address.octets();
+                first == 100 && second & 0xC0 == 64
+            }
+            IpAddr::V6(address) => address.segments()[..3] == self.own.membership.address_v6.segments()[..3],
+        };
+        in_prefix && !self.own.addresses.contains(&address)
+    }
+}
+
+/// What handshakes are limited by: the address, or the node that the relay names.
+fn via_address(via: Via) -> IpAddr {
+    match via {
+        Via::Direct(address) => address.ip(),
+        Via::Relay(node) => Ipv6Addr::from(node.0).into(),
+    }
+}

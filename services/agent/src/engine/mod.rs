@@ -1,0 +1,223 @@
+//! The data plane of a node, without IO.
+//!
+//! ```text
+//!            handle_tun_packet   handle_datagram   handle_message   handle_timeout …
+//!                    │                  │                │                │
+//!                    ▼                  ▼                ▼                ▼
+//!   filter ── pending ── peers (tunnels: WireGuard, paths) ── relay, STUN ── authorizations
+//!                    │                  │                │                │
+//!                    ▼                  ▼                ▼                ▼
+//!              poll_packet        poll_transmit     poll_message     poll_timeout
+//! ```
+//!
+//! After any input, poll the outputs until they are empty, and call [`Engine::handle_timeout`] no later than
+//! [`Engine::poll_timeout`] says, which also says why. Time and randomness are arguments, so that a run is a function of its
+//! inputs (but for boringtun's own clock and ephemeral keys; see `wireguard`).
+//!
+//! Invariants: a packet leaves or enters only under a live authorization that [`crate::trust`] verified; a peer exists only
+//! while such an authorization does; nothing here grows without bound.
+
+mod answer;
+mod authorizations;
+mod candidates;
+mod control;
+mod data;
+mod filter;
+mod keys;
+mod packet;
+mod paths;
+mod peer;
+mod pending;
+mod probe;
+mod relay;
+mod status;
+mod stun;
+mod time;
+mod upkeep;
+mod wireguard;
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::net::{IpAddr, SocketAddr};
+use std::time::Instant;
+
+use boringtun::x25519::StaticSecret;
+use ed25519_dalek::SigningKey;
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+use writ_relay::wire::NodeBytes;
+use writ_schema::protocol::AgentMessage;
+use writ_schema::{AuthorizationId, NetworkId, RequestId};
+
+use crate::trust::Membership;
+use authorizations::Live;
+use candidates::OwnCandidates;
+use data::EarlyHandshake;
+use filter::Filter;
+use keys::Keys;
+use peer::Peer;
+use pending::Pending;
+use relay::RelayClient;
+use stun::StunClient;
+use wireguard::HandshakeLimiter;
+
+pub use keys::NextKey;
+pub use packet::{Malformed, Packet, Quoted, TcpFlags, Transport};
+pub use paths::PathChange;
+pub use status::{AuthorizationStatus, Counters, DenialStatus, EngineStatus, PathStatus, PeerStatus};
+pub use time::Now;
+pub use wireguard::MTU;
+
+/// Most datagrams, packets and messages that wait to be polled; more are dropped, oldest first.
+const MAX_OUTPUT: usize = 8_192;
+
+/// What the engine needs to begin.
+pub struct Settings {
+    /// Who this node is.
+    pub membership: Membership,
+    /// Signs acknowledgements and new keys.
+    pub identity: SigningKey,
+    /// The WireGuard key in use.
+    pub wireguard: StaticSecret,
+    /// Its number.
+    pub generation: u64,
+    /// A key that was asked for but not answered yet.
+    pub next_key: Option<NextKey>,
+    /// Seeds everything random but the cryptographic keys.
+    pub seed: [u8; 32],
+}
+
+/// A datagram to send.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Transmit {
+    /// Where to: a peer, the relay or a STUN server.
+    pub to: SocketAddr,
+    /// What.
+    pub bytes: Vec<u8>,
+}
+
+/// The way a datagram came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Via {
+    Direct(SocketAddr),
+    Relay(NodeBytes),
+}
+
+/// The engine.
+pub struct Engine {
+    network: NetworkId,
+    identity: SigningKey,
+    own: Own,
+    random: StdRng,
+    keys: Keys,
+    filter: Filter,
+    pending: Pending,
+    peers: BTreeMap<NodeBytes, Peer>,
+    by_index: HashMap<u32, NodeBytes>,
+    live: BTreeMap<AuthorizationId, Live>,
+    /// What is to be reported about revoked authorizations once the revocation is acknowledged.
+    closing: BTreeMap<AuthorizationId, AgentMessage>,
+    relay: Option<RelayClient>,
+    stun: Vec<StunClient>,
+    candidates: OwnCandidates,
+    limiter: HandshakeLimiter,
+    early: VecDeque<EarlyHandshake>,
+    session_is_up: bool,
+    is_removed: bool,
+    next_tick: Instant,
+    next_second: Instant,
+    transmits: VecDeque<Transmit>,
+    packets: VecDeque<Vec<u8>>,
+    messages: VecDeque<AgentMessage>,
+    counters: Counters,
+    denials: VecDeque<DenialStatus>,
+}
+
+/// This node in the overlay.
+#[derive(Debug, Clone)]
+struct Own {
+    membership: Membership,
+    bytes: NodeBytes,
+    addresses: [IpAddr; 2],
+}
+
+impl Engine {
+    /// An engine without peers.
+    pub fn new(now: Now, settings: Settings) -> Self {
+        let membership = settings.membership;
+        let addresses = [membership.address_v4.into(), membership.address_v6.into()];
+        let mut keys = Keys::new(settings.wireguard, settings.generation);
+        keys.next = settings.next_key;
+        Self {
+            network: membership.network.clone(),
+            identity: settings.identity,
+            own: Own { bytes: NodeBytes::from(&membership.node), membership, addresses },
+            random: StdRng::from_seed(settings.seed),
+            keys,
+            filter: Filter::new(addresses),
+            pending: Pending::default(),
+            peers: BTreeMap::new(),
+            by_index: HashMap::new(),
+            live: BTreeMap::new(),
+            closing: BTreeMap::new(),
+            relay: None,
+            stun: Vec::new(),
+            candidates: OwnCandidates::default(),
+            limiter: HandshakeLimiter::default(),
+            early: VecDeque::new(),
+            session_is_up: false,
+            is_removed: false,
+            next_tick: now.instant,
+            next_second: now.instant,
+            transmits: VecDeque::new(),
+            packets: VecDeque::new(),
+            messages: VecDeque::new(),
+            counters: Counters::default(),
+            denials: VecDeque::new(),
+        }
+    }
+
+    /// The next datagram to send.
+    pub fn poll_transmit(&mut self) -> Option<Transmit> {
+        self.transmits.pop_front()
+    }
+
+    /// The next packet for the TUN device.
+    pub fn poll_packet(&mut self) -> Option<Vec<u8>> {
+        self.packets.pop_front()
+    }
+
+    /// The next message for the control plane; none while there is no session.
+    pub fn poll_message(&mut self) -> Option<AgentMessage> {
+        if self.session_is_up { self.messages.pop_front() } else { None }
+    }
+
+    /// Whether the control plane has removed this node from the network.
+    pub fn is_removed(&self) -> bool {
+        self.is_removed
+    }
+
+    fn transmit(&mut self, to: SocketAddr, bytes: Vec<u8>) {
+        bounded_push(&mut self.transmits, Transmit { to, bytes });
+    }
+
+    fn message(&mut self, message: AgentMessage) {
+        bounded_push(&mut self.messages, message);
+    }
+
+    fn request_id(&mut self) -> RequestId {
+        RequestId::from_bytes(self.random.random())
+    }
+}
+
+impl std::fmt::Debug for Engine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Engine({}, {} peers)", self.own.membership.node, self.peers.len())
+    }
+}
+
+fn bounded_push<T>(queue: &mut VecDeque<T>, item: T) {
+    if queue.len() >= MAX_OUTPUT {
+        queue.pop_front();
+    }
+    queue.push_back(item);
+}

@@ -1,0 +1,311 @@
+//! How packets go to one peer.
+//!
+//! States: *relayed*, from the first packet on; *direct* to one address. A direct path is only ever taken because a probe
+//! inside the tunnel came back over it, so WireGuard has authenticated both directions. Probes run in rounds: to every
+//! candidate at once, quickly at first and then ever more seldom, but never more than half a minute apart; what is new (a
+//! candidate, a network, a lost path) begins a new series. On a direct path probes go on: three unanswered in a row and the
+//! peer is reached over the relay again, while the probing begins anew.
+
+use std::collections::VecDeque;
+use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use rand::Rng;
+use serde::Serialize;
+use writ_schema::event::PathKind;
+use writ_schema::protocol::{Candidate, CandidateKind, MAX_CANDIDATES};
+
+use super::time::Now;
+
+/// Waits between rounds of probes while there is no direct path.
+const ROUNDS_MILLISECONDS: [u64; 10] = [100, 200, 300, 500, 1_000, 2_000, 4_000, 8_000, 15_000, 30_000];
+/// How often a direct path is probed while it carries packets, and while it does not (so that NATs keep it open).
+const CHECK_ACTIVE: Duration = Duration::from_secs(3);
+const CHECK_IDLE: Duration = Duration::from_secs(20);
+/// How long a probe of the path in use may take before it is sent again, and how many in a row may be lost.
+const CHECK_TIMEOUT: Duration = Duration::from_millis(700);
+const MAX_LOST: u32 = 3;
+/// Packets within this time make a path active.
+const ACTIVE_FOR: Duration = Duration::from_secs(15);
+/// Probes that may still be answered.
+const MAX_PROBES: usize = 128;
+/// How long an answer is waited for.
+const PROBE_LIFETIME: Duration = Duration::from_secs(5);
+/// Addresses that a peer was seen at, beside those it announced.
+const MAX_REFLEXIVE: usize = 8;
+/// Changes of path that are remembered.
+const MAX_HISTORY: usize = 16;
+
+/// The way to a peer and since when.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct PathChange {
+    /// Direct or over the relay.
+    pub kind: PathKind,
+    /// The peer's address, or the relay's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub address: Option<SocketAddr>,
+    /// When it was taken.
+    pub at: Timestamp,
+}
+
+/// A probe on its way.
+#[derive(Debug, Clone, Copy)]
+struct Probe {
+    id: u64,
+    to: SocketAddr,
+    sent: Instant,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Remote {
+    address: SocketAddr,
+    kind: CandidateKind,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Direct {
+    address: SocketAddr,
+    kind: CandidateKind,
+    rtt: Duration,
+    check_at: Instant,
+    /// The check that is not answered yet, and how many before it were not.
+    unanswered: u32,
+}
+
+/// The paths to one peer.
+#[derive(Debug)]
+pub(super) struct Paths {
+    announced: Vec<Remote>,
+    reflexive: Vec<SocketAddr>,
+    direct: Option<Direct>,
+    probes: VecDeque<Probe>,
+    /// The next round, and its number in the series; none before the tunnel stands.
+    round: Option<(Instant, usize)>,
+    active_at: Option<Instant>,
+    history: VecDeque<PathChange>,
+}
+
+impl Paths {
+    pub fn new(now: Now, candidates: &[Candidate]) -> Self {
+        let mut paths = Self {
+            announced: Vec::new(),
+            reflexive: Vec::new(),
+            direct: None,
+            probes: VecDeque::new(),
+            round: None,
+            active_at: None,
+            history: VecDeque::new(),
+        };
+        paths.set_announced(candidates);
+        paths.note(now.wall, PathKind::Relayed, None);
+        paths
+    }
+
+    /// The direct address, if there is one.
+    pub fn direct(&self) -> Option<SocketAddr> {
+        self.direct.map(|direct| direct.address)
+    }
+
+    /// Round-trip time of the direct path.
+    pub fn rtt(&self) -> Option<Duration> {
+        self.direct.map(|direct| direct.rtt)
+    }
+
+    /// How packets go.
+    pub fn kind(&self) -> PathKind {
+        if self.direct.is_some() { PathKind::Direct } else { PathKind::Relayed }
+    }
+
+    /// Past ways, the present one last.
+    pub fn history(&self) -> impl Iterator<Item = &PathChange> {
+        self.history.iter()
+    }
+
+    /// A packet passed.
+    pub fn touch(&mut self, now: Instant) {
+        let was_idle = self.active_at.is_none_or(|at| now.saturating_duration_since(at) >= ACTIVE_FOR);
+        self.active_at = Some(now);
+        if was_idle
+            && let Some(direct) = &mut self.direct
+            && let Some(soon) = now.checked_add(CHECK_TIMEOUT)
+        {
+            // The path may have died while nobody looked: find out soon.
+            direct.check_at = direct.check_at.min(soon);
+        }
+    }
+
+    /// The peer announced where it can be tried.
+    pub fn announce(&mut self, now: Instant, candidates: &[Candidate]) {
+        let before: Vec<_> = self.announced.iter().map(|remote| remote.address).collect();
+        self.set_announced(candidates);
+        if self.announced.iter().any(|remote| !before.contains(&remote.address)) {
+            self.restart(now);
+        }
+    }
+
+    fn set_announced(&mut self, candidates: &[Candidate]) {
+        let usable = candidates.iter().filter(|candidate| is_usable(candidate.address)).take(MAX_CANDIDATES);
+        self.announced = usable.map(|c| Remote { address: c.address, kind: c.kind }).collect();
+    }
+
+    /// An authentic packet came directly from this address: it is worth a probe at once.
+    pub fn seen_from(&mut self, now: Instant, address: SocketAddr) {
+        let known = self.announced.iter().any(|remote| remote.address == address)
+            || self.reflexive.contains(&address);
+        if known || !is_usable(address) {
+            return;
+        }
+        if self.reflexive.len() >= MAX_REFLEXIVE {
+            self.reflexive.remove(0);
+        }
+        self.reflexive.push(address);
+        self.restart(now);
+    }
+
+    /// Begins a new series of probes, if the tunnel stands.
+    pub fn restart(&mut self, now: Instant) {
+        if self.round.is_some() {
+            self.round = Some((now, 0));
+        }
+    }
+
+    /// The tunnel stands: probing can begin.
+    pub fn tunnel_established(&mut self, now: Instant) {
+        if self.round.is_none() {
+            self.round = Some((now, 0));
+        }
+    }
+
+    /// The network under this node has changed: what was direct may not be so any more.
+    pub fn network_changed(&mut self, now: Instant) {
+        self.restart(now);
+        if let Some(direct) = &mut self.direct {
+            direct.check_at = now;
+        }
+    }
+
+    /// The probes to send now: their numbers and where to.
+    pub fn poll(&mut self, now: Now, random: &mut impl Rng) -> Vec<(u64, SocketAddr)> {
+        let mut due = Vec::new();
+        self.poll_check(now, &mut due);
+        self.poll_round(now.instant, &mut due);
+        due.into_iter().map(|to| (self.remember_probe(now.instant, to, random), to)).collect()
+    }
+
+    fn poll_check(&mut self, now: Now, due: &mut Vec<SocketAddr>) {
+        let Some(mut direct) = self.direct.filter(|direct| direct.check_at <= now.instant) else { return };
+        if direct.unanswered >= MAX_LOST {
+            self.direct = None;
+            self.note(now.wall, PathKind::Relayed, None);
+            self.restart(now.instant);
+            return;
+        }
+        direct.unanswered += 1;
+        direct.check_at = now.instant.checked_add(CHECK_TIMEOUT).unwrap_or(now.instant);
+        self.direct = Some(direct);
+        due.push(direct.address);
+    }
+
+    fn poll_round(&mut self, now: Instant, due: &mut Vec<SocketAddr>) {
+        let Some((_, number)) = self.round.filter(|(at, _)| *at <= now) else { return };
+        let wait = ROUNDS_MILLISECONDS.get(number).or(ROUNDS_MILLISECONDS.last()).copied().unwrap_or(30_000);
+        let next = now.checked_add(Duration::from_millis(wait)).unwrap_or(now);
+        self.round = Some((next, number.saturating_add(1)));
+        // On a direct path only a better kind of path is looked for.
+        let better_than = self.direct.map(|direct| direct.kind);
+        let announced =
+            self.announced.iter().filter(|remote| better_than.is_none_or(|kind| remote.kind < kind));
+        due.extend(announced.map(|remote| remote.address));
+        if better_than.is_none() {
+            due.extend(&self.reflexive);
+        }
+    }
+
+    fn remember_probe(&mut self, now: Instant, to: SocketAddr, random: &mut impl Rng) -> u64 {
+        while self.probes.front().is_some_and(|probe| {
+            self.probes.len() >= MAX_PROBES || now.saturating_duration_since(probe.sent) > PROBE_LIFETIME
+        }) {
+            self.probes.pop_front();
+        }
+        let id = random.random();
+        self.probes.push_back(Probe { id, to, sent: now });
+        id
+    }
+
+    /// A probe came back. `from` is where the answer came from, if directly.
+    pub fn answered(&mut self, now: Now, id: u64, from: Option<SocketAddr>) {
+        let Some(at) = self.probes.iter().position(|probe| probe.id == id) else { return };
+        let Some(probe) = self.probes.remove(at) else { return };
+        // An answer over the relay, or from elsewhere, does not prove the way back.
+        if from != Some(probe.to) {
+            return;
+        }
+        let rtt = now.instant.saturating_duration_since(probe.sent);
+        let kind = self.kind_of(probe.to);
+        let check_at = now.instant.checked_add(self.check_interval(now.instant)).unwrap_or(now.instant);
+        let found = Direct { address: probe.to, kind, rtt, check_at, unanswered: 0 };
+        match self.direct {
+            Some(current) if current.address == found.address => self.direct = Some(found),
+            Some(current) if current.unanswered == 0 && !is_better(&found, &current) => {}
+            Some(_) | None => {
+                self.direct = Some(found);
+                self.note(now.wall, PathKind::Direct, Some(found.address));
+            }
+        }
+    }
+
+    fn kind_of(&self, address: SocketAddr) -> CandidateKind {
+        let announced = self.announced.iter().find(|remote| remote.address == address);
+        announced.map_or(CandidateKind::ServerReflexive, |remote| remote.kind)
+    }
+
+    fn check_interval(&self, now: Instant) -> Duration {
+        let active = self.active_at.is_some_and(|at| now.saturating_duration_since(at) < ACTIVE_FOR);
+        if active { CHECK_ACTIVE } else { CHECK_IDLE }
+    }
+
+    /// When [`Self::poll`] has something to do.
+    pub fn deadline(&self) -> Option<Instant> {
+        let round = self.round.filter(|_| self.has_targets()).map(|(at, _)| at);
+        round.into_iter().chain(self.direct.map(|direct| direct.check_at)).min()
+    }
+
+    fn has_targets(&self) -> bool {
+        !(self.announced.is_empty() && self.reflexive.is_empty())
+    }
+
+    fn note(&mut self, at: Timestamp, kind: PathKind, address: Option<SocketAddr>) {
+        if self.history.len() >= MAX_HISTORY {
+            self.history.pop_front();
+        }
+        self.history.push_back(PathChange { kind, address, at });
+    }
+}
+
+/// A nearer kind of path, or a clearly shorter one of the same kind.
+fn is_better(found: &Direct, current: &Direct) -> bool {
+    found.kind < current.kind
+        || (found.kind == current.kind && found.rtt.saturating_add(Duration::from_millis(10)) < current.rtt)
+}
+
+/// Whether packets may be sent there. The tunnel must not run through itself, nor leave the hosts it is between.
+fn is_usable(address: SocketAddr) -> bool {
+    let reachable = match address.ip() {
+        IpAddr::V4(ip) => {
+            !(ip.is_unspecified()
+                || ip.is_loopback()
+                || ip.is_multicast()
+                || ip.is_broadcast()
+                || ip.is_link_local())
+        }
+        IpAddr::V6(ip) => {
+            !(ip.is_unspecified()
+                || ip.is_loopback()
+                || ip.is_multicast()
+                || ip.is_unicast_link_local()
+                || ip.to_ipv4_mapped().is_some())
+        }
+    };
+    reachable && address.port() != 0
+}

@@ -1,0 +1,104 @@
+//! One peer: its keys, its tunnels, its paths.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::{Duration, Instant};
+
+use boringtun::x25519::PublicKey;
+use rand::Rng;
+use writ_relay::wire::NodeBytes;
+use writ_schema::NodeId;
+
+use super::paths::Paths;
+use super::wireguard::Tunnel;
+
+/// How long packets of a tunnel are still taken after another took its place: WireGuard's own REJECT_AFTER_TIME.
+pub(super) const OLD_TUNNEL_LIFETIME: Duration = Duration::from_secs(180);
+
+/// A peer exists while an authorization with it is live.
+pub(super) struct Peer {
+    pub node: NodeId,
+    pub bytes: NodeBytes,
+    pub name: Option<String>,
+    pub address_v4: Ipv4Addr,
+    pub addresses: [IpAddr; 2],
+    pub generation: u64,
+    pub key: PublicKey,
+    pub tunnels: Tunnels,
+    pub paths: Paths,
+    pub bytes_sent: u64,
+    pub bytes_received: u64,
+}
+
+/// The tunnels with a peer. While a key changes there are two: packets flow through the old one until the handshake of
+/// the new one is done, and what is still on its way through the old one is taken for a while longer.
+pub(super) struct Tunnels {
+    active: Tunnel,
+    next: Option<Tunnel>,
+    old: Option<(Tunnel, Instant)>,
+}
+
+impl Tunnels {
+    pub fn new(active: Tunnel) -> Self {
+        Self { active, next: None, old: None }
+    }
+
+    /// The tunnel that packets are sent through.
+    pub fn active(&self) -> &Tunnel {
+        &self.active
+    }
+
+    pub fn active_mut(&mut self) -> &mut Tunnel {
+        &mut self.active
+    }
+
+    /// Puts a tunnel with a new key beside the active one. Gives the indices that are free now.
+    pub fn prepare(&mut self, next: Tunnel) -> Option<u32> {
+        self.next.replace(next).map(|dropped| dropped.index())
+    }
+
+    /// The tunnel with this index.
+    pub fn by_index(&mut self, index: u32) -> Option<&mut Tunnel> {
+        self.all_mut().find(|tunnel| tunnel.index() == index)
+    }
+
+    /// The tunnel between these keys.
+    pub fn by_keys(&mut self, ours: &PublicKey, theirs: &PublicKey) -> Option<&mut Tunnel> {
+        self.all_mut().find(|tunnel| tunnel.ours() == ours && tunnel.theirs() == theirs)
+    }
+
+    pub fn all_mut(&mut self) -> impl Iterator<Item = &mut Tunnel> {
+        let old = self.old.as_mut().map(|(tunnel, _)| tunnel);
+        [Some(&mut self.active), self.next.as_mut(), old].into_iter().flatten()
+    }
+
+    /// Lets the next tunnel take over if its handshake is done, or at once if `force`d (its predecessor's key is gone).
+    /// Gives the indices that are free now.
+    pub fn promote(&mut self, now: Instant, force: bool) -> Option<u32> {
+        let next = self.next.take_if(|next| force || next.established().is_some())?;
+        let previous = std::mem::replace(&mut self.active, next);
+        let until = now.checked_add(OLD_TUNNEL_LIFETIME)?;
+        self.old.replace((previous, until)).map(|(dropped, _)| dropped.index())
+    }
+
+    /// Drops the old tunnel when its time is over. Gives its index.
+    pub fn expire(&mut self, now: Instant) -> Option<u32> {
+        self.old.take_if(|(_, until)| *until <= now).map(|(dropped, _)| dropped.index())
+    }
+
+    pub fn indices(&mut self) -> Vec<u32> {
+        self.all_mut().map(|tunnel| tunnel.index()).collect()
+    }
+
+    /// First handshakes that are to be sent again.
+    pub fn retries(&mut self, now: Instant, random: &mut impl Rng) -> Vec<Vec<u8>> {
+        [Some(&mut self.active), self.next.as_mut()]
+            .into_iter()
+            .flatten()
+            .filter_map(|tunnel| tunnel.retry(now, random))
+            .collect()
+    }
+
+    pub fn retry_at(&self) -> Option<Instant> {
+        [Some(&self.active), self.next.as_ref()].into_iter().flatten().filter_map(Tunnel::retry_at).min()
+    }
+}

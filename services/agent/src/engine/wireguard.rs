@@ -1,0 +1,310 @@
+//! WireGuard, by boringtun's `noise` alone, with what 0.7.1 leaves to its caller.
+//!
+//! - Indices are random and of 24 bits: boringtun puts the session's number into the low 8 bits, so `receiver >> 8`
+//!   finds the tunnel.
+//! - Payloads are padded to 16 bytes, as the protocol wants; the receiver cuts them by their IP length.
+//! - First handshakes are sent again by the engine's clock, soon and with jitter; boringtun's own five seconds stay as a
+//!   safety net.
+//! - A stranger's initiation costs a limiter's look and one BLAKE2s (mac1) before any curve operation, and mac1 also tells
+//!   which of our keys it is for while two are in use.
+//! - Buffers are never smaller than boringtun needs, or it would panic.
+//!
+//! boringtun reads the clock itself; this is the only place in the engine where time is not an argument.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use blake2::digest::consts::U16;
+use blake2::digest::{Digest, Mac};
+use blake2::{Blake2s256, Blake2sMac};
+use boringtun::noise::handshake::parse_handshake_anon;
+use boringtun::noise::rate_limiter::RateLimiter;
+use boringtun::noise::{Packet as Message, Tunn, TunnResult};
+use boringtun::x25519::{PublicKey, StaticSecret};
+use rand::Rng;
+
+/// Largest IP packet that is carried, and so the TUN device's MTU: the least that IPv6 allows, so that the tunnel fits
+/// through any path together with the relay's header.
+pub const MTU: usize = 1280;
+
+/// Longest datagram that is looked at.
+pub(super) const MAX_DATAGRAM_BYTES: usize = 2048;
+
+/// boringtun writes a packet and 32 bytes, or a handshake message of 148.
+const BUFFER_BYTES: usize = MAX_DATAGRAM_BYTES + 256;
+
+/// What boringtun is asked for until a handshake is answered. The first are quick, because the other end may have
+/// verified the authorization a moment later than this one.
+const RETRY_MILLISECONDS: [u64; 6] = [150, 300, 600, 1_000, 2_000, 4_000];
+
+/// boringtun asks for cookies above this many handshakes a second, over all peers. The limiter in front of it is stricter
+/// per source.
+const HANDSHAKES_PER_SECOND: u64 = 500;
+
+/// One of this node's WireGuard keys.
+#[derive(Clone)]
+pub(super) struct OwnKey {
+    secret: StaticSecret,
+    public: PublicKey,
+    mac1_key: [u8; 32],
+    limiter: Arc<RateLimiter>,
+}
+
+impl OwnKey {
+    pub fn new(secret: StaticSecret) -> Self {
+        let public = PublicKey::from(&secret);
+        let mac1_key = Blake2s256::new().chain_update(b"mac1----").chain_update(public.as_bytes()).finalize();
+        let limiter = Arc::new(RateLimiter::new(&public, HANDSHAKES_PER_SECOND));
+        Self { secret, public, mac1_key: mac1_key.into(), limiter }
+    }
+
+    pub fn public(&self) -> &PublicKey {
+        &self.public
+    }
+
+    /// To be called every second.
+    pub fn reset_limiter(&self) {
+        self.limiter.reset_count();
+    }
+
+    /// Who begins this handshake, if it is with this key.
+    pub fn initiator(&self, datagram: &[u8]) -> Option<PublicKey> {
+        if !self.is_addressed_by(datagram) {
+            return None;
+        }
+        let Ok(Message::HandshakeInit(init)) = Tunn::parse_incoming_packet(datagram) else { return None };
+        let half = parse_handshake_anon(&self.secret, &self.public, &init).ok()?;
+        Some(PublicKey::from(half.peer_static_public))
+    }
+
+    /// mac1 covers all but the last 32 bytes and follows them.
+    fn is_addressed_by(&self, datagram: &[u8]) -> bool {
+        let Some(covered) = datagram.len().checked_sub(32) else { return false };
+        let (Some(message), Some(mac1)) = (datagram.get(..covered), datagram.get(covered..covered + 16))
+        else {
+            return false;
+        };
+        let Ok(mac) = <Blake2sMac<U16> as blake2::digest::KeyInit>::new_from_slice(&self.mac1_key) else {
+            return false;
+        };
+        mac.chain_update(message).verify_slice(mac1).is_ok()
+    }
+}
+
+/// What kind of WireGuard message a datagram is, and to which tunnel it goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Address {
+    /// A handshake that a peer begins.
+    Initiation,
+    /// A message to the tunnel with this index.
+    Tunnel(u32),
+    /// Nothing of WireGuard.
+    Nowhere,
+}
+
+pub(super) fn address_of(datagram: &[u8]) -> Address {
+    match Tunn::parse_incoming_packet(datagram) {
+        Ok(Message::HandshakeInit(_)) => Address::Initiation,
+        Ok(Message::HandshakeResponse(message)) => Address::Tunnel(message.receiver_idx >> 8),
+        Ok(Message::PacketCookieReply(message)) => Address::Tunnel(message.receiver_idx >> 8),
+        Ok(Message::PacketData(message)) => Address::Tunnel(message.receiver_idx >> 8),
+        Err(_) => Address::Nowhere,
+    }
+}
+
+/// What came of a datagram.
+#[derive(Debug, Default)]
+pub(super) struct Opened {
+    /// WireGuard accepted it: it is from the peer.
+    pub authentic: bool,
+    /// An IP packet, still to be filtered.
+    pub packet: Option<Vec<u8>>,
+    /// To be sent back the way it came: a handshake's answer.
+    pub reply: Option<Vec<u8>>,
+    /// To be sent by the path of the moment: a keepalive and what was queued for the handshake.
+    pub send: Vec<Vec<u8>>,
+}
+
+/// One WireGuard tunnel: one of our keys with one of a peer's.
+pub(super) struct Tunnel {
+    tunn: Tunn,
+    index: u32,
+    ours: PublicKey,
+    theirs: PublicKey,
+    established: Option<Instant>,
+    retry: Option<(Instant, usize)>,
+}
+
+impl Tunnel {
+    pub fn new(ours: &OwnKey, theirs: PublicKey, index: u32) -> Self {
+        let limiter = Some(ours.limiter.clone());
+        let tunn = Tunn::new(ours.secret.clone(), theirs, None, None, index, limiter);
+        Self { tunn, index, ours: ours.public, theirs, established: None, retry: None }
+    }
+
+    pub fn index(&self) -> u32 {
+        self.index
+    }
+
+    pub fn ours(&self) -> &PublicKey {
+        &self.ours
+    }
+
+    pub fn theirs(&self) -> &PublicKey {
+        &self.theirs
+    }
+
+    /// When the handshake first completed.
+    pub fn established(&self) -> Option<Instant> {
+        self.established
+    }
+
+    /// How long ago the newest handshake completed.
+    pub fn last_handshake(&self) -> Option<Duration> {
+        self.tunn.time_since_last_handshake()
+    }
+
+    /// Encrypts a packet, or queues it and begins a handshake.
+    pub fn seal(&mut self, now: Instant, packet: &[u8]) -> Option<Vec<u8>> {
+        if packet.len() > MAX_DATAGRAM_BYTES {
+            return None;
+        }
+        let mut buffer = [0; BUFFER_BYTES];
+        let mut padded = [0; MAX_DATAGRAM_BYTES];
+        padded.get_mut(..packet.len())?.copy_from_slice(packet);
+        let length = packet.len().next_multiple_of(16).min(packet.len().max(MTU));
+        let sent = written(self.tunn.encapsulate(padded.get(..length)?, &mut buffer));
+        self.await_answer(now);
+        sent
+    }
+
+    /// Begins a handshake.
+    pub fn initiate(&mut self, now: Instant) -> Option<Vec<u8>> {
+        let mut buffer = [0; BUFFER_BYTES];
+        let sent = written(self.tunn.format_handshake_initiation(&mut buffer, false));
+        self.await_answer(now);
+        sent
+    }
+
+    fn await_answer(&mut self, now: Instant) {
+        if self.established.is_none() && self.retry.is_none() {
+            self.retry = now.checked_add(Duration::from_millis(RETRY_MILLISECONDS[0])).map(|at| (at, 0));
+        }
+    }
+
+    /// Begins a handshake after a while, unless the peer has by then.
+    pub fn retry_after(&mut self, now: Instant, wait: Duration) {
+        self.retry = now.checked_add(wait).map(|at| (at, 0));
+    }
+
+    /// Takes a datagram of this tunnel.
+    pub fn open(&mut self, now: Instant, from: Option<IpAddr>, datagram: &[u8]) -> Opened {
+        let mut opened = Opened::default();
+        if datagram.len() > MAX_DATAGRAM_BYTES {
+            return opened;
+        }
+        let is_initiation = matches!(address_of(datagram), Address::Initiation);
+        let is_cookie = datagram.first() == Some(&3);
+        let mut buffer = [0; BUFFER_BYTES];
+        match self.tunn.decapsulate(from, datagram, &mut buffer) {
+            TunnResult::Done => opened.authentic = !is_cookie,
+            TunnResult::Err(_) => return opened,
+            TunnResult::WriteToNetwork(bytes) if is_initiation => {
+                // A cookie reply (64 bytes) is sent to strangers too; an answer only to the peer.
+                opened.authentic = bytes.first() == Some(&2);
+                opened.reply = Some(bytes.to_vec());
+                return opened;
+            }
+            TunnResult::WriteToNetwork(bytes) => {
+                opened.authentic = true;
+                opened.send.push(bytes.to_vec());
+            }
+            TunnResult::WriteToTunnelV4(packet, _) | TunnResult::WriteToTunnelV6(packet, _) => {
+                opened.authentic = true;
+                opened.packet = Some(packet.to_vec());
+            }
+        }
+        if opened.authentic {
+            self.established.get_or_insert(now);
+            self.retry = None;
+            self.flush_queued(&mut opened.send);
+        }
+        opened
+    }
+
+    /// Whatever was queued while there was no session.
+    fn flush_queued(&mut self, send: &mut Vec<Vec<u8>>) {
+        let mut buffer = [0; BUFFER_BYTES];
+        while let TunnResult::WriteToNetwork(bytes) = self.tunn.decapsulate(None, &[], &mut buffer) {
+            send.push(bytes.to_vec());
+        }
+    }
+
+    /// Runs WireGuard's own timers: keepalives and new handshakes. To be called every [`TICK`].
+    pub fn tick(&mut self) -> Option<Vec<u8>> {
+        let mut buffer = [0; BUFFER_BYTES];
+        written(self.tunn.update_timers(&mut buffer))
+    }
+
+    /// Sends an unanswered first handshake again when its time has come.
+    pub fn retry(&mut self, now: Instant, random: &mut impl Rng) -> Option<Vec<u8>> {
+        let (at, tries) = self.retry.filter(|(at, _)| *at <= now)?;
+        let tries = tries + 1;
+        let wait = RETRY_MILLISECONDS.get(tries).or(RETRY_MILLISECONDS.last()).copied().unwrap_or(4_000);
+        let jitter = random.random_range(0..=wait / 4);
+        self.retry = at.max(now).checked_add(Duration::from_millis(wait + jitter)).map(|at| (at, tries));
+        let mut buffer = [0; BUFFER_BYTES];
+        written(self.tunn.format_handshake_initiation(&mut buffer, true))
+    }
+
+    /// When [`Self::retry`] has something to do.
+    pub fn retry_at(&self) -> Option<Instant> {
+        self.retry.map(|(at, _)| at)
+    }
+}
+
+/// How often WireGuard's timers run.
+pub(super) const TICK: Duration = Duration::from_millis(250);
+
+fn written(result: TunnResult<'_>) -> Option<Vec<u8>> {
+    match result {
+        TunnResult::WriteToNetwork(bytes) => Some(bytes.to_vec()),
+        TunnResult::Done
+        | TunnResult::Err(_)
+        | TunnResult::WriteToTunnelV4(..)
+        | TunnResult::WriteToTunnelV6(..) => None,
+    }
+}
+
+/// Lets a few handshakes a second pass from each source, and bounds them all.
+#[derive(Debug, Default)]
+pub(super) struct HandshakeLimiter {
+    sources: HashMap<IpAddr, u32>,
+    total: u32,
+    since: Option<Instant>,
+}
+
+impl HandshakeLimiter {
+    const PER_SOURCE: u32 = 20;
+    const TOTAL: u32 = 400;
+    const MAX_SOURCES: usize = 4096;
+    const WINDOW: Duration = Duration::from_secs(1);
+
+    pub fn admit(&mut self, now: Instant, source: IpAddr) -> bool {
+        if self.since.is_none_or(|since| now.saturating_duration_since(since) >= Self::WINDOW) {
+            *self = Self { since: Some(now), ..Self::default() };
+        }
+        if self.total >= Self::TOTAL
+            || (self.sources.len() >= Self::MAX_SOURCES && !self.sources.contains_key(&source))
+        {
+            return false;
+        }
+        let count = self.sources.entry(source).or_default();
+        *count += 1;
+        let admitted = *count <= Self::PER_SOURCE;
+        self.total += u32::from(admitted);
+        admitted
+    }
+}

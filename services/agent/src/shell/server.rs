@@ -1,0 +1,44 @@
+//! Addresses of the control plane.
+
+use anyhow::{Context as _, Result, bail};
+use reqwest::Url;
+
+/// Where nodes join.
+pub(super) fn join_url(server: &str) -> Result<String> {
+    endpoint(server, "agent/v1/join").map(Into::into)
+}
+
+/// Where sessions are opened.
+pub(super) fn session_url(server: &str) -> Result<String> {
+    let mut url = endpoint(server, "agent/v1/session")?;
+    let scheme = if url.scheme() == "https" { "wss" } else { "ws" };
+    if url.set_scheme(scheme).is_err() {
+        bail!("the address of the control plane cannot be used for a session");
+    }
+    Ok(url.into())
+}
+
+/// Plain HTTP is taken only because the enrolment key, which came another way, names it so.
+fn endpoint(server: &str, path: &str) -> Result<Url> {
+    let mut url = Url::parse(server).context("the address of the control plane is not a URL")?;
+    if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
+        bail!("the address of the control plane is neither http:// nor https://");
+    }
+    let base = url.path().trim_end_matches('/').to_owned();
+    url.set_path(&format!("{base}/{path}"));
+    url.set_query(None);
+    Ok(url)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_follow_from_the_base() {
+        assert_eq!(join_url("https://writ.example").unwrap(), "https://writ.example/agent/v1/join");
+        assert_eq!(session_url("https://writ.example/x/").unwrap(), "wss://writ.example/x/agent/v1/session");
+        assert_eq!(session_url("http://127.0.0.1:8").unwrap(), "ws://127.0.0.1:8/agent/v1/session");
+        assert!(join_url("ftp://writ.example").is_err() && join_url("writ.example").is_err());
+    }
+}

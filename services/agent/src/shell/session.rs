@@ -1,0 +1,232 @@
+//! The session: one WebSocket to the control plane, opened again whenever it breaks.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, anyhow, bail};
+use ed25519_dalek::SigningKey;
+use futures_util::{SinkExt as _, StreamExt as _};
+use jiff::Timestamp;
+use rand::Rng as _;
+use rustls::ClientConfig;
+use tokio::net::TcpStream;
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, timeout};
+use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
+use tokio_tungstenite::tungstenite::http::HeaderValue;
+use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
+use tokio_tungstenite::tungstenite::{Error as WsError, Message};
+use tokio_tungstenite::{Connector, MaybeTlsStream, WebSocketStream, connect_async_tls_with_config};
+use writ_schema::protocol::{
+    AgentFrame, AgentMessage, MAX_AGENT_FRAME_BYTES, MAX_SERVER_FRAME_BYTES, ServerFrame,
+};
+
+use super::{server, tls, token};
+use crate::state::Enrolment;
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
+/// A ping goes out this often, and a session in which nothing came for three of them is dead.
+const PING_INTERVAL: Duration = Duration::from_secs(15);
+const SILENCE: Duration = Duration::from_secs(45);
+/// Waits between attempts; each is shortened at random, so that a thousand agents do not come back at once.
+const BACKOFF_MILLISECONDS: [u64; 6] = [250, 500, 1_000, 2_000, 4_000, 8_000];
+/// A session that lasted this long was a good one.
+const GOOD_AFTER: Duration = Duration::from_secs(30);
+const QUEUE: usize = 1024;
+
+/// What happened to the session.
+#[derive(Debug)]
+pub(super) enum Event {
+    /// It stands, and `Hello` has been said.
+    Up,
+    /// The control plane said something.
+    Frame(Box<ServerFrame>),
+    /// It is gone.
+    Down(String),
+}
+
+/// What the session is to do.
+#[derive(Debug)]
+pub(super) enum Command {
+    Send(Box<AgentFrame>),
+    /// Begin a new session: this one has gone wrong.
+    Reconnect,
+    /// Say what is queued, and end.
+    Close,
+}
+
+/// What the next `Hello` says.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Position {
+    pub checkpoint_size: u64,
+    pub last_frame: Option<u64>,
+}
+
+/// The running session.
+pub(super) struct Session {
+    pub commands: mpsc::Sender<Command>,
+    pub events: mpsc::Receiver<Event>,
+    pub position: watch::Sender<Position>,
+    pub task: tokio::task::JoinHandle<()>,
+}
+
+/// Opens the session and keeps it open until it is told to close.
+pub(super) fn start(enrolment: &Enrolment, identity: SigningKey, position: Position) -> Result<Session> {
+    let (commands, commands_in) = mpsc::channel(QUEUE);
+    let (events_out, events) = mpsc::channel(QUEUE);
+    let (position, position_in) = watch::channel(position);
+    let runner = Runner {
+        url: server::session_url(&enrolment.server)?,
+        tls: tls::client_config(enrolment.certificate_sha256.as_deref())?,
+        enrolment: enrolment.clone(),
+        identity,
+        commands: commands_in,
+        events: events_out,
+        position: position_in,
+    };
+    let task = tokio::spawn(runner.run());
+    Ok(Session { commands, events, position, task })
+}
+
+struct Runner {
+    url: String,
+    tls: Arc<ClientConfig>,
+    enrolment: Enrolment,
+    identity: SigningKey,
+    commands: mpsc::Receiver<Command>,
+    events: mpsc::Sender<Event>,
+    position: watch::Receiver<Position>,
+}
+
+type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
+
+/// Why a session ended without an error.
+#[derive(PartialEq, Eq)]
+enum End {
+    Reconnect,
+    Closed,
+}
+
+impl Runner {
+    async fn run(mut self) {
+        let mut failures = 0_usize;
+        loop {
+            let began = Instant::now();
+            let why = match self.session().await {
+                Ok(End::Closed) => return,
+                Ok(End::Reconnect) => "it is begun anew".to_owned(),
+                Err(error) => format!("{error:#}"),
+            };
+            if began.elapsed() >= GOOD_AFTER {
+                failures = 0;
+            }
+            tracing::info!("no session with the control plane: {why}");
+            if self.events.send(Event::Down(why)).await.is_err() || self.wait(failures).await == End::Closed {
+                return;
+            }
+            failures = failures.saturating_add(1);
+        }
+    }
+
+    /// Waits before the next attempt, unless it is told to close.
+    async fn wait(&mut self, failures: usize) -> End {
+        let longest =
+            BACKOFF_MILLISECONDS.get(failures).or(BACKOFF_MILLISECONDS.last()).copied().unwrap_or(8_000);
+        let wait = Duration::from_millis(rand::rng().random_range(longest / 2..=longest));
+        let until = Instant::now() + wait;
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep_until(until) => return End::Reconnect,
+                command = self.commands.recv() => match command {
+                    Some(Command::Close) | None => return End::Closed,
+                    // The engine says again what matters when there is a session.
+                    Some(Command::Send(_) | Command::Reconnect) => {}
+                },
+            }
+        }
+    }
+
+    async fn session(&mut self) -> Result<End> {
+        let mut socket =
+            timeout(CONNECT_TIMEOUT, self.connect()).await.map_err(|_| anyhow!("no answer"))??;
+        let Position { checkpoint_size, last_frame } = *self.position.borrow();
+        let agent = env!("CARGO_PKG_VERSION").to_owned();
+        let hello = AgentMessage::Hello { agent, checkpoint_size, last_frame };
+        send(&mut socket, &AgentFrame { trace: None, message: hello }).await?;
+        self.emit(Event::Up).await?;
+        let mut ping = tokio::time::interval_at(Instant::now() + PING_INTERVAL, PING_INTERVAL);
+        let mut heard = Instant::now();
+        loop {
+            tokio::select! {
+                message = socket.next() => {
+                    heard = Instant::now();
+                    let message = message.context("the control plane hung up")??;
+                    self.receive(message).await?;
+                }
+                command = self.commands.recv() => match command {
+                    Some(Command::Send(frame)) => send(&mut socket, &frame).await?,
+                    Some(Command::Reconnect) => return Ok(End::Reconnect),
+                    Some(Command::Close) | None => {
+                        let _ = timeout(WRITE_TIMEOUT, socket.close(None)).await;
+                        return Ok(End::Closed);
+                    }
+                },
+                _ = ping.tick() => {
+                    if heard.elapsed() >= SILENCE {
+                        bail!("nothing was heard for {} s", SILENCE.as_secs());
+                    }
+                    write(&mut socket, Message::Ping(Default::default())).await?;
+                }
+            }
+        }
+    }
+
+    async fn connect(&self) -> Result<Socket> {
+        let token = token::session_token(&self.enrolment.membership, &self.identity, Timestamp::now())?;
+        let mut request = self.url.as_str().into_client_request()?;
+        let mut header = HeaderValue::try_from(format!("Bearer {token}"))?;
+        header.set_sensitive(true);
+        request.headers_mut().insert("authorization", header);
+        let config = WebSocketConfig::default()
+            .max_message_size(Some(MAX_SERVER_FRAME_BYTES))
+            .max_frame_size(Some(MAX_SERVER_FRAME_BYTES));
+        let connector = Connector::Rustls(self.tls.clone());
+        match connect_async_tls_with_config(request, Some(config), true, Some(connector)).await {
+            Ok((socket, _)) => Ok(socket),
+            Err(WsError::Http(response)) => bail!("the control plane refuses it: HTTP {}", response.status()),
+            Err(error) => Err(error).context("the control plane cannot be reached"),
+        }
+    }
+
+    async fn receive(&self, message: Message) -> Result<()> {
+        match message {
+            Message::Text(text) => {
+                let frame: ServerFrame = serde_json::from_str(text.as_str())
+                    .context("a frame of the control plane cannot be read")?;
+                self.emit(Event::Frame(Box::new(frame))).await
+            }
+            Message::Close(_) => bail!("the control plane closed it"),
+            Message::Binary(_) => bail!("the control plane sent bytes where text is due"),
+            Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => Ok(()),
+        }
+    }
+
+    async fn emit(&self, event: Event) -> Result<()> {
+        self.events.send(event).await.map_err(|_| anyhow!("the agent stops"))
+    }
+}
+
+async fn send(socket: &mut Socket, frame: &AgentFrame) -> Result<()> {
+    let text = serde_json::to_string(frame).context("a frame cannot be written")?;
+    if text.len() > MAX_AGENT_FRAME_BYTES {
+        tracing::warn!(bytes = text.len(), "a frame is longer than the control plane takes, and is not sent");
+        return Ok(());
+    }
+    write(socket, Message::text(text)).await
+}
+
+async fn write(socket: &mut Socket, message: Message) -> Result<()> {
+    timeout(WRITE_TIMEOUT, socket.send(message)).await.map_err(|_| anyhow!("nothing can be sent"))??;
+    Ok(())
+}

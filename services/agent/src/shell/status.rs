@@ -1,0 +1,64 @@
+//! What `writ-agent status` shows.
+
+use std::net::IpAddr;
+
+use jiff::Timestamp;
+use serde::Serialize;
+use writ_schema::protocol::{Candidate, Netmap};
+use writ_schema::{NetworkId, NodeId};
+
+use crate::engine::EngineStatus;
+
+/// The agent at one moment.
+#[derive(Debug, Clone, Serialize)]
+pub struct AgentStatus {
+    /// Its version.
+    pub version: &'static str,
+    /// The node.
+    pub node: NodeId,
+    /// Its name.
+    pub name: String,
+    /// The network.
+    pub network: NetworkId,
+    /// The network's name.
+    pub network_name: String,
+    /// The node's overlay addresses.
+    pub addresses: [IpAddr; 2],
+    /// The session with the control plane.
+    pub session: SessionStatus,
+    /// Records that the newest verified checkpoint covers.
+    pub checkpoint_size: u64,
+    /// What may be reached, as the control plane says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub netmap: Option<Netmap>,
+    /// Where this node has announced itself.
+    pub candidates: Vec<Candidate>,
+    /// The engine.
+    #[serde(flatten)]
+    pub engine: EngineStatus,
+    /// The newest things that did not verify.
+    pub refusals: Vec<RefusalStatus>,
+}
+
+/// The session with the control plane.
+#[derive(Debug, Clone, Serialize)]
+pub struct SessionStatus {
+    /// Whether it stands.
+    pub connected: bool,
+    /// Since when it does, or does not.
+    pub since: Timestamp,
+    /// Why it does not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+}
+
+/// Something that the control plane sent and that did not verify.
+#[derive(Debug, Clone, Serialize)]
+pub struct RefusalStatus {
+    /// When.
+    pub at: Timestamp,
+    /// The frame that held it.
+    pub frame: u64,
+    /// What was wrong.
+    pub reason: String,
+}

@@ -1,0 +1,113 @@
+//! The log as this node has verified it: its key, its newest checkpoint, and what is proven to stand in it.
+
+use writ_ledger::{
+    Checkpoint, ConsistencyProof, Hash, InclusionProof, SignedCheckpoint, VerifierKey, leaf_hash,
+};
+use writ_schema::protocol::{CheckpointUpdate, ProvenRecord};
+use writ_schema::{Record, Seq};
+
+use super::Refusal;
+
+/// The newest verified checkpoint of the log.
+#[derive(Debug, Clone)]
+pub struct Chain {
+    key: VerifierKey,
+    held: Option<SignedCheckpoint>,
+}
+
+/// A record that is proven to stand in the log. Its sealed fields are open where their keys were handed over.
+#[derive(Debug, Clone)]
+pub(super) struct Included {
+    pub record: Record,
+    pub leaf: Hash,
+}
+
+impl Chain {
+    /// A chain that begins with the log's key alone.
+    pub fn new(key: VerifierKey) -> Self {
+        Self { key, held: None }
+    }
+
+    /// A chain that goes on from a checkpoint that was verified before and kept. It is verified again.
+    pub fn resume(key: VerifierKey, note: &str) -> Result<Self, Refusal> {
+        let held = SignedCheckpoint::open(note, &key)?;
+        Ok(Self { key, held: Some(held) })
+    }
+
+    /// How many records the newest verified checkpoint covers; 0 if there is none.
+    pub fn size(&self) -> u64 {
+        self.held.as_ref().map_or(0, |held| held.checkpoint().size)
+    }
+
+    /// The newest verified checkpoint as a signed note.
+    pub fn note(&self) -> Option<&str> {
+        self.held.as_ref().map(SignedCheckpoint::text)
+    }
+
+    /// The log's key.
+    pub fn key(&self) -> &VerifierKey {
+        &self.key
+    }
+
+    /// Takes a newer checkpoint, if the log's key signed it and it continues the one that is held.
+    pub fn advance(&mut self, update: &CheckpointUpdate) -> Result<(), Refusal> {
+        let newer = SignedCheckpoint::open(&update.note, &self.key)?;
+        if let Some(held) = &self.held {
+            continues(held.checkpoint(), newer.checkpoint(), update)?;
+        }
+        self.held = Some(newer);
+        Ok(())
+    }
+
+    /// Checks that a record stands in the log as far as the held checkpoint covers it, and opens what it may.
+    pub(super) fn included(&self, proven: &ProvenRecord) -> Result<Included, Refusal> {
+        let held = self.held.as_ref().ok_or(Refusal::NoCheckpoint)?.checkpoint();
+        let seq = proven.seq;
+        let leaf = leaf_hash(proven.record.as_bytes());
+        let hashes = hashes(&proven.proof).ok_or(Refusal::MalformedProof(seq))?;
+        InclusionProof { index: seq.0, size: held.size, hashes }
+            .verify(&leaf, &held.root)
+            .map_err(|source| Refusal::NotIncluded { seq, source })?;
+        let mut record = Record::decode(proven.record.as_bytes())
+            .map_err(|source| Refusal::Undecodable { seq, source })?;
+        if record.seq != seq {
+            return Err(Refusal::OtherPlace { place: seq, says: record.seq });
+        }
+        // A field that does not open stays closed; whoever needs it says so.
+        let _ = record.open(proven.keys.as_slice());
+        Ok(Included { record, leaf })
+    }
+}
+
+/// Whether `newer` begins with everything that `held` commits to.
+fn continues(held: &Checkpoint, newer: &Checkpoint, update: &CheckpointUpdate) -> Result<(), Refusal> {
+    if newer.size < held.size {
+        return Err(Refusal::Shrunk { size: newer.size, held: held.size });
+    }
+    if newer.size == held.size {
+        return if newer.root == held.root { Ok(()) } else { Err(Refusal::Forked { size: held.size }) };
+    }
+    if update.from_size != held.size {
+        return Err(Refusal::OtherStart { from: update.from_size, held: held.size });
+    }
+    let hashes = hashes(&update.consistency).ok_or(Refusal::MalformedProof(Seq(newer.size)))?;
+    ConsistencyProof { old_size: held.size, new_size: newer.size, hashes }
+        .verify(&held.root, &newer.root)
+        .map_err(|source| Refusal::Inconsistent { size: newer.size, held: held.size, source })
+}
+
+fn hashes(texts: &[String]) -> Option<Vec<Hash>> {
+    texts.iter().map(|text| text.parse().ok()).collect()
+}
+
+/// Takes the event of one kind out of a record.
+macro_rules! expect_event {
+    ($included:expr, $variant:ident, $kind:literal) => {{
+        let seq = $included.record.seq;
+        match &$included.record.event {
+            Event::$variant(body) => Ok(body),
+            other => Err(Refusal::OtherKind { seq, found: other.kind(), expected: $kind }),
+        }
+    }};
+}
+pub(super) use expect_event;

@@ -1,0 +1,146 @@
+//! Why something that the control plane sent is not accepted.
+
+use writ_ledger::{CheckpointError, ProofError};
+use writ_schema::{DecodeError, NodeId, Seq};
+
+/// What did not verify. It is shown by `status` and told to the control plane.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// The checkpoint's signature, form or origin.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+    /// The newer checkpoint does not continue the one that was verified before.
+    #[error("the checkpoint of {size} records does not continue the verified one of {held}: {source}")]
+    Inconsistent {
+        /// Size of the refused checkpoint.
+        size: u64,
+        /// Size of the one that is held.
+        held: u64,
+        /// What is wrong with the proof.
+        source: ProofError,
+    },
+    /// The proof begins at another tree than the one that is held.
+    #[error("the checkpoint's proof begins at {from} records, but {held} are verified here")]
+    OtherStart {
+        /// Where the proof begins.
+        from: u64,
+        /// What is held.
+        held: u64,
+    },
+    /// The log has become shorter.
+    #[error("the log shrank from {held} to {size} records: history was taken away")]
+    Shrunk {
+        /// Size of the refused checkpoint.
+        size: u64,
+        /// Size of the one that is held.
+        held: u64,
+    },
+    /// Two different logs of the same size.
+    #[error("the log was forked: two checkpoints of {size} records have different roots")]
+    Forked {
+        /// Their size.
+        size: u64,
+    },
+    /// A hash of a proof is not base64 of 32 bytes.
+    #[error("the proof of record {0} holds something that is not a hash")]
+    MalformedProof(Seq),
+    /// The record is not in the log.
+    #[error("record {seq} is not proven to be in the log: {source}")]
+    NotIncluded {
+        /// Which record.
+        seq: Seq,
+        /// What is wrong with the proof.
+        source: ProofError,
+    },
+    /// The record cannot be read.
+    #[error("record {seq}: {source}")]
+    Undecodable {
+        /// Where it is said to stand.
+        seq: Seq,
+        /// Why.
+        source: DecodeError,
+    },
+    /// The record says it stands elsewhere.
+    #[error("the record at position {place} says that it is number {says}")]
+    OtherPlace {
+        /// The proven position.
+        place: Seq,
+        /// What the record says.
+        says: Seq,
+    },
+    /// The record is of another kind.
+    #[error("record {seq} is `{found}` where `{expected}` is needed")]
+    OtherKind {
+        /// Which record.
+        seq: Seq,
+        /// What it is.
+        found: &'static str,
+        /// What it should be.
+        expected: &'static str,
+    },
+    /// The source of the connection cannot be read.
+    #[error("record {0} does not show its source: the key for it is missing or wrong")]
+    SourceSealed(Seq),
+    /// A record is about another node, or names the wrong end.
+    #[error("record {seq} is about {found}, not about {expected}")]
+    OtherNode {
+        /// Which record.
+        seq: Seq,
+        /// Whom it is about.
+        found: NodeId,
+        /// Whom it should be about.
+        expected: NodeId,
+    },
+    /// The record names another authorization than the message.
+    #[error("record {0} is about another authorization than the message says")]
+    OtherAuthorization(Seq),
+    /// A node would be authorized to reach itself.
+    #[error("record {0} authorizes this node to reach itself")]
+    Itself(Seq),
+    /// The node's name does not follow from its identity key.
+    #[error("the identity key in record {0} is not the one that the node is named by")]
+    ForeignIdentity(Seq),
+    /// A key of a node whose identity key was never seen.
+    #[error("a key of {0} came before any record of that node")]
+    UnknownNode(NodeId),
+    /// A WireGuard key is not signed by the node's identity key.
+    #[error("the WireGuard key in record {0} is not signed by the node's identity key")]
+    UnsignedKey(Seq),
+    /// A newer key of the node has been seen.
+    #[error("record {seq} brings key {generation} of {node}, but key {seen} was seen already")]
+    OldGeneration {
+        /// Which record.
+        seq: Seq,
+        /// Whose key.
+        node: NodeId,
+        /// Its number.
+        generation: u64,
+        /// The newest number that was seen.
+        seen: u64,
+    },
+    /// Two keys of one number.
+    #[error("record {seq} brings a second key {generation} of {node}")]
+    SecondKey {
+        /// Which record.
+        seq: Seq,
+        /// Whose key.
+        node: NodeId,
+        /// Its number.
+        generation: u64,
+    },
+    /// The authorization is over.
+    #[error("the authorization of record {0} has expired; if this is wrong, check this machine's clock")]
+    Expired(Seq),
+    /// Record 0 is not that of the network that the enrolment key named.
+    #[error("record 0 names another {0} than the enrolment key")]
+    OtherNetwork(&'static str),
+    /// The join record does not say what the control plane answered or this node asked for.
+    #[error("the join record has another {0} than was asked for or answered")]
+    OtherJoin(&'static str),
+    /// The relay's key is not one.
+    #[error("the relay key is not base64 of 32 bytes")]
+    RelayKey,
+    /// A message of the control plane before any checkpoint.
+    #[error("there is no verified checkpoint yet")]
+    NoCheckpoint,
+}
