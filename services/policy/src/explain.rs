@@ -163,7 +163,7 @@ impl Compiled {
         let mut lines = self.leading(&source.source, &destination.destination, from.is_of_same_user(to));
         let line = lines.find(|(_, line)| line.services.iter().any(|g| g.range(protocol, port).is_some()));
         let Some((rule, target)) = line.and_then(|(_, line)| line.rule_target(&self.policy)) else {
-            return (None, None);
+            return (Some("a file that says nothing of access".to_owned()), Some("the same".to_owned()));
         };
         let src = rule.src.iter().find(|selector| self.names_node(selector, from));
         (src.map(|selector| self.phrase(selector, from)), Some(self.phrase(&target.dst, to)))

@@ -5,6 +5,7 @@
 //! must be refused: of two definitions of one group, readers would disagree on which counts.
 
 use std::collections::HashSet;
+use std::ops::Range;
 
 use crate::error::{Place, PolicyError};
 
@@ -75,18 +76,23 @@ impl Value {
 
 /// Reads a text as one HuJSON value.
 pub(crate) fn parse(text: &str) -> Result<Value, PolicyError> {
+    Ok(parse_with_comments(text)?.0)
+}
+
+/// Reads a text as one HuJSON value, and where its comments stand.
+pub(crate) fn parse_with_comments(text: &str) -> Result<(Value, Vec<Range<usize>>), PolicyError> {
     if text.len() > MAX_TEXT_BYTES {
         let message = format!("the policy has {} bytes; at most {MAX_TEXT_BYTES} are read", text.len());
         return Err(PolicyError::new(Place { line: 1, column: 1 }, String::new(), message));
     }
-    let mut parser = Parser { text, at: 0, path: Vec::new() };
+    let mut parser = Parser { text, at: 0, path: Vec::new(), comments: Vec::new() };
     parser.skip_blank()?;
     let value = parser.value()?;
     parser.skip_blank()?;
     if parser.at < text.len() {
         return Err(parser.refuse(parser.at, "there is text after the end of the policy"));
     }
-    Ok(value)
+    Ok((value, parser.comments))
 }
 
 /// One step from a value to a value inside it.
@@ -120,6 +126,7 @@ struct Parser<'a> {
     text: &'a str,
     at: usize,
     path: Vec<Step>,
+    comments: Vec<Range<usize>>,
 }
 
 impl Parser<'_> {
@@ -161,6 +168,7 @@ impl Parser<'_> {
         } else {
             return Err(self.refuse(self.at, "a single `/`: a comment begins with `//` or `/*`"));
         };
+        self.comments.push(self.at..self.at + length);
         self.at += length;
         Ok(())
     }

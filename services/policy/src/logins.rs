@@ -2,7 +2,7 @@
 
 use crate::document::Document;
 use crate::error::PolicyError;
-use crate::hujson::{Kind, Value};
+use crate::hujson::{self, Kind, Member, Value};
 use crate::selector::is_user_name;
 
 /// Rewrites every user named in a policy's text: login to pseudonym on the way into the log, and back for reading.
@@ -35,6 +35,60 @@ pub fn replace_logins(
     }
     rewritten.push_str(text.get(copied..).unwrap_or(""));
     Ok(rewritten)
+}
+
+/// The words of a policy's comments and keys that look like logins. [`replace_logins`] leaves them as they are, so whoever keeps a
+/// text where people must not be named refuses it, or asks for them to be taken out. At most a hundred.
+pub fn logins_in_remarks(text: &str) -> Result<Vec<PolicyError>, PolicyError> {
+    let (root, comments) = hujson::parse_with_comments(text)?;
+    let mut found = Vec::new();
+    for comment in comments {
+        let words = text.get(comment.clone()).unwrap_or("");
+        found.extend(login_words(words).map(|(at, word)| (comment.start + at, "comment", word.to_owned())));
+    }
+    let mut keys = Vec::new();
+    collect_keys(&root, &mut keys);
+    for member in keys {
+        found.extend(login_words(&member.key).map(|(_, word)| (member.key_start, "key", word.to_owned())));
+    }
+    found.sort();
+    let document = Document::parse(text)?;
+    let refuse = |(at, place, word): (usize, &str, String)| {
+        document
+            .refuse(at, format!("the {place} names {word:?}, who seems to be a person"))
+            .with_help("take the name out: comments and keys are kept as they are")
+    };
+    Ok(found.into_iter().take(100).map(refuse).collect())
+}
+
+/// Words with an `@` inside, and where they begin.
+fn login_words(text: &str) -> impl Iterator<Item = (usize, &str)> {
+    let is_part = |c: char| c.is_alphanumeric() || matches!(c, '@' | '.' | '-' | '_' | '+');
+    let mut at = 0;
+    text.split(move |c: char| !is_part(c))
+        .map(move |word| {
+            let start = at;
+            // Every separator is one character; its length is found again from the text.
+            at += word.len();
+            at += text.get(at..).and_then(|rest| rest.chars().next()).map_or(0, char::len_utf8);
+            (start, word)
+        })
+        .filter(|(_, word)| {
+            word.split_once('@').is_some_and(|(name, domain)| !name.is_empty() && !domain.is_empty())
+        })
+}
+
+fn collect_keys<'v>(value: &'v Value, keys: &mut Vec<&'v Member>) {
+    match &value.kind {
+        Kind::Array(items) => items.iter().for_each(|item| collect_keys(item, keys)),
+        Kind::Object(members) => {
+            for member in members {
+                keys.push(member);
+                collect_keys(&member.value, keys);
+            }
+        }
+        _ => {}
+    }
 }
 
 /// All texts but keys, in order of the file.
@@ -77,6 +131,23 @@ mod tests {
         let mut back =
             |name: &str| pairs.iter().find(|(_, id)| *id == name).map(|(login, _)| login.to_string());
         assert_eq!(replace_logins(&hidden, &mut back).expect("known pseudonyms"), TEXT);
+    }
+
+    #[test]
+    fn people_in_comments_and_keys_are_pointed_out() {
+        let found = logins_in_remarks(TEXT).expect("readable");
+        let shown: Vec<String> = found.iter().map(ToString::to_string).collect();
+        assert_eq!(shown.len(), 1, "{shown:?}");
+        assert!(
+            shown[0].starts_with("line 2, column 10: the comment names \"ada@example.com\""),
+            "{shown:?}"
+        );
+        let key = logins_in_remarks("{\"groups\": {\"group:ada@example.com\": []}} /* see @ops or a@ */")
+            .expect("readable");
+        assert_eq!(
+            key.iter().map(PolicyError::path).collect::<Vec<_>>(),
+            ["groups[\"group:ada@example.com\"]"]
+        );
     }
 
     #[test]
