@@ -305,25 +305,34 @@ fn read_owners(document: &Document<'_>, names: &Names, tag: &Member) -> Result<V
     Ok(owners)
 }
 
-/// Refuses tags that own each other in a circle: nobody could be said to own them.
+/// Refuses tags that own each other in a circle: nobody could be said to own them. A tag may own itself, which says nothing.
 fn check_tag_cycles(document: &Document<'_>, names: &Names, tags: &[Member]) -> Result<(), PolicyError> {
-    // Tags are peeled off once all tags among their owners are; what cannot be peeled off is in or above a circle.
-    let mut settled: std::collections::BTreeSet<&str> = std::collections::BTreeSet::new();
-    loop {
-        let before = settled.len();
-        for (tag, owners) in &names.tag_owners {
-            let is_settled = |owner: &Selector| {
-                !owner.text.starts_with("tag:") || owner.text == *tag || settled.contains(owner.text.as_str())
-            };
-            if owners.iter().all(is_settled) {
-                settled.insert(tag);
-            }
-        }
-        if settled.len() == before {
-            break;
+    // Tags are peeled off once all tags among their owners are; what cannot be peeled off is in or behind a circle.
+    let mut waiting: BTreeMap<&str, usize> = BTreeMap::new();
+    let mut owned: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for (tag, owners) in &names.tag_owners {
+        let owners = owners.iter().map(|owner| owner.text.as_str());
+        let tags = owners.filter(|owner| owner.starts_with("tag:") && owner != tag);
+        waiting.insert(tag, 0);
+        for owner in tags {
+            *waiting.entry(tag).or_default() += 1;
+            owned.entry(owner).or_default().push(tag);
         }
     }
-    match tags.iter().find(|tag| !settled.contains(tag.key.as_str())) {
+    let mut settled: Vec<&str> =
+        waiting.iter().filter(|(_, count)| **count == 0).map(|(tag, _)| *tag).collect();
+    while let Some(tag) = settled.pop() {
+        waiting.remove(tag);
+        for next in owned.get(tag).into_iter().flatten() {
+            if let Some(count) = waiting.get_mut(next) {
+                *count -= 1;
+                if *count == 0 {
+                    settled.push(next);
+                }
+            }
+        }
+    }
+    match tags.iter().find(|tag| waiting.contains_key(tag.key.as_str())) {
         None => Ok(()),
         Some(tag) => Err(document
             .refuse(tag.key_start, format!("tagOwners[{:?}]: tags own each other in a circle", tag.key))),

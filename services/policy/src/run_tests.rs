@@ -6,7 +6,7 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use crate::compile::Compiled;
+use crate::compile::{Compiled, Line};
 use crate::nodes::Identity;
 use crate::rules::RuleRef;
 use crate::selector::{Autogroup, Selector, SelectorKind};
@@ -88,11 +88,21 @@ impl Compiled {
         expected: Verdict,
     ) -> Option<TestFailure> {
         let protocol = test.protocol.unwrap_or(Protocol::Tcp);
-        let sources = self.witnesses(&test.src);
         let mut verdicts = Vec::new();
-        for source in &sources {
-            for target in self.targets(&destination.dst, source) {
-                verdicts.push(self.witness_verdict(source, &target, protocol, destination.port));
+        for source in self.witnesses(&test.src) {
+            let from = self.source_lines(&source.identity, &source.addresses);
+            for target in self.targets(&destination.dst, &source) {
+                let to = self.destination_lines(&target.identity, &target.addresses);
+                let user = source.identity.user();
+                let is_same_user = user.is_some() && user == target.identity.user();
+                let grants = |line: &Line| {
+                    line.services.iter().any(|granted| granted.range(protocol, destination.port).is_some())
+                };
+                let allowing = self.leading(&from, &to, is_same_user).find(|(_, line)| grants(line));
+                verdicts.push(match allowing {
+                    Some((_, line)) => (Verdict::Accepted, Some(line.rule)),
+                    None => (Verdict::Denied, None),
+                });
             }
         }
         let wrong = if verdicts.is_empty() {
@@ -109,26 +119,6 @@ impl Compiled {
             actual,
             rule,
         })
-    }
-
-    fn witness_verdict(
-        &self,
-        source: &Witness,
-        destination: &Witness,
-        protocol: Protocol,
-        port: u16,
-    ) -> (Verdict, Option<RuleRef>) {
-        let from = self.source_lines(&source.identity, &source.addresses);
-        let to = self.destination_lines(&destination.identity, &destination.addresses);
-        let user = source.identity.user();
-        let is_same_user = user.is_some() && user == destination.identity.user();
-        let allowing = self
-            .leading(&from, &to, is_same_user)
-            .find(|(_, line)| line.services.iter().any(|granted| granted.range(protocol, port).is_some()));
-        match allowing {
-            Some((_, line)) => (Verdict::Accepted, Some(line.rule)),
-            None => (Verdict::Denied, None),
-        }
     }
 
     fn targets(&self, selector: &Selector, source: &Witness) -> Vec<Witness> {

@@ -159,6 +159,38 @@ fn nodes_that_come_and_go_are_part_of_a_difference() {
 }
 
 #[test]
+fn an_address_behind_a_router_is_reached_through_the_longest_prefix_granted() {
+    let text = r#"{
+      "groups": {"group:ops": ["oncall@example.com"]},
+      "tagOwners": {"tag:staging": [], "tag:database": []},
+      "acls": [{"action": "accept", "src": ["group:ops"], "dst": ["10.0.0.0/8:443"]}],
+    }"#;
+    let mut inventory = company();
+    for node in &mut inventory.nodes {
+        node.routes = match &node.owner {
+            writ_policy::Owner::Tags(tags) if tags[0] == "tag:staging" => {
+                vec!["10.0.0.0/8".parse().expect("prefix")]
+            }
+            writ_policy::Owner::Tags(_) => vec!["10.1.0.0/16".parse().expect("prefix")],
+            writ_policy::Owner::User(_) => Vec::new(),
+        };
+    }
+    let compiled = compile(text, &inventory);
+    let way = |src, address: &str, port| {
+        let address = address.parse().expect("address");
+        compiled
+            .permits_address(&node(src), address, Protocol::Tcp, port)
+            .map(|way| (way.router, way.rule.to_string()))
+    };
+    assert_eq!(way(ONCALL, "10.1.2.3", 443), Some((node(DATABASE), "acls[0]".into())));
+    assert_eq!(way(ONCALL, "10.2.0.1", 443), Some((node(STAGING), "acls[0]".into())));
+    assert_eq!(way(ONCALL, "10.2.0.1", 80), None);
+    assert_eq!(way(DEV, "10.2.0.1", 443), None);
+    assert_eq!(way(ONCALL, "11.0.0.1", 443), None, "nobody leads there");
+    assert_eq!(way(ONCALL, "100.64.0.5", 443), None, "a node's own address is no route");
+}
+
+#[test]
 fn reach_names_the_rule_both_ways() {
     let compiled = compile(COMPANY_POLICY, &company());
     let peers = compiled.peers(&node(DEV));

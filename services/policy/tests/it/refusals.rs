@@ -144,6 +144,26 @@ fn names_are_defined_properly() {
     }
 }
 
+#[test]
+fn bombs_are_refused_or_read_in_a_moment() {
+    let start = std::time::Instant::now();
+    let chain: Vec<String> =
+        (0..20_000).map(|n| format!("\"tag:t{:05}\": [\"tag:t{:05}\"]", 20_000 - n, 19_999 - n)).collect();
+    let chain = format!("{{\"tagOwners\": {{\"tag:t00000\": [], {}}}}}", chain.join(","));
+    assert!(Policy::parse(&chain).is_ok());
+    let circle = chain.replace("\"tag:t00000\": []", "\"tag:t00000\": [\"tag:t20000\"]");
+    assert!(refusal(&circle).message().contains("in a circle"));
+    let unknown: Vec<String> = (0..20_000).map(|n| format!("\"h{n}\": \"10.0.0.1\"")).collect();
+    let unknown = format!(
+        "{{\"hosts\": {{{}}}, \"acls\": [{{\"action\": \"accept\", \"src\": [\"h2000x\"], \"dst\": []}}]}}",
+        unknown.join(",")
+    );
+    assert!(refusal(&unknown).message().contains("host not found"));
+    assert!(refusal(&"{\"a\":".repeat(100_000)).message().contains("nested more than"));
+    assert!(refusal(&" ".repeat(10 << 20)).message().contains("at most 1048576"));
+    assert!(start.elapsed() < std::time::Duration::from_secs(20), "{:?}", start.elapsed());
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
