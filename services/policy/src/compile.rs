@@ -9,12 +9,12 @@ use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
 
 use ipnet::IpNet;
-use writ_schema::{NodeId, UserId};
+use writ_schema::NodeId;
 
 use crate::address::AddressSet;
 use crate::bits;
 use crate::error::PolicyError;
-use crate::inventory::{Inventory, InventoryNode, Owner};
+use crate::inventory::{Inventory, InventoryNode, Owner, Roles};
 use crate::nodes::{Families, Identity, Node, Nodes, Profile, Profiles};
 use crate::policy::Policy;
 use crate::rules::{Granted, RuleRef};
@@ -53,16 +53,16 @@ pub(crate) struct Line {
 impl Compiled {
     /// Resolves the policy's names. A user that the inventory does not know is refused.
     pub fn new(policy: Arc<Policy>, inventory: &Inventory) -> Result<Self, PolicyError> {
-        Self::with_admins(policy, inventory, &[])
+        Self::with_roles(policy, inventory, &Roles::new())
     }
 
-    /// Resolves the policy's names, with the users that `autogroup:admin` stands for.
-    pub fn with_admins(
+    /// Resolves the policy's names, with the users that autogroups of roles stand for.
+    pub fn with_roles(
         policy: Arc<Policy>,
         inventory: &Inventory,
-        admins: &[UserId],
+        roles: &Roles,
     ) -> Result<Self, PolicyError> {
-        let users = Users::new(inventory, admins).with_groups(&policy.names);
+        let users = Users::new(inventory, roles).with_groups(&policy.names);
         users::check_domains(&policy, &users)?;
         users::check_users(&policy, &users)?;
         let lines = flatten(&policy);

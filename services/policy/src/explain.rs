@@ -203,7 +203,9 @@ impl Compiled {
             (SelectorKind::Group(group), Identity::User(user)) => self.users.is_member(*user, group),
             (SelectorKind::Tag(tag), Identity::Tags(tags)) => tags.contains(tag),
             (SelectorKind::Autogroup(Autogroup::Member | Autogroup::Own), Identity::User(_)) => true,
-            (SelectorKind::Autogroup(Autogroup::Admin), Identity::User(user)) => self.users.is_admin(*user),
+            (SelectorKind::Autogroup(Autogroup::Role(role)), Identity::User(user)) => {
+                self.users.has_role(*user, *role)
+            }
             (SelectorKind::Autogroup(Autogroup::Tagged), Identity::Tags(tags)) => !tags.is_empty(),
             (SelectorKind::Host(name), _) => {
                 let prefix = self.policy.names.host(name);

@@ -1,5 +1,6 @@
 //! Whom a policy is compiled for: the users and nodes of a network at one moment.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
@@ -21,6 +22,26 @@ pub struct InventoryUser {
     pub id: UserId,
     /// The login name, by which a policy may name the user too.
     pub login: String,
+}
+
+/// The users that have roles in the network, for policies that name users by role.
+pub type Roles = BTreeMap<Role, Vec<UserId>>;
+
+/// A user's role, named in a policy as `autogroup:` and its name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Role {
+    /// `autogroup:owner`.
+    Owner,
+    /// `autogroup:admin`.
+    Admin,
+    /// `autogroup:it-admin`.
+    ItAdmin,
+    /// `autogroup:network-admin`.
+    NetworkAdmin,
+    /// `autogroup:billing-admin`.
+    BillingAdmin,
+    /// `autogroup:auditor`.
+    Auditor,
 }
 
 /// A node.

@@ -48,7 +48,7 @@ pub use difference::{Change, Difference, difference};
 pub use error::PolicyError;
 pub use explain::{Explanation, Lack, NearMiss};
 pub use filter::FilterRule;
-pub use inventory::{Inventory, InventoryNode, InventoryUser, Owner};
+pub use inventory::{Inventory, InventoryNode, InventoryUser, Owner, Role, Roles};
 pub use logins::{logins_in_remarks, replace_logins};
 pub use peers::Reach;
 pub use policy::Policy;

@@ -7,7 +7,7 @@ use crate::error::PolicyError;
 use crate::hujson::Member;
 use crate::node_attrs::{self, NodeAttrs};
 use crate::rules::{self, Rule, Section};
-use crate::selector::{self, Names, Selector, UserName, is_user_name};
+use crate::selector::{self, Autogroup, Names, Selector, SelectorKind, UserName, is_user_name};
 use crate::ssh::{self, SshRule};
 use crate::ssh_tests::{self, SshTest};
 use crate::tests_section::{self, PolicyTest};
@@ -293,14 +293,20 @@ fn read_owners(document: &Document<'_>, names: &Names, tag: &Member) -> Result<V
     let mut owners = Vec::new();
     for token in document.strings(&tag.value)? {
         let entry = format!("tagOwners[{:?}]", tag.key);
-        let is_owner = token.starts_with("group:") || token.starts_with("tag:") || is_user_name(token.text);
+        let owner = names.selector(document, token, &entry);
+        let is_owner = match owner.as_ref().map(|owner| &owner.kind) {
+            Ok(SelectorKind::Autogroup(autogroup)) => autogroup.is_role() || *autogroup == Autogroup::Member,
+            Ok(SelectorKind::Group(_) | SelectorKind::Tag(_) | SelectorKind::User(_)) => true,
+            Ok(_) => false,
+            Err(_) => true,
+        };
         if !is_owner {
             let message = format!("{entry}: {:?} cannot own a tag here", token.text);
             return Err(document
                 .refuse(token.offset, message)
                 .with_help("owners are users, groups and tags"));
         }
-        owners.push(names.selector(document, token, &entry)?);
+        owners.push(owner?);
     }
     Ok(owners)
 }

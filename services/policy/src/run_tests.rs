@@ -143,8 +143,8 @@ impl Compiled {
                 .filter(|user| self.users.is_of_domain(*user, domain))
                 .map(Witness::of_user)
                 .collect(),
-            SelectorKind::Autogroup(Autogroup::Admin) => (0..self.users.len())
-                .filter(|user| self.users.is_admin(*user))
+            SelectorKind::Autogroup(Autogroup::Role(role)) => (0..self.users.len())
+                .filter(|user| self.users.has_role(*user, *role))
                 .map(Witness::of_user)
                 .collect(),
             SelectorKind::Tag(tag) => vec![Witness::of_tag(tag)],

@@ -9,6 +9,7 @@ use writ_schema::UserId;
 use crate::address::AddressSet;
 use crate::document::{Document, Token};
 use crate::error::PolicyError;
+use crate::inventory::Role;
 
 /// Whom or what a rule names.
 #[derive(Debug, Clone)]
@@ -46,28 +47,33 @@ pub(crate) enum Autogroup {
     Internet,
     /// As a source: every address, also those outside the network.
     DangerAll,
-    /// Nodes of users who administer the network.
-    Admin,
+    /// Nodes of users with a role.
+    Role(Role),
 }
 
 impl Autogroup {
-    const NAMES: [(&'static str, Autogroup); 6] = [
+    const NAMES: [(&'static str, Autogroup); 11] = [
         ("autogroup:member", Autogroup::Member),
         ("autogroup:tagged", Autogroup::Tagged),
         ("autogroup:self", Autogroup::Own),
         ("autogroup:internet", Autogroup::Internet),
         ("autogroup:danger-all", Autogroup::DangerAll),
-        ("autogroup:admin", Autogroup::Admin),
+        ("autogroup:owner", Autogroup::Role(Role::Owner)),
+        ("autogroup:admin", Autogroup::Role(Role::Admin)),
+        ("autogroup:it-admin", Autogroup::Role(Role::ItAdmin)),
+        ("autogroup:network-admin", Autogroup::Role(Role::NetworkAdmin)),
+        ("autogroup:billing-admin", Autogroup::Role(Role::BillingAdmin)),
+        ("autogroup:auditor", Autogroup::Role(Role::Auditor)),
     ];
 
     /// Whether the product enforces it.
     fn is_enforced(self) -> bool {
-        !matches!(self, Autogroup::Internet | Autogroup::DangerAll | Autogroup::Admin)
+        !matches!(self, Autogroup::Internet | Autogroup::DangerAll | Autogroup::Role(_))
     }
 
     /// Whether it names users by their role.
     pub(crate) fn is_role(self) -> bool {
-        self == Autogroup::Admin
+        matches!(self, Autogroup::Role(_))
     }
 
     fn parse(text: &str) -> Option<Self> {

@@ -168,9 +168,8 @@ fn parse_range(text: &str) -> Result<PortRange, String> {
     let (first, last) = text.split_once('-').unwrap_or((text, text));
     let end = |part: &str, name: &str| match decimal(part) {
         None => Err(format!("port range {:?}: invalid {name} integer", shown())),
-        Some(number) => {
-            u16::try_from(number).map_err(|_| format!("port range {:?}: ports end at 65535", shown()))
-        }
+        Some(number) => u16::try_from(number)
+            .map_err(|_| format!("port range {:?}: invalid {name} integer (ports end at 65535)", shown())),
     };
     let range = PortRange { first: end(first, "first")?, last: end(last, "last")? };
     if range.first == 0 {

@@ -45,8 +45,8 @@ impl Side {
                 let members = (0..users.len()).filter(|user| users.is_of_domain(*user, domain));
                 members.for_each(|user| self.users.entry(user).or_default().push(line));
             }
-            SelectorKind::Autogroup(Autogroup::Admin) => {
-                users.admins().for_each(|user| self.users.entry(user).or_default().push(line));
+            SelectorKind::Autogroup(Autogroup::Role(role)) => {
+                users.with_role(*role).for_each(|user| self.users.entry(user).or_default().push(line));
             }
             SelectorKind::Tag(tag) => self.tags.entry(tag.clone()).or_default().push(line),
             SelectorKind::Host(name) => self.literals.push((names.host(name), line)),

@@ -2,10 +2,8 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use writ_schema::UserId;
-
 use crate::error::PolicyError;
-use crate::inventory::Inventory;
+use crate::inventory::{Inventory, Role, Roles};
 use crate::policy::Policy;
 use crate::selector::{Names, SelectorKind};
 use crate::ssh::LocalUser;
@@ -15,19 +13,21 @@ use crate::ssh::LocalUser;
 pub(crate) struct Users {
     by_name: HashMap<String, usize>,
     names: Vec<String>,
-    admins: BTreeSet<usize>,
+    roles: BTreeSet<(Role, usize)>,
     groups: HashMap<String, BTreeSet<usize>>,
 }
 
 impl Users {
-    pub(crate) fn new(inventory: &Inventory, admins: &[UserId]) -> Self {
+    pub(crate) fn new(inventory: &Inventory, roles: &Roles) -> Self {
         let mut users = Users::default();
         for (index, user) in inventory.users.iter().enumerate() {
             users.by_name.insert(user.id.to_string(), index);
             users.by_name.insert(user.login.clone(), index);
             users.names.push(user.login.clone());
         }
-        users.admins = admins.iter().filter_map(|id| users.find(id.as_str())).collect();
+        let named = roles.iter().flat_map(|(role, ids)| ids.iter().map(move |id| (*role, id)));
+        users.roles =
+            named.filter_map(|(role, id)| users.find(id.as_str()).map(|user| (role, user))).collect();
         users
     }
 
@@ -48,9 +48,8 @@ impl Users {
         self.groups.get(group).into_iter().flatten().copied()
     }
 
-    /// The users that administer the network.
-    pub(crate) fn admins(&self) -> impl Iterator<Item = usize> {
-        self.admins.iter().copied()
+    pub(crate) fn with_role(&self, role: Role) -> impl Iterator<Item = usize> {
+        self.roles.range((role, 0)..=(role, usize::MAX)).map(|(_, user)| *user)
     }
 
     pub(crate) fn find(&self, name: &str) -> Option<usize> {
@@ -65,8 +64,8 @@ impl Users {
         self.name(user).rsplit_once('@').is_some_and(|(_, own)| own == domain)
     }
 
-    pub(crate) fn is_admin(&self, user: usize) -> bool {
-        self.admins.contains(&user)
+    pub(crate) fn has_role(&self, user: usize, role: Role) -> bool {
+        self.roles.contains(&(role, user))
     }
 
     pub(crate) fn name(&self, user: usize) -> &str {

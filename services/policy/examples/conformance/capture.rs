@@ -9,7 +9,7 @@ use std::path::Path;
 use flate2::read::GzDecoder;
 use ipnet::IpNet;
 use serde::Deserialize;
-use writ_policy::{Inventory, InventoryNode, InventoryUser, Owner};
+use writ_policy::{Inventory, InventoryNode, InventoryUser, Owner, Role, Roles};
 use writ_schema::{NodeId, UserId};
 
 /// One policy and what Tailscale made of it.
@@ -163,19 +163,24 @@ impl Case {
         Inventory { users: users.collect(), nodes: nodes.into_iter().map(|(_, node)| node).collect() }
     }
 
-    /// The users who administer the captured network, as what their nodes were told shows.
-    pub fn admins(&self) -> Vec<UserId> {
-        let is_admin = |name: &str| {
+    /// The users with roles in the captured network, as what their nodes were told shows.
+    pub fn roles(&self) -> Roles {
+        let marks = [
+            (Role::Owner, "https://tailscale.com/cap/is-owner"),
+            (Role::Admin, "https://tailscale.com/cap/is-admin"),
+        ];
+        let mut roles = Roles::new();
+        for (name, machine) in &self.nodes {
             let told = self.expect.get(name).and_then(|expected| expected.own.cap_map.as_ref());
-            told.is_some_and(|map| map.contains_key("https://tailscale.com/cap/is-admin"))
-        };
-        let nodes = self
-            .nodes
-            .iter()
-            .filter(|(name, _)| is_admin(name))
-            .filter_map(|(_, machine)| machine.user.as_ref());
-        let users = nodes.filter_map(|name| self.users.iter().find(|user| user.name == *name));
-        users.map(|user| UserId::from_bytes([user.id; 16])).collect()
+            let user = self.users.iter().find(|user| machine.user.as_deref() == Some(user.name.as_str()));
+            let (Some(told), Some(user)) = (told, user) else { continue };
+            for (role, mark) in marks {
+                if told.contains_key(mark) {
+                    roles.entry(role).or_default().push(UserId::from_bytes([user.id; 16]));
+                }
+            }
+        }
+        roles
     }
 
     pub fn node_id(&self, name: &str) -> NodeId {

@@ -158,7 +158,7 @@ pub fn run(cases: &[Case]) -> Report {
 /// Loads a policy as a network would: reads it, resolves it, and runs its tests.
 fn compile(case: &Case) -> Result<Compiled, String> {
     let policy = Policy::parse_full(&case.policy_text()).map_err(|error| error.to_string())?;
-    let compiled = Compiled::with_admins(Arc::new(policy), &case.inventory(), &case.admins())
+    let compiled = Compiled::with_roles(Arc::new(policy), &case.inventory(), &case.roles())
         .map_err(|error| error.to_string())?;
     let tests = compiled.run_tests().into_iter().map(|failure| failure.to_string());
     match tests.chain(compiled.run_ssh_tests()).next() {
