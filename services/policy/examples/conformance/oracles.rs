@@ -146,9 +146,13 @@ pub fn pair_capabilities(compiled: &Compiled, case: &Case, count: &mut Count) {
             }
             held
         };
-        for (peer, capabilities) in told {
-            let told: Held = capabilities
-                .iter()
+        // Peers that are not named have none.
+        let others = case.nodes.iter().filter(|(other, _)| *other != name);
+        for peer in others.flat_map(|(_, other)| [other.ipv4, other.ipv6]) {
+            let told: Held = told
+                .get(&peer)
+                .into_iter()
+                .flatten()
                 .map(|(name, values)| {
                     (name.clone(), values.iter().flatten().map(ToString::to_string).collect())
                 })
@@ -156,7 +160,7 @@ pub fn pair_capabilities(compiled: &Compiled, case: &Case, count: &mut Count) {
             count.check(
                 format!("{} {peer} at {name}", case.id),
                 format!("{told:?}"),
-                format!("{:?}", held(*peer)),
+                format!("{:?}", held(peer)),
             );
         }
     }
