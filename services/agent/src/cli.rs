@@ -64,7 +64,7 @@ struct Up {
     #[arg(long)]
     foreground: bool,
     /// Name of the TUN device.
-    #[arg(long, default_value = "writ0")]
+    #[arg(long, alias = "interface", default_value = "writ0")]
     tun_name: String,
     /// UDP port; any by default.
     #[arg(long, default_value_t = 0)]
@@ -160,18 +160,17 @@ fn status(at: &Where, json: bool) -> Result<()> {
 
 fn print_status(status: &Value) {
     let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-    let session = &status["session"];
-    let connected = session["connected"].as_bool() == Some(true);
+    let connected = status["session"] == "connected";
     println!(
         "{}.{}  {}",
         text(&status["name"]),
         text(&status["network_name"]),
         text(&status["addresses"][0])
     );
-    let since = text(&session["since"]);
+    let since = text(&status["session_since"]);
     match connected {
         true => println!("connected since {since}; log verified up to record {}", status["checkpoint_size"]),
-        false => println!("not connected since {since}: {}", text(&session["why"])),
+        false => println!("not connected since {since}: {}", text(&status["session_why"])),
     }
     for peer in status["peers"].as_array().into_iter().flatten() {
         let path = &peer["path"];
@@ -205,6 +204,6 @@ fn print_status(status: &Value) {
         );
     }
     for refusal in status["refusals"].as_array().into_iter().flatten() {
-        println!("\nnot believed {}: {}", text(&refusal["at"]), text(&refusal["reason"]));
+        println!("\nnot believed {}: {}", text(&refusal["time"]), text(&refusal["reason"]));
     }
 }

@@ -214,6 +214,14 @@ impl Engine {
         for id in ids {
             self.close(&id, CloseReason::AgentStopped);
         }
+        self.report_closing();
+    }
+
+    /// Reports what was cut and whose revocation did not verify, or will not come any more.
+    pub(super) fn report_closing(&mut self) {
+        for (_, closed) in std::mem::take(&mut self.closing) {
+            self.message(closed);
+        }
     }
 
     pub(super) fn close(&mut self, authorization: &AuthorizationId, reason: CloseReason) {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use boringtun::x25519::StaticSecret;
 use rand::Rng;
 use writ_relay::wire::NodeBytes;
-use writ_schema::event::{AcknowledgedAction, DenialReason};
+use writ_schema::event::{AcknowledgedAction, CloseReason, DenialReason};
 use writ_schema::keys::Statement;
 use writ_schema::protocol::AgentMessage;
 use writ_schema::{CommandId, RequestId, Seq};
@@ -159,7 +159,7 @@ impl Engine {
         }
         for id in gone {
             // The control plane has recorded its end already.
-            let _ = self.remove_authorization(&id, writ_schema::event::CloseReason::Revoked);
+            let _ = self.remove_authorization(&id, CloseReason::Revoked);
         }
     }
 
@@ -230,7 +230,7 @@ impl Engine {
 
     /// A key that can never be accepted is given up; anything else is asked for again in the next session.
     fn rotation_refused(&mut self, error: &str) {
-        if matches!(error, "bad_signature" | "wrong_generation" | "key_in_use") {
+        if matches!(error, "wrong_generation" | "key_in_use") {
             self.keys.next = None;
         }
     }
@@ -239,8 +239,9 @@ impl Engine {
         self.is_removed = true;
         let ids: Vec<_> = self.live.keys().cloned().collect();
         for id in ids {
-            let _ = self.remove_authorization(&id, writ_schema::event::CloseReason::Revoked);
+            self.close(&id, CloseReason::Revoked);
         }
+        self.report_closing();
         self.relay = None;
         self.stun.clear();
     }

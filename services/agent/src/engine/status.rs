@@ -113,14 +113,14 @@ pub struct PeerStatus {
     /// When the newest handshake completed.
     pub last_handshake: Option<Timestamp>,
     /// Number of its WireGuard key.
-    pub wireguard_generation: u64,
+    pub generation: u64,
 }
 
 /// The engine at one moment.
 #[derive(Debug, Clone, Serialize)]
 pub struct EngineStatus {
     /// Number of this node's WireGuard key.
-    pub wireguard_generation: u64,
+    pub generation: u64,
     /// Whether a new key was asked for and is not in the log yet.
     pub rotation_pending: bool,
     /// Whether the relay answers.
@@ -146,7 +146,7 @@ impl Engine {
         observed.sort_unstable();
         observed.dedup();
         EngineStatus {
-            wireguard_generation: self.keys.generation,
+            generation: self.keys.generation,
             rotation_pending: self.keys.next.is_some(),
             relay: relay.is_some(),
             observed,
@@ -199,7 +199,7 @@ impl Engine {
             bytes_received: peer.bytes_received,
             last_handshake: ago
                 .and_then(|ago| now.wall.checked_sub(jiff::SignedDuration::try_from(ago).ok()?).ok()),
-            wireguard_generation: peer.generation,
+            generation: peer.generation,
         }
     }
 }

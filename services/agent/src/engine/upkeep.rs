@@ -100,9 +100,7 @@ impl Engine {
                 self.by_index.remove(&index);
             }
         }
-        for (_, closed) in std::mem::take(&mut self.closing) {
-            self.message(closed);
-        }
+        self.report_closing();
     }
 }
 

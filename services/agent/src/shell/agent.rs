@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail};
 use jiff::Timestamp;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tun_rs::AsyncDevice;
 use writ_schema::NodeId;
 use writ_schema::protocol::{AgentFrame, AgentMessage, Netmap, NetmapDelta, ServerFrame, ServerMessage};
@@ -36,6 +36,8 @@ const KEY_AGE_INTERVAL: Duration = Duration::from_secs(60);
 const FAREWELL: Duration = Duration::from_secs(2);
 /// Refusals that `status` shows.
 const MAX_REFUSALS: usize = 32;
+/// Callers that may wait for a rotation.
+const MAX_ROTATIONS: usize = 16;
 
 /// How the agent is to run.
 #[derive(Debug, Clone)]
@@ -95,7 +97,8 @@ pub async fn up(options: Options) -> Result<()> {
         tun,
         sockets,
         position,
-        connection: SessionStatus { connected: false, since: Timestamp::now(), why: None },
+        connection: Connection { is_up: false, since: Timestamp::now(), why: None },
+        rotations: Vec::new(),
         netmap: None,
         refusals: VecDeque::new(),
         traces: Traces::default(),
@@ -133,7 +136,9 @@ struct Agent {
     tun: AsyncDevice,
     sockets: Sockets,
     position: Position,
-    connection: SessionStatus,
+    connection: Connection,
+    /// Who waits for the new WireGuard key to be in use.
+    rotations: Vec<oneshot::Sender<Response>>,
     netmap: Option<Netmap>,
     refusals: VecDeque<RefusalStatus>,
     traces: Traces,
@@ -141,6 +146,13 @@ struct Agent {
     /// The session is being given up for a new one.
     is_ending: bool,
     options: Options,
+}
+
+/// The session with the control plane.
+struct Connection {
+    is_up: bool,
+    since: Timestamp,
+    why: Option<String>,
 }
 
 /// Where a frame stands among those that came before.
@@ -213,8 +225,9 @@ impl Agent {
                 let _ = answer.send(Response::Done("the agent stops".to_owned()));
                 return Ok(false);
             }
-            Wake::Call(Some((request, answer))) => {
-                let _ = answer.send(self.answer(request));
+            Wake::Call(Some((Request::Rotate, answer))) => self.answer_rotate(answer),
+            Wake::Call(Some((Request::Status, answer))) => {
+                let _ = answer.send(self.answer_status());
             }
             Wake::Call(None) => bail!("the local socket has ended"),
             Wake::Timeout => self.engine.handle_timeout(now()),
@@ -275,15 +288,15 @@ impl Agent {
     fn take_event(&mut self, event: Event) -> Result<()> {
         match event {
             Event::Up => {
-                self.connection = SessionStatus { connected: true, since: Timestamp::now(), why: None };
+                self.connection = Connection { is_up: true, since: Timestamp::now(), why: None };
                 self.engine.handle_session_up(now());
             }
             Event::Down(why) => {
                 self.is_ending = false;
-                if self.connection.connected {
+                if self.connection.is_up {
                     self.connection.since = Timestamp::now();
                 }
-                self.connection.connected = false;
+                self.connection.is_up = false;
                 self.connection.why = Some(why);
                 self.engine.handle_session_down();
                 self.traces.forget_requests();
@@ -381,7 +394,7 @@ impl Agent {
         if self.refusals.len() >= MAX_REFUSALS {
             self.refusals.pop_front();
         }
-        self.refusals.push_back(RefusalStatus { at: Timestamp::now(), frame, reason: reason.clone() });
+        self.refusals.push_back(RefusalStatus { time: Timestamp::now(), frame, reason: reason.clone() });
         self.send(AgentFrame { trace: None, message: AgentMessage::Reject { frame, reason } });
     }
 
@@ -391,13 +404,22 @@ impl Agent {
         let Some(stored) = self.keys.next.take_if(|stored| next != Some(stored.generation)) else {
             return Ok(());
         };
-        if stored.generation == generation {
+        let is_adopted = stored.generation == generation;
+        if is_adopted {
             tracing::info!(generation, "the new WireGuard key is in use");
             self.keys.generation = generation;
             self.keys.secret = stored.secret;
             self.keys.since = Timestamp::now().as_second();
         }
-        self.state.store_wireguard_keys(&self.keys).context("the new WireGuard key cannot be stored")
+        self.state.store_wireguard_keys(&self.keys).context("the new WireGuard key cannot be stored")?;
+        for waiting in self.rotations.drain(..) {
+            let _ = waiting.send(if is_adopted {
+                Response::Done(format!("generation {generation}"))
+            } else {
+                Response::Failed("the control plane refused the new key".to_owned())
+            });
+        }
+        Ok(())
     }
 
     fn rotate(&mut self) -> Result<bool> {
@@ -417,18 +439,21 @@ impl Agent {
         }
     }
 
-    fn answer(&mut self, request: Request) -> Response {
-        match request {
-            Request::Status => match serde_json::to_value(self.status()) {
-                Ok(status) => Response::Status(Box::new(status)),
-                Err(error) => Response::Failed(error.to_string()),
-            },
-            Request::Rotate => match self.rotate() {
-                Ok(true) => Response::Done("a new WireGuard key is asked for".to_owned()),
-                Ok(false) => Response::Failed("a new WireGuard key was asked for already".to_owned()),
-                Err(error) => Response::Failed(format!("{error:#}")),
-            },
-            Request::Down => Response::Done("the agent stops".to_owned()),
+    fn answer_status(&self) -> Response {
+        match serde_json::to_value(self.status()) {
+            Ok(status) => Response::Status(Box::new(status)),
+            Err(error) => Response::Failed(error.to_string()),
+        }
+    }
+
+    /// Answers when the key is in use, or was refused.
+    fn answer_rotate(&mut self, answer: oneshot::Sender<Response>) {
+        self.rotations.retain(|waiting| !waiting.is_closed());
+        match self.rotate() {
+            // One that is under way already is waited for as well.
+            Ok(_) if self.rotations.len() < MAX_ROTATIONS => self.rotations.push(answer),
+            Ok(_) => drop(answer.send(Response::Failed("too many wait for a new key already".to_owned()))),
+            Err(error) => drop(answer.send(Response::Failed(format!("{error:#}")))),
         }
     }
 
@@ -447,7 +472,9 @@ impl Agent {
             network: membership.network.clone(),
             network_name: membership.network_name.clone(),
             addresses: [IpAddr::from(membership.address_v4), membership.address_v6.into()],
-            session: self.connection.clone(),
+            session: if self.connection.is_up { SessionStatus::Connected } else { SessionStatus::Connecting },
+            session_since: self.connection.since,
+            session_why: self.connection.why.clone(),
             checkpoint_size: self.trust.chain().size(),
             netmap: self.netmap.clone(),
             candidates: self.engine.announced_candidates().to_vec(),

@@ -26,6 +26,11 @@ pub struct AgentStatus {
     pub addresses: [IpAddr; 2],
     /// The session with the control plane.
     pub session: SessionStatus,
+    /// Since when it is so.
+    pub session_since: Timestamp,
+    /// Why there is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub session_why: Option<String>,
     /// Records that the newest verified checkpoint covers.
     pub checkpoint_size: u64,
     /// What may be reached, as the control plane says.
@@ -41,22 +46,20 @@ pub struct AgentStatus {
 }
 
 /// The session with the control plane.
-#[derive(Debug, Clone, Serialize)]
-pub struct SessionStatus {
-    /// Whether it stands.
-    pub connected: bool,
-    /// Since when it does, or does not.
-    pub since: Timestamp,
-    /// Why it does not.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub why: Option<String>,
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SessionStatus {
+    /// It stands.
+    Connected,
+    /// It is tried again and again.
+    Connecting,
 }
 
 /// Something that the control plane sent and that did not verify.
 #[derive(Debug, Clone, Serialize)]
 pub struct RefusalStatus {
     /// When.
-    pub at: Timestamp,
+    pub time: Timestamp,
     /// The frame that held it.
     pub frame: u64,
     /// What was wrong.
