@@ -32,14 +32,16 @@ impl Bits {
     }
 }
 
-/// The numbers that are in both `a.0` and `a.1`, or in both `b.0` and `b.1`, rising.
+/// The numbers that are in both sets, or in both of a second pair, rising.
 pub(crate) fn common<'a>(
-    a: (&'a Bits, &'a Bits),
-    b: (&'a Bits, &'a Bits),
+    first: (&'a Bits, &'a Bits),
+    second: Option<(&'a Bits, &'a Bits)>,
 ) -> impl Iterator<Item = usize> + 'a {
-    let words = a.0.words.iter().zip(&a.1.words).zip(b.0.words.iter().zip(&b.1.words));
-    words.enumerate().flat_map(|(index, ((a0, a1), (b0, b1)))| {
-        let mut word = (a0 & a1) | (b0 & b1);
+    let more = second.map(|(a, b)| (a.words.as_slice(), b.words.as_slice()));
+    let words = first.0.words.iter().zip(&first.1.words).enumerate();
+    words.flat_map(move |(index, (a, b))| {
+        let word = |words: &[u64]| words.get(index).copied().unwrap_or(0);
+        let mut word = (a & b) | more.map_or(0, |(a, b)| word(a) & word(b));
         std::iter::from_fn(move || {
             if word == 0 {
                 return None;
@@ -63,7 +65,8 @@ mod tests {
             bits
         };
         let (a, b, c) = (bits(&[1, 64, 199]), bits(&[64, 199]), bits(&[3]));
-        assert_eq!(common((&a, &b), (&c, &c)).collect::<Vec<_>>(), vec![3, 64, 199]);
+        assert_eq!(common((&a, &b), Some((&c, &c))).collect::<Vec<_>>(), vec![3, 64, 199]);
+        assert_eq!(common((&a, &b), None).collect::<Vec<_>>(), vec![64, 199]);
         assert!(a.contains(199) && !a.contains(0) && !a.contains(1000));
     }
 }

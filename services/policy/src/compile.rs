@@ -12,7 +12,6 @@ use ipnet::IpNet;
 use writ_schema::NodeId;
 
 use crate::address::AddressSet;
-use crate::bits;
 use crate::error::PolicyError;
 use crate::inventory::{Inventory, InventoryNode, Owner, Roles};
 use crate::nodes::{Families, Identity, Node, Nodes, Profile, Profiles};
@@ -153,7 +152,8 @@ impl Compiled {
         destination: &'a Families,
         is_same_user: bool,
     ) -> impl Iterator<Item = (usize, &'a Line)> {
-        bits::common((&source.v4, &destination.v4), (&source.v6, &destination.v6))
+        source
+            .leading(destination)
             .filter_map(|number| self.lines.get(number).map(|line| (number, line)))
             .filter(move |(_, line)| is_same_user || !line.is_own)
     }

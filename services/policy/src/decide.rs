@@ -56,9 +56,9 @@ impl Compiled {
         if src == dst {
             return None;
         }
-        let (from, to) = (self.node(src)?, self.node(dst)?);
+        let (from, to) = (self.nodes.place(src)?, self.nodes.place(dst)?);
         let (source, destination) = (self.profile(from.profile)?, self.profile(to.profile)?);
-        let is_same_user = from.identity.user().is_some() && from.identity.user() == to.identity.user();
+        let is_same_user = from.user.is_some() && from.user == to.user;
         self.leading(&source.source, &destination.destination, is_same_user).find_map(|(_, line)| {
             let range = line.services.iter().find_map(|granted| granted.range(protocol, port))?;
             Some((line.rule, range))

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use writ_schema::NodeId;
 
-use crate::bits::Bits;
+use crate::bits::{self, Bits};
 
 /// A node as it was compiled.
 #[derive(Debug, Clone)]
@@ -64,12 +64,41 @@ impl Node {
     }
 }
 
+/// The 128 bits of a node's identifier. Kept beside its place in the index, so that a decision follows no pointers to compare
+/// texts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct Key(u128);
+
+impl Key {
+    /// Reads the base32 of an identifier, which was checked when it came in: 26 characters of five bits, the last two of them zero.
+    fn of(id: &NodeId) -> Self {
+        let body = id.as_str().bytes().skip(NodeId::PREFIX.len());
+        let digit =
+            |byte: u8| if byte.is_ascii_lowercase() { byte - b'a' } else { byte.wrapping_sub(b'2') + 26 };
+        let mut bits: u128 = 0;
+        for (index, byte) in body.enumerate() {
+            let is_last = index == 25;
+            let digit = u128::from(digit(byte) & 31);
+            bits = if is_last { bits << 3 | digit >> 2 } else { bits << 5 | digit };
+        }
+        Self(bits)
+    }
+}
+
+/// What a decision needs of a node.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Place {
+    slot: usize,
+    pub(crate) profile: usize,
+    pub(crate) user: Option<usize>,
+}
+
 /// The nodes, each in a slot that it keeps.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Nodes {
     slots: Vec<Option<Node>>,
     free: Vec<usize>,
-    by_id: HashMap<NodeId, usize>,
+    by_id: HashMap<Key, Place>,
     by_address: HashMap<IpAddr, BTreeSet<usize>>,
     by_user: HashMap<usize, BTreeSet<usize>>,
     by_tag: BTreeMap<String, BTreeSet<usize>>,
@@ -79,7 +108,8 @@ impl Nodes {
     /// Adds a node that is not among them.
     pub(crate) fn insert(&mut self, node: Node) {
         let slot = self.free.pop().unwrap_or(self.slots.len());
-        self.by_id.insert(node.id.clone(), slot);
+        let place = Place { slot, profile: node.profile, user: node.identity.user() };
+        self.by_id.insert(Key::of(&node.id), place);
         for address in &node.addresses {
             self.by_address.entry(*address).or_default().insert(slot);
         }
@@ -96,7 +126,7 @@ impl Nodes {
     }
 
     pub(crate) fn remove(&mut self, id: &NodeId) -> Option<Node> {
-        let slot = self.by_id.remove(id)?;
+        let slot = self.by_id.remove(&Key::of(id))?.slot;
         let node = self.slots.get_mut(slot)?.take()?;
         self.free.push(slot);
         for address in &node.addresses {
@@ -114,7 +144,12 @@ impl Nodes {
     }
 
     pub(crate) fn get(&self, id: &NodeId) -> Option<&Node> {
-        self.by_id.get(id).and_then(|slot| self.slots.get(*slot)).and_then(Option::as_ref)
+        self.place(id).and_then(|place| self.slots.get(place.slot)).and_then(Option::as_ref)
+    }
+
+    /// What a decision needs of a node.
+    pub(crate) fn place(&self, id: &NodeId) -> Option<Place> {
+        self.by_id.get(&Key::of(id)).copied()
     }
 
     /// The node that holds an address; of several, the first to arrive.
@@ -159,11 +194,25 @@ pub(crate) struct Profile {
 /// Line numbers by address family.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Families {
-    pub(crate) v4: Bits,
-    pub(crate) v6: Bits,
+    v4: Bits,
+    v6: Bits,
+    /// Both are the same, as for every node that no rule names by an address.
+    is_uniform: bool,
 }
 
 impl Families {
+    pub(crate) fn new(v4: Bits, v6: Bits) -> Self {
+        let is_uniform = v4 == v6;
+        Self { v4, v6, is_uniform }
+    }
+
+    /// The lines that lead from a source on these lines to a destination on those, rising.
+    pub(crate) fn leading<'a>(&'a self, destination: &'a Families) -> impl Iterator<Item = usize> + 'a {
+        let is_uniform = self.is_uniform && destination.is_uniform;
+        let v6 = (!is_uniform).then_some((&self.v6, &destination.v6));
+        bits::common((&self.v4, &destination.v4), v6)
+    }
+
     pub(crate) fn contains(&self, line: usize) -> bool {
         self.v4.contains(line) || self.v6.contains(line)
     }
@@ -208,5 +257,17 @@ impl Profiles {
 
     pub(crate) fn get(&self, number: usize) -> Option<&Profile> {
         self.slots.get(number).map(|(profile, _)| profile)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_the_identifiers_bits() {
+        for bytes in [[0; 16], [255; 16], [1; 16], *b"0123456789abcdef", (1u128 << 127 | 1).to_be_bytes()] {
+            assert_eq!(Key::of(&NodeId::from_bytes(bytes)), Key(u128::from_be_bytes(bytes)));
+        }
     }
 }

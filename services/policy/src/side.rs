@@ -99,6 +99,6 @@ impl Side {
             }
             bits
         };
-        Families { v4: family(true), v6: family(false) }
+        Families::new(family(true), family(false))
     }
 }
