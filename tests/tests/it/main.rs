@@ -4,6 +4,7 @@
 
 mod arrows;
 mod lab;
+mod system;
 
 /// A test in the network lab. Without the right to make networks it runs itself again in a user namespace.
 macro_rules! lab_test {

@@ -1,0 +1,107 @@
+//! Agents while the control plane is away, and after they were away themselves.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use writ_schema::Event;
+use writ_tests::lab::{Host, wait_until};
+use writ_tests::parts::{Agent, Settings};
+
+use super::{LIMIT, NO_ANSWER, Site};
+use crate::lab_test;
+
+const PORT: u16 = 7000;
+const OTHER_PORT: u16 = 7001;
+
+/// The shortest life that a control plane gives an authorization.
+const AUTHORIZATION_SECONDS: u32 = 10;
+
+/// A rule for each port, so that each needs an authorization of its own.
+const BY_PORT: &str = r#"{
+    "tagOwners": { "tag:web": [] },
+    "acls": [
+        { "action": "accept", "src": ["tag:web"], "dst": ["tag:web:7000"] },
+        { "action": "accept", "src": ["tag:web"], "dst": ["tag:web:7001"] },
+    ],
+}"#;
+
+fn target(agent: &Agent, port: u16) -> SocketAddr {
+    agent.at(port).unwrap()
+}
+
+fn two_agents(site: &Site) -> (Agent, Agent, Host, Host) {
+    let ticket = site.ticket(2);
+    let (asking, asked) = (site.lab.host("asking").unwrap(), site.lab.host("asked").unwrap());
+    (site.agent(&asking, "asking", &ticket), site.agent(&asked, "asked", &ticket), asking, asked)
+}
+
+lab_test! {
+    fn without_a_control_plane_what_is_authorized_goes_on_to_its_end_and_nothing_new_begins() {
+        let mut site = Site::with("absence", |host| Settings {
+            authorization_seconds: Some(AUTHORIZATION_SECONDS),
+            ..Settings::at("absence", host.address())
+        });
+        site.operator.set_policy(BY_PORT).unwrap();
+        let (_one, two, asking, asked) = two_agents(&site);
+        let _servers = (asked.serve_echo(PORT).unwrap(), asked.serve_echo(OTHER_PORT).unwrap());
+        let (open, other) = (target(&two, PORT), target(&two, OTHER_PORT));
+        let flow = asking.flow(open, Duration::from_millis(50), LIMIT).unwrap();
+        wait_until(LIMIT, "lines come back", || flow.report().echoed > 3).unwrap();
+
+        site.control.kill().unwrap();
+        let before = flow.report().echoed;
+        std::thread::sleep(Duration::from_secs(2));
+        let report = flow.report();
+        assert!(report.echoed > before + 10 && report.ended.is_none(), "{report:?}");
+        assert!(asking.connect(other, NO_ANSWER).is_err(), "a new connection was made with nobody to authorize it");
+
+        let life = Duration::from_secs(u64::from(AUTHORIZATION_SECONDS) + 5);
+        let silent = || flow.report().ended.is_some() || flow.report().silent_for > Duration::from_secs(1);
+        wait_until(life, "the authorization expires", silent).unwrap();
+        let report = flow.report();
+        std::thread::sleep(Duration::from_secs(1));
+        assert_eq!(flow.report().echoed, report.echoed, "it went on after its authorization expired");
+
+        site.control.start().unwrap();
+        asking.connect(other, LIMIT).unwrap();
+    }
+}
+
+lab_test! {
+    fn an_agent_that_was_stopped_comes_back_as_the_same_node() {
+        let site = Site::public("restart");
+        let (mut one, two, asking, asked) = two_agents(&site);
+        let _server = asked.serve_echo(PORT).unwrap();
+        let (node, address) = (one.node().unwrap(), one.address().unwrap());
+        asking.connect(target(&two, PORT), LIMIT).unwrap();
+
+        one.stop().unwrap();
+        one.start().unwrap();
+        one.wait_connected(LIMIT).unwrap();
+        assert_eq!((one.node().unwrap(), one.address().unwrap()), (node.clone(), address));
+        asking.connect(target(&two, PORT), LIMIT).unwrap();
+
+        let records = site.control.records().unwrap();
+        let joins = records.iter().filter(|record| {
+            matches!(&record.event, Event::NodeJoined(event) if event.node.as_str() == node)
+        });
+        assert_eq!(joins.count(), 1);
+    }
+}
+
+lab_test! {
+    fn an_agent_waits_for_a_control_plane_that_comes_later() {
+        let mut site = Site::public("later");
+        let (mut one, two, asking, asked) = two_agents(&site);
+        let _server = asked.serve_echo(PORT).unwrap();
+        site.control.stop().unwrap();
+        one.stop().unwrap();
+        one.start().unwrap();
+        std::thread::sleep(Duration::from_millis(500));
+        assert_ne!(one.status().unwrap()["session"], "connected");
+        site.control.start().unwrap();
+        one.wait_connected(LIMIT).unwrap();
+        two.wait_connected(LIMIT).unwrap();
+        asking.connect(target(&two, PORT), LIMIT).unwrap();
+    }
+}
