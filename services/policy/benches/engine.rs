@@ -1,10 +1,10 @@
 //! What the engine costs: `cargo bench -p writ-policy`.
 //!
-//! The network is made up by a fixed rule, so that figures compare from run to run: half of the nodes belong to users, two to
-//! each; the other half carry one tag. There are a tenth as many groups as rules, each of a fiftieth of the users but
-//! of twenty at most,
-//! and a fifth as many tags as rules. Nine rules in ten let a group reach a tag on one or two ports; the tenth names a
-//! host by address. The last rule lets everyone reach their own nodes over SSH.
+//! The network is made up by a fixed rule, so that figures compare from run to run: half of the nodes belong
+//! to users, two to each; the other half carry one tag. There are a tenth as many groups as rules, each of a
+//! fiftieth of the users but of twenty at most, and a fifth as many tags as rules. Nine rules in ten let a
+//! group reach a tag on one or two ports; the tenth names a host by address. The last rule lets everyone
+//! reach their own nodes over SSH.
 
 use std::hint::black_box;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};

@@ -21,7 +21,8 @@ impl AddressSet {
         ])
     }
 
-    /// The union of ranges, each from its first to its last address. A range over two families or backwards is empty.
+    /// The union of ranges, each from its first to its last address. A range over two families or backwards
+    /// is empty.
     pub fn from_ranges(ranges: impl IntoIterator<Item = (IpAddr, IpAddr)>) -> Self {
         let mut sorted: Vec<_> = ranges
             .into_iter()

@@ -1,9 +1,10 @@
 //! A policy compiled for an inventory.
 //!
-//! Rules are flattened to **lines**: one per rule and destination. For each node it is worked out once on which lines it
-//! stands as a source and on which as a destination, apart for its IPv4 and IPv6 addresses, since a rule that
-//! names one address grants nothing over the other family. Nodes that stand on the same lines share one **profile**: a decision is then
-//! the intersection of two bit sets, and memory follows the number of distinct profiles, not of pairs.
+//! Rules are flattened to **lines**: one per rule and destination. For each node it is worked out once on
+//! which lines it stands as a source and on which as a destination, apart for its IPv4 and IPv6 addresses,
+//! since a rule that names one address grants nothing over the other family. Nodes that stand on the same
+//! lines share one **profile**: a decision is then the intersection of two bit sets, and memory follows the
+//! number of distinct profiles, not of pairs.
 
 use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
@@ -102,8 +103,8 @@ impl Compiled {
         &self.policy
     }
 
-    /// Adds a node, or puts it in the place of what was known of it, at the cost of that node alone. It comes last in the order of
-    /// arrival, unless it was there before.
+    /// Adds a node, or puts it in the place of what was known of it, at the cost of that node alone. It comes
+    /// last in the order of arrival, unless it was there before.
     pub fn insert_node(&mut self, node: &InventoryNode) {
         self.place(node);
         self.forget_sources();

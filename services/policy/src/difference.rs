@@ -44,16 +44,18 @@ impl Difference {
     }
 }
 
-/// What the second grants that the first does not, and the other way round. Nodes of one of them only count too.
+/// What the second grants that the first does not, and the other way round. Nodes of one of them only count
+/// too.
 ///
-/// Nodes that stood and stand on the same lines form a class; the work follows the number of classes and the size of
-/// what changed, not the number of pairs.
+/// Nodes that stood and stand on the same lines form a class; the work follows the number of classes and the
+/// size of what changed, not the number of pairs.
 pub fn difference(old: &Compiled, new: &Compiled) -> Difference {
     let subjects = Subjects::of(old, new);
     let mut found = Difference::default();
     for (from, sources) in &subjects.classes {
         for (to, destinations) in &subjects.classes {
-            // Most pairs of classes have nothing to do with the change, and are passed over before anything is worked out.
+            // Most pairs of classes have nothing to do with the change, and are passed over before anything
+            // is worked out.
             if !subjects.has_changed_hands && lines(old, from.0.zip(to.0)).eq(lines(new, from.1.zip(to.1))) {
                 continue;
             }

@@ -92,7 +92,8 @@ impl Place {
     }
 }
 
-/// Names longer than this are not compared: a suggestion is a courtesy, not worth quadratic work on outside data.
+/// Names longer than this are not compared: a suggestion is a courtesy, not worth quadratic work on outside
+/// data.
 const COMPARED_CHARS: usize = 64;
 
 fn nearest<'a>(written: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {

@@ -229,12 +229,18 @@ pub(crate) fn nearest(
     if src == dst {
         return Vec::new();
     }
+    let (Some(source), Some(destination)) = (compiled.profile(from.profile), compiled.profile(to.profile))
+    else {
+        return Vec::new();
+    };
     let mut misses: Vec<(usize, NearMiss)> = Vec::new();
     for (number, line) in compiled.lines.iter().enumerate() {
+        // A rule that names neither end is not near.
+        if !source.source.contains(number) && !destination.destination.contains(number) {
+            continue;
+        }
         let lacks = lacks(compiled, (number, line), from, to, protocol, port);
-        let has_neither_end =
-            lacks.iter().filter(|l| matches!(l, Lack::Source(_) | Lack::Destination(_))).count() == 2;
-        if lacks.is_empty() || has_neither_end {
+        if lacks.is_empty() {
             continue;
         }
         let weight = lacks.iter().map(weight).sum();

@@ -1,7 +1,7 @@
 //! What a node's packet filter lets in.
 //!
-//! Worked out from addresses, rule by rule, and not from the profiles that decide: the two ways to the same answer are held
-//! to each other by tests.
+//! Worked out from addresses, rule by rule, and not from the profiles that decide: the two ways to the same
+//! answer are held to each other by tests.
 
 use std::net::IpAddr;
 
@@ -23,7 +23,8 @@ pub struct FilterRule {
     pub rule: RuleRef,
     /// From whom packets are let in.
     pub sources: AddressSet,
-    /// To which addresses: the node's own, and those that it routes to. A prefix of the policy stands here whole.
+    /// To which addresses: the node's own, and those that it routes to. A prefix of the policy stands here
+    /// whole.
     pub destinations: AddressSet,
     /// The protocols.
     pub protocols: Vec<Protocol>,

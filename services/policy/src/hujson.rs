@@ -1,8 +1,8 @@
 //! HuJSON: JSON with comments and trailing commas, every value with its place in the text.
 //!
-//! Our own reader and not a JSON library's, because errors need line, column and key path of every value, because
-//! rewriting a name must leave comments and layout byte for byte as they were, and because a duplicate key
-//! must be refused: of two definitions of one group, readers would disagree on which counts.
+//! Our own reader and not a JSON library's, because errors need line, column and key path of every value,
+//! because rewriting a name must leave comments and layout byte for byte as they were, and because a
+//! duplicate key must be refused: of two definitions of one group, readers would disagree on which counts.
 
 use std::collections::HashSet;
 use std::ops::Range;

@@ -1,13 +1,14 @@
-//! The policy engine: pure. A policy's text goes in; filters, peers, decisions, explanations and differences come out.
+//! The policy engine: pure. A policy's text goes in; filters, peers, decisions, explanations and differences
+//! come out.
 //!
-//! The language is Tailscale's policy file. [`Policy::parse`] reads a text and refuses by name whatever is not supported;
-//! [`Compiled::new`] resolves its names against the users and nodes of one moment. One compiled policy has four faces, which
-//! tests hold to one another: what a node's filter lets in and whom it can reach ([`Compiled::filter`],
-//! [`Compiled::peers`]), one decision ([`Compiled::decide`]), its reasons ([`Compiled::explain`]), and what a
-//! change gives and takes ([`difference()`]).
+//! The language is Tailscale's policy file. [`Policy::parse`] reads a text and refuses by name whatever is
+//! not supported; [`Compiled::new`] resolves its names against the users and nodes of one moment. One
+//! compiled policy has four faces, which tests hold to one another: what a node's filter lets in and whom it
+//! can reach ([`Compiled::filter`], [`Compiled::peers`]), one decision ([`Compiled::decide`]), its reasons
+//! ([`Compiled::explain`]), and what a change gives and takes ([`difference()`]).
 //!
-//! Nothing is permitted that no rule permits, with one exception that is Tailscale's and that callers must look for:
-//! [`Policy::allows_everything_by_silence`].
+//! Nothing is permitted that no rule permits, with one exception that is Tailscale's and that callers must
+//! look for: [`Policy::allows_everything_by_silence`].
 
 mod address;
 mod bits;
@@ -36,6 +37,7 @@ mod service;
 mod side;
 mod ssh;
 mod ssh_tests;
+mod tag_owners;
 mod tests_section;
 mod users;
 mod visibility;

@@ -5,11 +5,12 @@ use crate::error::PolicyError;
 use crate::hujson::{self, Kind, Member, Value};
 use crate::selector::is_user_name;
 
-/// Rewrites every user named in a policy's text: login to pseudonym on the way into the log, and back for reading.
+/// Rewrites every user named in a policy's text: login to pseudonym on the way into the log, and back for
+/// reading.
 ///
-/// A user is any text of the file, except keys, that holds an `@` or is a pseudonym, with or without ports behind it. Everything else
-/// (layout, comments, other texts) stays byte for byte. A name that `map` does not know is refused: it would get into the
-/// log in the clear.
+/// A user is any text of the file, except keys, that holds an `@` or is a pseudonym, with or without ports
+/// behind it. Everything else (layout, comments, other texts) stays byte for byte. A name that `map` does not
+/// know is refused: it would get into the log in the clear.
 pub fn replace_logins(
     text: &str,
     map: &mut dyn FnMut(&str) -> Option<String>,
@@ -37,8 +38,9 @@ pub fn replace_logins(
     Ok(rewritten)
 }
 
-/// The words of a policy's comments and keys that look like logins. [`replace_logins`] leaves them as they are, so whoever keeps a
-/// text where people must not be named refuses it, or asks for them to be taken out. At most a hundred.
+/// The words of a policy's comments and keys that look like logins. [`replace_logins`] leaves them as they
+/// are, so whoever keeps a text where people must not be named refuses it, or asks for them to be taken out.
+/// At most a hundred.
 pub fn logins_in_remarks(text: &str) -> Result<Vec<PolicyError>, PolicyError> {
     let (root, comments) = hujson::parse_with_comments(text)?;
     let mut found = Vec::new();

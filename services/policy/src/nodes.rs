@@ -64,13 +64,14 @@ impl Node {
     }
 }
 
-/// The 128 bits of a node's identifier. Kept beside its place in the index, so that a decision follows no pointers to compare
-/// texts.
+/// The 128 bits of a node's identifier. Kept beside its place in the index, so that a decision follows no
+/// pointers to compare texts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct Key(u128);
 
 impl Key {
-    /// Reads the base32 of an identifier, which was checked when it came in: 26 characters of five bits, the last two of them zero.
+    /// Reads the base32 of an identifier, which was checked when it came in: 26 characters of five bits, the
+    /// last two of them zero.
     fn of(id: &NodeId) -> Self {
         let body = id.as_str().bytes().skip(NodeId::PREFIX.len());
         let digit =

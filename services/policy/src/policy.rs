@@ -49,7 +49,8 @@ pub struct Policy {
 }
 
 impl Policy {
-    /// Reads a policy to be enforced. Whatever this version does not enforce is refused by name, never passed over.
+    /// Reads a policy to be enforced. Whatever this version does not enforce is refused by name, never passed
+    /// over.
     pub fn parse(text: &str) -> Result<Self, PolicyError> {
         let policy = Self::read(text, Reach::Enforced)?;
         match policy.unsupported().into_iter().next() {
@@ -58,8 +59,8 @@ impl Policy {
         }
     }
 
-    /// Reads all of the language that the engine understands, more than the product enforces: for looking at files,
-    /// never for activating them. [`Policy::unsupported`] says what stands between the two.
+    /// Reads all of the language that the engine understands, more than the product enforces: for looking at
+    /// files, never for activating them. [`Policy::unsupported`] says what stands between the two.
     pub fn parse_full(text: &str) -> Result<Self, PolicyError> {
         Self::read(text, Reach::Understood)
     }
@@ -130,8 +131,8 @@ impl Policy {
         &self.text
     }
 
-    /// Whether the file has neither `acls` nor `grants`. To Tailscale that means *allow everything*, and so it does here:
-    /// whoever activates a policy must refuse such a file unless it is told in so many words.
+    /// Whether the file has neither `acls` nor `grants`. To Tailscale that means *allow everything*, and so
+    /// it does here: whoever activates a policy must refuse such a file unless it is told in so many words.
     pub fn allows_everything_by_silence(&self) -> bool {
         self.is_silent
     }
@@ -311,9 +312,11 @@ fn read_owners(document: &Document<'_>, names: &Names, tag: &Member) -> Result<V
     Ok(owners)
 }
 
-/// Refuses tags that own each other in a circle: nobody could be said to own them. A tag may own itself, which says nothing.
+/// Refuses tags that own each other in a circle: nobody could be said to own them. A tag may own itself,
+/// which says nothing.
 fn check_tag_cycles(document: &Document<'_>, names: &Names, tags: &[Member]) -> Result<(), PolicyError> {
-    // Tags are peeled off once all tags among their owners are; what cannot be peeled off is in or behind a circle.
+    // Tags are peeled off once all tags among their owners are; what cannot be peeled off is in or behind a
+    // circle.
     let mut waiting: BTreeMap<&str, usize> = BTreeMap::new();
     let mut owned: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for (tag, owners) in &names.tag_owners {

@@ -23,8 +23,9 @@ pub struct Routed {
 }
 
 impl Compiled {
-    /// Whether a node may reach an address behind a router, and through which: the one with the longest prefix of those that the
-    /// node may send to. An address of a node is no such address; [`Compiled::decide`] decides about nodes.
+    /// Whether a node may reach an address behind a router, and through which: the one with the longest
+    /// prefix of those that the node may send to. An address of a node is no such address;
+    /// [`Compiled::decide`] decides about nodes.
     pub fn permits_address(
         &self,
         src: &NodeId,

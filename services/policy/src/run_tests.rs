@@ -1,7 +1,7 @@
 //! Running the tests that a policy carries.
 //!
-//! A test speaks of identities, not of machines: it holds before the first node of a user or tag has joined, and
-//! says the same whatever nodes there are.
+//! A test speaks of identities, not of machines: it holds before the first node of a user or tag has joined,
+//! and says the same whatever nodes there are.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};

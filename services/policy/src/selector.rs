@@ -104,7 +104,8 @@ pub(crate) fn is_user_name(text: &str) -> bool {
 }
 
 impl Names {
-    /// Reads a selector and checks that what it names is defined. `entry` is how refusals call it, such as `dst="tag:a:22"`.
+    /// Reads a selector and checks that what it names is defined. `entry` is how refusals call it, such as
+    /// `dst="tag:a:22"`.
     pub(crate) fn selector(
         &self,
         document: &Document<'_>,
@@ -165,7 +166,8 @@ impl Names {
     }
 }
 
-/// Whether a text begins as an address does, so that a wrong one is refused as an address and not as an unknown host.
+/// Whether a text begins as an address does, so that a wrong one is refused as an address and not as an
+/// unknown host.
 fn looks_like_address(text: &str) -> bool {
     let is_v4 = text.starts_with(|c: char| c.is_ascii_digit()) && text.contains('.');
     let is_v6 = text.contains(':')

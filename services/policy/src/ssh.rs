@@ -217,7 +217,8 @@ fn check_ends(document: &Document<'_>, rule: &SshRule) -> Result<(), PolicyError
 }
 
 impl Compiled {
-    /// Who may log in to a node over SSH: checks before acceptances, else in order of the file. The first that fits counts.
+    /// Who may log in to a node over SSH: checks before acceptances, else in order of the file. The first
+    /// that fits counts.
     pub fn ssh(&self, node: &NodeId) -> Vec<SshGrant> {
         let Some(node) = self.node(node) else { return Vec::new() };
         let mut rules: Vec<&SshRule> = self.policy.ssh.iter().collect();
@@ -262,8 +263,8 @@ impl Compiled {
         grants
     }
 
-    /// Whether a rule lets the one node log in to the other. A rule that names local parts also lets everyone it names log in
-    /// between nodes of their own.
+    /// Whether a rule lets the one node log in to the other. A rule that names local parts also lets everyone
+    /// it names log in between nodes of their own.
     fn may_log_in(&self, rule: &SshRule, source: &Node, node: &Node) -> bool {
         if !rule.src.iter().any(|selector| self.names_node(selector, source)) {
             return false;

@@ -11,7 +11,8 @@ use crate::rules::Fields;
 use crate::selector::{Autogroup, Names, Selector, SelectorKind};
 use crate::ssh::SshAction;
 
-/// One promise: from this source, logins at these destinations are let in, asked to sign in again, or refused.
+/// One promise: from this source, logins at these destinations are let in, asked to sign in again, or
+/// refused.
 #[derive(Debug)]
 pub(crate) struct SshTest {
     pub(crate) src: Selector,

@@ -73,8 +73,8 @@ impl Users {
     }
 }
 
-/// Refuses the first user that the policy grants something to, or by, and the inventory does not have. Owners of tags are left
-/// out: they say who may tag a node, and nothing is granted to them.
+/// Refuses the first user that the policy grants something to, or by, and the inventory does not have. Owners
+/// of tags are left out: they say who may tag a node, and nothing is granted to them.
 pub(crate) fn check_users(policy: &Policy, users: &Users) -> Result<(), PolicyError> {
     let in_groups = policy.names.groups.values().flatten().map(|name| (name.text.as_str(), name.offset));
     let in_rules =

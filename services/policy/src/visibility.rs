@@ -36,8 +36,8 @@ impl Compiled {
         leads_out.then(|| SUGGEST_EXIT_NODE.to_owned()).into_iter().collect()
     }
 
-    /// Whether a rule that names no routers lets the viewer reach what a route leads to; it then goes through whoever carries
-    /// the route.
+    /// Whether a rule that names no routers lets the viewer reach what a route leads to; it then goes through
+    /// whoever carries the route.
     fn is_plainly_granted(&self, route: &IpNet, viewer: &Node) -> bool {
         let prefix = AddressSet::from_prefixes([*route]);
         let side = viewer.side();
@@ -52,7 +52,8 @@ impl Compiled {
         })
     }
 
-    /// Whether a rule sends the viewer through this router for a route: it is the first of those that the rule names.
+    /// Whether a rule sends the viewer through this router for a route: it is the first of those that the
+    /// rule names.
     fn is_steered(&self, route: &IpNet, viewer: &Node, router: &Node) -> bool {
         let prefix = AddressSet::from_prefixes([*route]);
         let side = viewer.side();
@@ -79,8 +80,8 @@ impl Compiled {
         AddressSet::from_ranges(all)
     }
 
-    /// The subnet routes that the node is first in line for: of several routers for one prefix, the first by the order that
-    /// the inventory lists them in.
+    /// The subnet routes that the node is first in line for: of several routers for one prefix, the first by
+    /// the order that the inventory lists them in.
     pub fn primary_routes(&self, node: &NodeId) -> Vec<IpNet> {
         let Some(own) = self.node(node) else { return Vec::new() };
         let is_first = |route: &IpNet| {
@@ -91,8 +92,8 @@ impl Compiled {
         own.subnet_routes().filter(is_first).collect()
     }
 
-    /// The prefixes that a viewer may send to a peer: its addresses, the routes it is first in line for as far as the
-    /// viewer may reach them, and the Internet if it leads there and the viewer may use it.
+    /// The prefixes that a viewer may send to a peer: its addresses, the routes it is first in line for as
+    /// far as the viewer may reach them, and the Internet if it leads there and the viewer may use it.
     pub fn allowed_prefixes(&self, viewer: &NodeId, peer: &NodeId) -> Vec<IpNet> {
         let (Some(from), Some(to)) = (self.node(viewer), self.node(peer)) else { return Vec::new() };
         let has_no_ipv4 = self.has_no_ipv4(from) || self.has_no_ipv4(to);
@@ -102,8 +103,8 @@ impl Compiled {
         let from_side = from.side();
         let reaching: Vec<_> = filter.iter().filter(|rule| rule.sources.intersects(&from_side)).collect();
         let admitted = self.admitted(viewer);
-        // Packets may go there because the peer lets them in, or because the viewer lets in what comes from there and
-        // has to answer.
+        // Packets may go there because the peer lets them in, or because the viewer lets in what comes from
+        // there and has to answer.
         let may_reach = |route: &IpNet| {
             let prefix = AddressSet::from_prefixes([*route]);
             reaching.iter().any(|rule| rule.destinations.intersects(&prefix))

@@ -197,8 +197,8 @@ impl Case {
         self.nodes.iter().find(|(_, m)| m.ipv4 == address || m.ipv6 == address).map(|(name, _)| name)
     }
 
-    /// The routes that a node offers and that are approved. Two captures were taken before the approval was noted; what the
-    /// node itself was told then stands for it.
+    /// The routes that a node offers and that are approved. Two captures were taken before the approval was
+    /// noted; what the node itself was told then stands for it.
     fn routes(&self, name: &str, machine: &Machine) -> Vec<IpNet> {
         let offered = machine.routable_ips.as_deref().unwrap_or_default();
         let approved = machine.approved_routes.as_deref().unwrap_or_default();
@@ -212,8 +212,8 @@ impl Case {
     }
 }
 
-/// Of two routers for one prefix, the one that joined first carries it. The captures do not say who that was; this one joined
-/// after its twin, `metapod`, as its empty primary routes show.
+/// Of two routers for one prefix, the one that joined first carries it. The captures do not say who that was;
+/// this one joined after its twin, `metapod`, as its empty primary routes show.
 fn joined_late(name: &str) -> bool {
     name == "butterfree"
 }

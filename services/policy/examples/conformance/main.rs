@@ -1,4 +1,5 @@
-//! Runs captures of Tailscale's own answers against the engine: `conformance DIR` reads every `*.jsonl.gz` in DIR.
+//! Runs captures of Tailscale's own answers against the engine: `conformance DIR` reads every `*.jsonl.gz` in
+//! DIR.
 
 mod capture;
 mod harness;

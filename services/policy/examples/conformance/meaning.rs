@@ -1,4 +1,5 @@
-//! Packet filters by what they mean: two filters are equal if every packet fares the same, however they are written.
+//! Packet filters by what they mean: two filters are equal if every packet fares the same, however they are
+//! written.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -24,7 +25,8 @@ pub enum What {
     Capability(String, String),
 }
 
-/// A filter taken apart: of every piece of destinations and ports that no rule divides further, who gets there.
+/// A filter taken apart: of every piece of destinations and ports that no rule divides further, who gets
+/// there.
 pub type Meaning = BTreeMap<(What, IpAddr, u16), AddressSet>;
 
 /// The protocols of a rule that names none.

@@ -191,6 +191,23 @@ fn an_address_behind_a_router_is_reached_through_the_longest_prefix_granted() {
 }
 
 #[test]
+fn tags_are_put_on_by_their_owners_and_the_owners_of_those() {
+    let text = r#"{
+      "groups": {"group:ops": ["oncall@example.com"]},
+      "tagOwners": {"tag:own": ["tag:own"], "tag:top": ["group:ops"], "tag:low": ["tag:top"], "tag:any": ["autogroup:member"]},
+      "acls": [],
+    }"#;
+    let compiled = compile(text, &company());
+    let owned = |number| {
+        ["tag:own", "tag:top", "tag:low", "tag:any", "tag:none"]
+            .map(|tag| compiled.may_tag(&user(number), tag))
+    };
+    assert_eq!(owned(2), [false, true, true, true, false]);
+    assert_eq!(owned(1), [false, false, false, true, false]);
+    assert_eq!(owned(9), [false; 5], "a stranger owns nothing");
+}
+
+#[test]
 fn reach_names_the_rule_both_ways() {
     let compiled = compile(COMPANY_POLICY, &company());
     let peers = compiled.peers(&node(DEV));

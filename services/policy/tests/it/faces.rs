@@ -1,4 +1,5 @@
-//! The faces of one compiled policy say the same: for generated policies and networks, every pair, protocol and port.
+//! The faces of one compiled policy say the same: for generated policies and networks, every pair, protocol
+//! and port.
 
 use proptest::prelude::*;
 use writ_policy::{Compiled, Decision, Inventory, Owner, PortRange, Protocol, Reach, difference};
@@ -233,7 +234,8 @@ proptest! {
         }
     }
 
-    /// Nodes come, change hands, lose an address and go; what stands in the end is what compiling from nothing gives.
+    /// Nodes come, change hands, lose an address and go; what stands in the end is what compiling from
+    /// nothing gives.
     #[test]
     fn changing_nodes_one_by_one_equals_compiling_from_nothing(
         rules in rules(),
