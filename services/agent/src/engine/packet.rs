@@ -276,3 +276,107 @@ fn ports<const N: usize>(head: &[u8; N]) -> (u16, u16) {
         None => (0, 0),
     }
 }
+
+#[cfg(test)]
+pub(super) mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    pub(in crate::engine) const OURS: Ipv4Addr = Ipv4Addr::new(100, 64, 0, 1);
+    pub(in crate::engine) const THEIRS: Ipv4Addr = Ipv4Addr::new(100, 64, 0, 2);
+
+    /// An IPv4 packet with this transport header and payload.
+    pub(in crate::engine) fn v4(from: Ipv4Addr, to: Ipv4Addr, number: u8, transport: &[u8]) -> Vec<u8> {
+        super::super::answer::wrap_v4(from, to, number, transport).unwrap()
+    }
+
+    pub(in crate::engine) fn v6(from: Ipv6Addr, to: Ipv6Addr, number: u8, transport: &[u8]) -> Vec<u8> {
+        let [high, low] = u16::try_from(transport.len()).unwrap().to_be_bytes();
+        [&[0x60, 0, 0, 0, high, low, number, 64], &from.octets()[..], &to.octets()[..], transport].concat()
+    }
+
+    pub(in crate::engine) fn udp(source: u16, destination: u16) -> Vec<u8> {
+        [source.to_be_bytes(), destination.to_be_bytes(), [0, 8], [0, 0]].concat()
+    }
+
+    pub(in crate::engine) fn tcp(source: u16, destination: u16, flags: u8) -> Vec<u8> {
+        let mut header = [source.to_be_bytes(), destination.to_be_bytes()].concat();
+        header.extend([0, 0, 0, 1, 0, 0, 0, 2, 0x50, flags, 0xff, 0xff, 0, 0, 0, 0]);
+        header
+    }
+
+    pub(in crate::engine) fn icmp(kind: u8, identifier: u16, body: &[u8]) -> Vec<u8> {
+        let [high, low] = identifier.to_be_bytes();
+        [&[kind, 0, 0, 0, high, low, 0, 0], body].concat()
+    }
+
+    #[test]
+    fn ports_and_flags_are_read_in_both_families() {
+        let packet = Packet::parse(&v4(OURS, THEIRS, number::TCP, &tcp(4000, 80, 0x02))).unwrap();
+        assert_eq!((packet.source, packet.destination), (OURS.into(), THEIRS.into()));
+        let Transport::Ports { source: 4000, destination: 80, tcp: Some(flags) } = packet.transport else {
+            panic!("{packet:?}")
+        };
+        assert!(flags.opens() && !flags.ends());
+        let (from, to) = (Ipv6Addr::from([1; 16]), Ipv6Addr::from([2; 16]));
+        let packet = Packet::parse(&v6(from, to, number::UDP, &udp(1, 2))).unwrap();
+        assert_eq!(packet.transport, Transport::Ports { source: 1, destination: 2, tcp: None });
+        assert_eq!(packet.transport_at, 40);
+    }
+
+    #[test]
+    fn an_icmp_error_tells_what_it_is_about() {
+        let about = v4(OURS, THEIRS, number::UDP, &udp(1000, 53));
+        let error = v4(THEIRS, OURS, number::ICMP, &icmp(3, 0, &about[..28]));
+        let Transport::Error(quoted) = Packet::parse(&error).unwrap().transport else {
+            panic!("not an error")
+        };
+        assert_eq!((quoted.source, quoted.source_port, quoted.destination_port), (OURS.into(), 1000, 53));
+        let cut = v4(THEIRS, OURS, number::ICMP, &icmp(3, 0, &about[..27]));
+        assert_eq!(Packet::parse(&cut).unwrap().transport, Transport::OtherIcmp);
+    }
+
+    #[test]
+    fn what_is_not_whole_or_hides_its_header_is_refused() {
+        let good = v4(OURS, THEIRS, number::UDP, &udp(1, 2));
+        let altered = |at: usize, value: u8| {
+            let mut bytes = good.clone();
+            bytes[at] = value;
+            Packet::parse(&bytes)
+        };
+        assert_eq!(Packet::parse(&[]), Err(Malformed::Truncated));
+        assert_eq!(Packet::parse(&good[..27]), Err(Malformed::Truncated));
+        assert_eq!(altered(0, 0x55), Err(Malformed::Version));
+        assert_eq!(altered(0, 0x46), Err(Malformed::Options));
+        assert_eq!(altered(3, 19), Err(Malformed::Truncated));
+        assert_eq!(altered(3, 200), Err(Malformed::Truncated));
+        assert_eq!(altered(7, 1), Err(Malformed::Fragment));
+        assert_eq!(altered(9, number::ICMP_V6), Err(Malformed::WrongFamily));
+        let (from, to) = (Ipv6Addr::from([1; 16]), Ipv6Addr::from([2; 16]));
+        for extension in [0, 43, 51, 60] {
+            assert_eq!(Packet::parse(&v6(from, to, extension, &[17; 16])), Err(Malformed::Options));
+        }
+        let first = [&[number::UDP, 0, 0, 1, 0, 0, 0, 7][..], &udp(1, 2)].concat();
+        assert!(Packet::parse(&v6(from, to, number::FRAGMENT, &first)).is_ok());
+        let second = [&[number::UDP, 0, 0, 9, 0, 0, 0, 7][..], &udp(1, 2)].concat();
+        assert_eq!(Packet::parse(&v6(from, to, number::FRAGMENT, &second)), Err(Malformed::Fragment));
+        assert_eq!(Packet::parse(&v6(from, to, number::ICMP, &[8; 8])), Err(Malformed::WrongFamily));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn any_bytes_are_read_without_panic(
+            first in prop_oneof![Just(0x45_u8), Just(0x60), any::<u8>()],
+            bytes in proptest::collection::vec(any::<u8>(), 0..120),
+        ) {
+            let bytes = [&[first][..], &bytes].concat();
+            if let Ok(packet) = Packet::parse(&bytes) {
+                prop_assert!(packet.transport_at <= bytes.len());
+                let _ = super::super::answer::refuse(&packet, &bytes);
+            }
+        }
+    }
+}

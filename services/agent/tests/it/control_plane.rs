@@ -1,0 +1,304 @@
+//! A control plane in memory: a real log with real records, proofs and signatures, and no policy.
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+use std::time::Duration;
+
+use boringtun::x25519::{PublicKey, StaticSecret};
+use ed25519_dalek::SigningKey;
+use jiff::{SignedDuration, Timestamp};
+use writ_agent::trust::{JoiningKeys, Membership, Trust};
+use writ_ledger::tree::MemoryTree;
+use writ_ledger::{Checkpoint, ConsistencyProof, InclusionProof, VerifierKey, leaf_hash};
+use writ_schema::event::*;
+use writ_schema::keys::{IdentityKey, Statement, WireGuardKey};
+use writ_schema::net::{PortRange, Protocol};
+use writ_schema::protocol::*;
+use writ_schema::seal::*;
+use writ_schema::{
+    Actor, AuthorizationId, CommandId, CommandRef, EnrolmentKeyId, Event, NetworkId, NodeId, PolicyVersion,
+    Record, RequestId, Seq, UserId,
+};
+
+pub const ORIGIN: &str = "writ.example/log";
+pub const LIFE: Duration = Duration::from_secs(600);
+
+/// The control plane.
+pub struct ControlPlane {
+    pub network: NetworkId,
+    pub now: Timestamp,
+    key: writ_ledger::SigningKey,
+    subject_key: SubjectKey,
+    tree: MemoryTree,
+    records: Vec<(String, Vec<HeldKey>)>,
+    nodes: u8,
+    authorizations: u8,
+}
+
+/// A node that has joined.
+pub struct Node {
+    pub id: NodeId,
+    pub name: String,
+    pub identity: SigningKey,
+    pub secret: StaticSecret,
+    pub generation: u64,
+    pub join: Seq,
+    pub rotation: Option<Seq>,
+    pub membership: Membership,
+    pub trust: Trust,
+}
+
+impl Node {
+    pub fn wireguard_key(&self) -> WireGuardKey {
+        public(&self.secret)
+    }
+}
+
+/// What an authorization is to say.
+#[derive(Clone)]
+pub struct Permit {
+    pub protocol: Protocol,
+    pub ports: PortRange,
+    pub renews: Option<AuthorizationId>,
+    pub life: Duration,
+}
+
+impl Permit {
+    pub fn tcp(port: u16) -> Self {
+        Self { protocol: Protocol::Tcp, ports: PortRange::single(port), renews: None, life: LIFE }
+    }
+}
+
+struct OneKey<'a>(&'a SubjectKey);
+
+impl RecordKeys for OneKey<'_> {
+    fn record_key(&self, _: &Subject, _: &Retention, salt: &Salt) -> Option<RecordKey> {
+        Some(self.0.record_key(salt))
+    }
+}
+
+impl ControlPlane {
+    pub fn new() -> Self {
+        Self::with_key(7)
+    }
+
+    /// Another control plane, with a log key of its own.
+    pub fn with_key(seed: u8) -> Self {
+        let key = writ_ledger::SigningKey::from_seed(ORIGIN, [seed; 32]).unwrap();
+        let mut control = Self {
+            network: NetworkId::from_bytes([1; 16]),
+            now: "2026-11-23T10:00:00Z".parse().unwrap(),
+            key,
+            subject_key: SubjectKey::from_bytes([9; 32]),
+            tree: MemoryTree::new(),
+            records: Vec::new(),
+            nodes: 0,
+            authorizations: 0,
+        };
+        let created = NetworkCreated {
+            v: Version,
+            network: control.network.clone(),
+            name: "example".to_owned(),
+            prefix_v4: "100.64.0.0/10".to_owned(),
+            prefix_v6: "fd00:1:2::/48".to_owned(),
+            origin: ORIGIN.to_owned(),
+            log_key: control.log_key().to_string(),
+        };
+        control.append(created);
+        control
+    }
+
+    pub fn log_key(&self) -> VerifierKey {
+        self.key.verifier_key()
+    }
+
+    pub fn size(&self) -> u64 {
+        self.tree.size()
+    }
+
+    pub fn pass(&mut self, time: Duration) {
+        self.now += SignedDuration::try_from(time).unwrap();
+    }
+
+    pub fn append(&mut self, event: impl Into<Event>) -> Seq {
+        let seq = Seq(self.tree.size());
+        let salt = Salt::from_bytes([u8::try_from(seq.0 % 251).unwrap(); 16]);
+        let mut record = Record {
+            seq,
+            time: self.now,
+            actor: Actor::System,
+            command: CommandRef { id: CommandId::from_bytes([3; 16]), digest: "00".repeat(8) },
+            cause: None,
+            salt,
+            event: event.into(),
+        };
+        let keys = record.subjects().into_iter().map(|(subject, retention)| HeldKey {
+            subject,
+            retention,
+            key: self.subject_key.record_key(&salt),
+        });
+        let keys = keys.collect();
+        record.close(&OneKey(&self.subject_key)).unwrap();
+        let text = record.encode().unwrap();
+        self.tree.push(leaf_hash(text.as_bytes()));
+        self.records.push((text, keys));
+        seq
+    }
+
+    /// A record as it travels, proven in the tree of this moment.
+    pub fn proven(&self, seq: Seq) -> ProvenRecord {
+        let (record, keys) = self.records[usize::try_from(seq.0).unwrap()].clone();
+        let proof = InclusionProof::build(&self.tree, seq.0, self.size()).unwrap().unwrap();
+        ProvenRecord { seq, record, proof: proof.hashes.iter().map(ToString::to_string).collect(), keys }
+    }
+
+    pub fn checkpoint(&self, from_size: u64) -> CheckpointUpdate {
+        let checkpoint = Checkpoint { origin: ORIGIN.to_owned(), size: self.size(), root: self.tree.root() };
+        let proof = ConsistencyProof::build(&self.tree, from_size, self.size()).unwrap();
+        CheckpointUpdate {
+            note: checkpoint.sign(&self.key).unwrap().text().to_owned(),
+            from_size,
+            consistency: proof.map_or(Vec::new(), |p| p.hashes.iter().map(ToString::to_string).collect()),
+        }
+    }
+
+    /// Lets a node join; `seed` makes its keys.
+    pub fn join(&mut self, name: &str, seed: u8) -> Node {
+        let (response, identity, secret) = self.join_response(name, seed);
+        let ours = JoiningKeys { identity: IdentityKey::of(&identity), wireguard: public(&secret) };
+        let (trust, membership) = Trust::join(&self.network, self.log_key(), ours, &response).unwrap();
+        Node {
+            id: membership.node.clone(),
+            name: name.to_owned(),
+            identity,
+            secret,
+            generation: 0,
+            join: response.join.seq,
+            rotation: None,
+            membership,
+            trust,
+        }
+    }
+
+    pub fn join_response(&mut self, name: &str, seed: u8) -> (JoinResponse, SigningKey, StaticSecret) {
+        let identity = SigningKey::from_bytes(&[seed; 32]);
+        let secret = StaticSecret::from([seed.wrapping_add(100); 32]);
+        let wireguard_key = public(&secret);
+        let node = NodeId::of_identity_key(IdentityKey::of(&identity).as_bytes());
+        self.nodes += 1;
+        let (address_v4, address_v6) = (
+            Ipv4Addr::new(100, 64, 0, self.nodes),
+            Ipv6Addr::new(0xfd00, 1, 2, 0, 0, 0, 0, self.nodes.into()),
+        );
+        let statement =
+            Statement::Rotation { network: &self.network, generation: 0, wireguard_key: &wireguard_key };
+        let owner = UserId::from_bytes([seed; 16]);
+        let joined = NodeJoined {
+            v: Version,
+            node: node.clone(),
+            identity_key: IdentityKey::of(&identity),
+            wireguard_key,
+            key_signature: statement.sign(&identity),
+            name: Sealed::new(Subject::User(owner.clone()), Retention::Identity, name.to_owned()),
+            owner: NodeOwner::User(owner),
+            address_v4,
+            address_v6,
+            enrolment_key: EnrolmentKeyId::from_bytes([2; 16]),
+        };
+        let join = self.append(joined);
+        let response = JoinResponse {
+            node,
+            address_v4,
+            address_v6,
+            network_name: "example".to_owned(),
+            genesis: self.proven(Seq(0)),
+            join: self.proven(join),
+            checkpoint: self.checkpoint(0),
+        };
+        (response, identity, secret)
+    }
+
+    /// Puts an authorization into the log.
+    pub fn authorize(
+        &mut self,
+        source: &Node,
+        destination: &Node,
+        permit: &Permit,
+    ) -> (AuthorizationId, Seq) {
+        self.authorizations += 1;
+        let authorization = AuthorizationId::from_bytes([self.authorizations; 16]);
+        let user = UserId::from_bytes([42; 16]);
+        let quarter = Retention::Connections(Quarter::of(self.now));
+        let event = ConnectionAuthorized {
+            v: Version,
+            authorization: authorization.clone(),
+            source: Sealed::new(
+                Subject::User(user.clone()),
+                quarter,
+                Source { node: source.id.clone(), user: Some(user) },
+            ),
+            destination: destination.id.clone(),
+            protocol: permit.protocol,
+            ports: permit.ports,
+            rule: "acls[0]".to_owned(),
+            policy: PolicyVersion(1),
+            sign_in: SignIn::EnrolmentKey,
+            renews: permit.renews.clone(),
+            expires_at: self.now + SignedDuration::try_from(permit.life).unwrap(),
+        };
+        let seq = self.append(event);
+        (authorization, seq)
+    }
+
+    /// The message about an authorization for one end.
+    pub fn authorized(
+        &self,
+        record: Seq,
+        side: Side,
+        peer: &Node,
+        candidates: Vec<Candidate>,
+        request: Option<RequestId>,
+    ) -> Authorized {
+        Authorized {
+            request,
+            side,
+            record: self.proven(record),
+            peer: Peer {
+                node: peer.id.clone(),
+                join: self.proven(peer.join),
+                rotation: peer.rotation.map(|rotation| self.proven(rotation)),
+                candidates,
+            },
+        }
+    }
+
+    pub fn revoke(&mut self, authorization: &AuthorizationId) -> Seq {
+        let authorization = authorization.clone();
+        self.append(ConnectionRevoked { v: Version, authorization, reason: RevocationReason::PolicyChanged })
+    }
+
+    pub fn rotate(&mut self, node: &Node, generation: u64, wireguard_key: WireGuardKey) -> Seq {
+        let statement =
+            Statement::Rotation { network: &self.network, generation, wireguard_key: &wireguard_key };
+        let signature = statement.sign(&node.identity);
+        self.append(KeyRotated { v: Version, node: node.id.clone(), generation, wireguard_key, signature })
+    }
+
+    /// A frame whose proofs lead to the checkpoint of this moment, for a node that has verified `held` records.
+    pub fn frame(&self, held: u64, message: ServerMessage) -> ServerFrame {
+        ServerFrame { frame: 1, trace: None, checkpoint: Some(self.checkpoint(held)), message }
+    }
+
+    pub fn netmap(&self, node: &Node) -> Netmap {
+        let addresses = vec![node.membership.address_v4.into(), node.membership.address_v6.into()];
+        Netmap {
+            hash: "00".to_owned(),
+            node: NetmapNode { node: node.id.clone(), name: node.name.clone(), addresses },
+            network_name: "example".to_owned(),
+            reachable: Vec::new(),
+        }
+    }
+}
+
+pub fn public(secret: &StaticSecret) -> WireGuardKey {
+    WireGuardKey::from_bytes(*PublicKey::from(secret).as_bytes())
+}

@@ -1,0 +1,433 @@
+//! A network in memory: agents behind NATs or not, the real relay, and a control plane that answers as it is told.
+//! Time is virtual and delays come from a seed, so that a run can be repeated.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use boringtun::x25519::StaticSecret;
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+use writ_agent::engine::{Engine, EngineStatus, Now, Settings};
+use writ_relay::{Limits, Relay, relay_key};
+use writ_schema::event::{AcknowledgedAction, CloseReason, DenialReason, PathKind, RevocationReason, Side};
+use writ_schema::net::Protocol;
+use writ_schema::protocol::*;
+use writ_schema::{AuthorizationId, RequestId, Seq};
+
+use super::control_plane::{ControlPlane, Node, Permit};
+
+const RELAY: &str = "198.51.100.1:3478";
+const RELAY_SECRET: [u8; 32] = [6; 32];
+
+/// How a host is connected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Nat {
+    /// With a public address.
+    None,
+    /// Endpoint-independent mapping, address- and port-dependent filtering: a home router.
+    PortRestricted,
+    /// Another port for every destination.
+    Symmetric,
+}
+
+struct Router {
+    nat: Nat,
+    outside: Ipv4Addr,
+    next_port: u16,
+    mappings: BTreeMap<Option<SocketAddr>, u16>,
+    allowed: BTreeSet<(u16, SocketAddr)>,
+}
+
+impl Router {
+    fn outbound(&mut self, to: SocketAddr) -> SocketAddr {
+        let key = if self.nat == Nat::Symmetric { Some(to) } else { None };
+        let next = &mut self.next_port;
+        let port = *self.mappings.entry(key).or_insert_with(|| {
+            *next += 1;
+            *next
+        });
+        self.allowed.insert((port, to));
+        (self.outside, port).into()
+    }
+
+    fn admits(&self, port: u16, from: SocketAddr) -> bool {
+        self.allowed.contains(&(port, from))
+    }
+}
+
+/// A host with an agent.
+pub struct Host {
+    pub node: Node,
+    pub engine: Engine,
+    /// What came out of the TUN device.
+    pub received: VecDeque<Vec<u8>>,
+    address: SocketAddr,
+    router: Option<Router>,
+    candidates: Vec<Candidate>,
+    /// While set, nothing comes directly to this host any more.
+    pub direct_is_blocked: bool,
+    session: bool,
+}
+
+struct Datagram {
+    at: Duration,
+    from: SocketAddr,
+    to: SocketAddr,
+    bytes: Vec<u8>,
+}
+
+/// What was said to the control plane.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Said {
+    Connect { host: usize, port: u16, renews: bool },
+    Acknowledged { host: usize, action: AcknowledgedAction },
+    Closed { host: usize, reason: CloseReason, bytes_sent: u64 },
+}
+
+/// Everything.
+pub struct World {
+    pub control: ControlPlane,
+    pub hosts: Vec<Host>,
+    pub said: Vec<Said>,
+    pub live: Vec<(AuthorizationId, Seq, usize, usize)>,
+    /// Ports that may be reached.
+    pub allowed: BTreeSet<u16>,
+    pub life: Duration,
+    /// Datagrams that were seen on the wire outside, for an eavesdropper.
+    pub wire: Vec<Vec<u8>>,
+    relay: Relay,
+    began: Instant,
+    elapsed: Duration,
+    flying: Vec<Datagram>,
+    random: StdRng,
+    loss: f64,
+}
+
+impl World {
+    pub fn new(seed: u64, nats: &[Nat]) -> Self {
+        let mut control = ControlPlane::new();
+        let began = Instant::now();
+        let mut hosts = Vec::new();
+        for (number, nat) in (1_u8..).zip(nats) {
+            let node = control.join(&format!("host{number}"), number);
+            let settings = Settings {
+                membership: node.membership.clone(),
+                identity: node.identity.clone(),
+                wireguard: node.secret.clone(),
+                generation: 0,
+                next_key: None,
+                seed: [number; 32],
+            };
+            let engine = Engine::new(Now { instant: began, wall: control.now }, settings);
+            let outside = Ipv4Addr::new(203, 0, 113, number);
+            let address = match nat {
+                Nat::None => SocketAddr::from((outside, 51820)),
+                Nat::PortRestricted | Nat::Symmetric => SocketAddr::from(([192, 168, number, 2], 51820)),
+            };
+            let router = (*nat != Nat::None).then(|| Router {
+                nat: *nat,
+                outside,
+                next_port: 40_000,
+                mappings: BTreeMap::new(),
+                allowed: BTreeSet::new(),
+            });
+            hosts.push(Host {
+                node,
+                engine,
+                received: VecDeque::new(),
+                address,
+                router,
+                candidates: Vec::new(),
+                direct_is_blocked: false,
+                session: false,
+            });
+        }
+        let mut world = Self {
+            control,
+            hosts,
+            said: Vec::new(),
+            live: Vec::new(),
+            allowed: BTreeSet::from([80]),
+            life: Duration::from_secs(600),
+            wire: Vec::new(),
+            relay: Relay::new(RELAY_SECRET, Limits::default()),
+            began,
+            elapsed: Duration::ZERO,
+            flying: Vec::new(),
+            random: StdRng::seed_from_u64(seed),
+            loss: 0.0,
+        };
+        for host in 0..world.hosts.len() {
+            world.connect_session(host);
+        }
+        world
+    }
+
+    pub fn with_loss(mut self, loss: f64) -> Self {
+        self.loss = loss;
+        self
+    }
+
+    pub fn now(&self) -> Now {
+        Now { instant: self.began + self.elapsed, wall: self.control.now }
+    }
+
+    pub fn elapsed(&self) -> Duration {
+        self.elapsed
+    }
+
+    pub fn status(&self, host: usize) -> EngineStatus {
+        self.hosts[host].engine.status(self.now())
+    }
+
+    pub fn path(&self, host: usize) -> Option<PathKind> {
+        self.status(host).peers.first().map(|peer| peer.path.kind)
+    }
+
+    /// Opens a session and tells everything anew.
+    pub fn connect_session(&mut self, host: usize) {
+        let now = self.now();
+        self.hosts[host].session = true;
+        self.hosts[host].engine.handle_session_up(now);
+        let address = self.hosts[host].address;
+        self.hosts[host].engine.set_host_addresses(now, vec![address]);
+        let authorizations = self.live.clone().into_iter().filter_map(|(_, seq, source, destination)| {
+            let (side, peer) = match (source == host, destination == host) {
+                (true, _) => (Side::Source, destination),
+                (_, true) => (Side::Destination, source),
+                _ => return None,
+            };
+            let candidates = self.hosts[peer].candidates.clone();
+            Some(self.control.authorized(seq, side, &self.hosts[peer].node, candidates, None))
+        });
+        let authorizations = authorizations.collect();
+        let key = relay_key(&RELAY_SECRET, &self.hosts[host].node.id);
+        let snapshot = Snapshot {
+            netmap: self.control.netmap(&self.hosts[host].node),
+            authorizations,
+            relay: RelayAccess {
+                address: RELAY.parse().unwrap(),
+                key: data_encoding::BASE64.encode(key.expose_bytes()),
+                stun: Vec::new(),
+            },
+        };
+        self.tell(host, ServerMessage::Snapshot(snapshot));
+    }
+
+    pub fn lose_session(&mut self, host: usize) {
+        self.hosts[host].session = false;
+        self.hosts[host].engine.handle_session_down();
+    }
+
+    fn tell(&mut self, host: usize, message: ServerMessage) {
+        if !self.hosts[host].session {
+            return;
+        }
+        let now = self.now();
+        let held = self.hosts[host].node.trust.chain().size();
+        let frame = self.control.frame(held, message);
+        let target = &mut self.hosts[host];
+        let verified = target.node.trust.verify(now.wall, frame).unwrap();
+        target.engine.handle_message(now, verified);
+    }
+
+    /// Sends a packet from a host's TUN device.
+    pub fn send(&mut self, host: usize, packet: &[u8]) {
+        let now = self.now();
+        self.hosts[host].engine.handle_tun_packet(now, packet);
+        self.settle();
+    }
+
+    /// Lets time pass until something holds. Fails when it never does.
+    pub fn run_until(&mut self, limit: Duration, what: &str, mut holds: impl FnMut(&mut Self) -> bool) {
+        let end = self.elapsed + limit;
+        while !holds(self) {
+            assert!(self.elapsed < end, "after {:?} still not: {what}", self.elapsed);
+            self.step();
+        }
+    }
+
+    pub fn run_for(&mut self, time: Duration) {
+        let end = self.elapsed + time;
+        while self.elapsed < end {
+            self.step();
+        }
+    }
+
+    /// Goes to the next thing that happens, a tenth of a second away at most.
+    fn step(&mut self) {
+        self.settle();
+        let datagram = self.flying.iter().map(|d| d.at).min();
+        let timeouts = self.hosts.iter().filter_map(|host| host.engine.poll_timeout());
+        let timeout = timeouts.map(|(at, _)| at.saturating_duration_since(self.began)).min();
+        let next = datagram.into_iter().chain(timeout).min().unwrap_or(Duration::MAX);
+        let next = next.clamp(self.elapsed, self.elapsed + Duration::from_millis(100));
+        // Never stand still, even if a deadline is not met by being handled.
+        let next = if next == self.elapsed { next + Duration::from_micros(50) } else { next };
+        self.control.pass(next - self.elapsed);
+        self.elapsed = next;
+        let (due, later): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.flying).into_iter().partition(|datagram| datagram.at <= next);
+        self.flying = later;
+        for datagram in due {
+            self.deliver(datagram);
+        }
+        let now = self.now();
+        for host in &mut self.hosts {
+            if host.engine.poll_timeout().is_some_and(|(at, _)| at <= now.instant) {
+                host.engine.handle_timeout(now);
+            }
+        }
+        self.settle();
+    }
+
+    fn settle(&mut self) {
+        for host in 0..self.hosts.len() {
+            while let Some(transmit) = self.hosts[host].engine.poll_transmit() {
+                let from = match &mut self.hosts[host].router {
+                    Some(router) => router.outbound(transmit.to),
+                    None => self.hosts[host].address,
+                };
+                self.fly(from, transmit.to, transmit.bytes);
+            }
+            while let Some(packet) = self.hosts[host].engine.poll_packet() {
+                self.hosts[host].received.push_back(packet);
+            }
+        }
+        for host in 0..self.hosts.len() {
+            while let Some(message) = self.hosts[host].engine.poll_message() {
+                self.hear(host, message);
+            }
+        }
+    }
+
+    fn fly(&mut self, from: SocketAddr, to: SocketAddr, bytes: Vec<u8>) {
+        self.wire.push(bytes.clone());
+        if self.random.random_bool(self.loss) {
+            return;
+        }
+        let delay = Duration::from_micros(self.random.random_range(500..15_000));
+        self.flying.push(Datagram { at: self.elapsed + delay, from, to, bytes });
+    }
+
+    fn deliver(&mut self, datagram: Datagram) {
+        let Datagram { from, to, bytes, .. } = datagram;
+        let now = self.now();
+        if to == RELAY.parse().unwrap() {
+            let mut out = Vec::new();
+            self.relay
+                .handle_datagram(now.instant, from, &bytes, &mut |to, bytes| out.push((to, bytes.to_vec())));
+            for (to, bytes) in out {
+                self.fly(RELAY.parse().unwrap(), to, bytes);
+            }
+            return;
+        }
+        let is_direct = from != RELAY.parse().unwrap();
+        let target = self.hosts.iter_mut().find(|host| match &host.router {
+            Some(router) => router.outside == to.ip() && router.admits(to.port(), from),
+            None => host.address == to,
+        });
+        let Some(host) = target.filter(|host| !(is_direct && host.direct_is_blocked)) else { return };
+        host.engine.handle_datagram(now, from, &bytes);
+    }
+
+    fn hear(&mut self, host: usize, message: AgentMessage) {
+        match message {
+            AgentMessage::Connect { request, address, protocol, port, renews } => {
+                self.said.push(Said::Connect { host, port, renews: renews.is_some() });
+                let target = self.hosts.iter().position(|h| {
+                    [h.node.membership.address_v4.into(), h.node.membership.address_v6.into()]
+                        .contains(&address)
+                });
+                match target.filter(|_| self.allowed.contains(&port) || protocol == Protocol::Icmp) {
+                    Some(target) => self.allow(host, target, protocol, port, renews, Some(request)),
+                    None => self.deny(host, request),
+                }
+            }
+            AgentMessage::Candidates { candidates } => {
+                self.hosts[host].candidates.clone_from(&candidates);
+                let node = self.hosts[host].node.id.clone();
+                for peer in self.peers_of(host) {
+                    let (node, candidates) = (node.clone(), candidates.clone());
+                    self.tell(peer, ServerMessage::Candidates { node, candidates });
+                }
+            }
+            AgentMessage::Acknowledge { action, .. } => self.said.push(Said::Acknowledged { host, action }),
+            AgentMessage::Closed { reason, bytes_sent, .. } => {
+                self.said.push(Said::Closed { host, reason, bytes_sent });
+            }
+            AgentMessage::Rotate { generation, wireguard_key, .. } => {
+                let seq = self.control.rotate(&self.hosts[host].node, generation, wireguard_key);
+                self.hosts[host].node.rotation = Some(seq);
+                let node = self.hosts[host].node.id.clone();
+                for told in [vec![host], self.peers_of(host)].concat() {
+                    let (node, record) = (node.clone(), self.control.proven(seq));
+                    self.tell(told, ServerMessage::PeerKey { node, record });
+                }
+            }
+            AgentMessage::Hello { .. } | AgentMessage::Reject { .. } => {}
+        }
+    }
+
+    fn peers_of(&self, host: usize) -> Vec<usize> {
+        let peers = self.live.iter().filter_map(|(_, _, a, b)| match (*a == host, *b == host) {
+            (true, _) => Some(*b),
+            (_, true) => Some(*a),
+            _ => None,
+        });
+        peers.collect::<BTreeSet<_>>().into_iter().collect()
+    }
+
+    /// Authorizes as if it had been asked for.
+    pub fn allow(
+        &mut self,
+        source: usize,
+        destination: usize,
+        protocol: Protocol,
+        port: u16,
+        renews: Option<AuthorizationId>,
+        request: Option<RequestId>,
+    ) {
+        self.live.retain(|(id, ..)| Some(id) != renews.as_ref());
+        let ports = writ_schema::net::PortRange::single(port);
+        let permit = Permit { protocol, ports, renews, life: self.life };
+        let (id, seq) =
+            self.control.authorize(&self.hosts[source].node, &self.hosts[destination].node, &permit);
+        self.live.push((id, seq, source, destination));
+        let (a, b) = (self.hosts[source].node.id.clone(), self.hosts[destination].node.id.clone());
+        self.relay.permit(&a, &b, self.now().instant + self.life).unwrap();
+        for (host, peer, side) in
+            [(source, destination, Side::Source), (destination, source, Side::Destination)]
+        {
+            let candidates = self.hosts[peer].candidates.clone();
+            let request = request.clone().filter(|_| side == Side::Source);
+            let message = self.control.authorized(seq, side, &self.hosts[peer].node, candidates, request);
+            self.tell(host, ServerMessage::Authorized(Box::new(message)));
+        }
+    }
+
+    fn deny(&mut self, host: usize, request: RequestId) {
+        let explanation = "no rule allows it".to_owned();
+        let (reason, record) = (DenialReason::NoRule, Seq(0));
+        self.tell(host, ServerMessage::Denied { request, reason, explanation, record });
+    }
+
+    /// Takes every live authorization away.
+    pub fn revoke_all(&mut self) {
+        for (id, _, source, destination) in std::mem::take(&mut self.live) {
+            let seq = self.control.revoke(&id);
+            for host in [source, destination] {
+                let record = self.control.proven(seq);
+                let reason = RevocationReason::PolicyChanged;
+                self.tell(host, ServerMessage::Revoked { authorization: id.clone(), reason, record });
+            }
+        }
+        self.settle();
+    }
+
+    pub fn rotate(&mut self, host: usize, secret: [u8; 32]) {
+        assert!(self.hosts[host].engine.rotate(StaticSecret::from(secret)).is_some());
+        self.settle();
+    }
+}
