@@ -11,6 +11,7 @@
 //! look for: [`Policy::allows_everything_by_silence`].
 
 mod address;
+mod auto_approvers;
 mod bits;
 mod capabilities;
 mod compile;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::auto_approvers::{self, AutoApprovers};
 use crate::document::{Document, Unsupported};
 use crate::error::PolicyError;
 use crate::hujson::Member;
@@ -44,6 +45,7 @@ pub struct Policy {
     pub(crate) ssh_tests: Vec<SshTest>,
     pub(crate) node_attrs: Vec<NodeAttrs>,
     pub(crate) randomizes_client_port: bool,
+    pub(crate) auto_approvers: AutoApprovers,
     unsupported: Vec<Unsupported>,
     is_silent: bool,
 }
@@ -101,6 +103,10 @@ impl Policy {
             Some(value) => document.boolean(value)?,
             None => false,
         };
+        let auto_approvers = match section("autoApprovers") {
+            Some(value) => auto_approvers::read(&document, &names, value)?,
+            None => AutoApprovers::default(),
+        };
         let is_silent = section("acls").is_none() && section("grants").is_none();
         let unsupported = document.into_unsupported();
         Ok(Self {
@@ -112,6 +118,7 @@ impl Policy {
             ssh_tests,
             node_attrs,
             randomizes_client_port,
+            auto_approvers,
             unsupported,
             is_silent,
         })

@@ -208,6 +208,32 @@ fn tags_are_put_on_by_their_owners_and_the_owners_of_those() {
 }
 
 #[test]
+fn routes_are_approved_for_those_whom_the_policy_names() {
+    let text = r#"{
+      "tagOwners": {"tag:staging": [], "tag:database": []},
+      "acls": [],
+      "autoApprovers": {
+        "routes": {"10.0.0.0/8": ["tag:staging"], "0.0.0.0/0": ["tag:staging"], "fd00::/8": ["dev@example.com"]},
+        "exitNode": ["tag:database"],
+      },
+    }"#;
+    let policy = std::sync::Arc::new(writ_policy::Policy::parse_full(text).expect("readable"));
+    let compiled = writ_policy::Compiled::new(policy, &company()).expect("known names");
+    let approves =
+        |number, route: &str| compiled.auto_approves(&node(number), &route.parse().expect("prefix"));
+    assert!(
+        approves(STAGING, "10.0.0.0/8") && approves(STAGING, "10.1.0.0/16") && approves(DEV, "fd00:1::/64")
+    );
+    assert!(approves(DATABASE, "0.0.0.0/0") && approves(DATABASE, "::/0"));
+    assert!(!approves(STAGING, "0.0.0.0/0"), "an exit is approved as an exit only");
+    assert!(
+        !approves(STAGING, "192.168.0.0/16")
+            && !approves(STAGING, "8.0.0.0/5")
+            && !approves(DATABASE, "10.0.0.0/8")
+    );
+}
+
+#[test]
 fn reach_names_the_rule_both_ways() {
     let compiled = compile(COMPANY_POLICY, &company());
     let peers = compiled.peers(&node(DEV));
