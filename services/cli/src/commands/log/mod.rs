@@ -1,0 +1,31 @@
+//! `writ log`: reading and checking the log.
+
+mod audit;
+mod show;
+mod verify;
+
+use anyhow::Result;
+use clap::{Args, Subcommand};
+
+use crate::{App, Verdict};
+
+/// Read the log of the network, and check it
+#[derive(Args)]
+pub struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Show(show::Arguments),
+    Verify(verify::Arguments),
+}
+
+/// Runs a command of the family.
+pub fn run(arguments: Arguments, app: &App) -> Result<Verdict> {
+    match arguments.command {
+        Command::Show(arguments) => show::run(&arguments, app),
+        Command::Verify(arguments) => verify::run(&arguments, app),
+    }
+}

@@ -1,0 +1,262 @@
+//! `writ log verify`: checking a whole log, on a server or in a folder.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use clap::Args;
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use writ_ledger::tile::{TileKind, TilePath};
+use writ_ledger::{
+    Checkpoint, FileLog, Finding as FileFinding, Reader, SignedCheckpoint, VerifierKey, verify_log,
+};
+
+use super::audit::{Audit, Tiles, audit};
+use crate::client::{Client, ClientError};
+use crate::commands::verify::parse_key;
+use crate::credentials::Server;
+use crate::failure::advised;
+use crate::output::{counted, printable};
+use crate::{App, Verdict, credentials};
+
+/// Check the whole log: every record, the tree over them, and the signature
+///
+/// Over a server, everything is fetched and computed anew here, and it has to continue what was verified here before: a log
+/// that was rewritten, rolled back or forked is found. Over a folder (a copy or a backup), the files themselves are checked.
+/// Exit code 1 means that something is wrong, and says which record in which file.
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  writ log verify
+  writ log verify --dir /backup/writ/log --key 'example.org/log+1a2b3c4d+Aa…'")]
+pub struct Arguments {
+    /// Check the log in this folder instead of a server's.
+    #[arg(long, value_name = "DIR")]
+    dir: Option<PathBuf>,
+    /// The log's public key (name+hash+base64), or a file that holds it; by default the one that is kept from `writ init`,
+    /// or from the first check of this server.
+    #[arg(long, value_name = "VKEY")]
+    key: Option<String>,
+}
+
+/// Checks and reports.
+pub fn run(arguments: &Arguments, app: &App) -> Result<Verdict> {
+    match &arguments.dir {
+        Some(dir) => folder(dir, arguments.key.as_deref(), app),
+        None => server(arguments.key.as_deref(), app),
+    }
+}
+
+fn folder(dir: &Path, key: Option<&str>, app: &App) -> Result<Verdict> {
+    let key = match key {
+        Some(text) => parse_key(text)?,
+        None => known_key(app)?,
+    };
+    let report = verify_log(dir, &key).with_context(|| format!("cannot check {}", dir.display()))?;
+    let mut findings: Vec<String> = report.findings.iter().map(ToString::to_string).collect();
+    let mut details: Vec<Value> = report.findings.iter().map(detail).collect();
+    let mut meaning = Audit::default();
+    if let (true, Some(checkpoint)) = (report.is_sound(), &report.checkpoint) {
+        // The bytes hold: what they say is checked as well.
+        let reader =
+            FileLog::open_read_only(dir, &key).with_context(|| format!("cannot read {}", dir.display()))?;
+        meaning = audit(&reader, &key, checkpoint, None)?;
+        findings.extend(meaning.findings.iter().map(ToString::to_string));
+        details.extend(meaning.findings.iter().map(|finding| json!(finding)));
+    }
+    let is_sound = findings.is_empty() && report.checkpoint.is_some();
+    let omitted = report.findings_omitted.saturating_add(meaning.findings_omitted);
+    let mut text = verdict_line(app, is_sound, &dir.display().to_string());
+    text.push_str(&format!(
+        "{} in {} were read.\n",
+        counted(report.records, "record"),
+        counted(report.segments as u64, "segment")
+    ));
+    if report.unsigned_records() > 0 {
+        text.push_str(&format!("{} after the checkpoint are not signed yet.\n", report.unsigned_records()));
+    }
+    if report.unfinished_bytes > 0 {
+        text.push_str(&format!(
+            "{} bytes of an unfinished commit at the end are no part of the log.\n",
+            report.unfinished_bytes
+        ));
+    }
+    text.push_str(&told(report.checkpoint.as_ref(), &meaning));
+    text.push_str(&listed(&findings, omitted));
+    let value = json!({
+        "verified": is_sound, "dir": dir, "checkpoint": report.checkpoint.as_ref().map(checkpoint_value),
+        "records": report.records, "segments": report.segments, "unsignedRecords": report.unsigned_records(),
+        "unknownKinds": meaning.unknown_kinds, "findings": details, "findingsOmitted": omitted,
+    });
+    app.out.show(&text, &value)?;
+    Ok(if is_sound { Verdict::Good } else { Verdict::Bad })
+}
+
+fn detail(finding: &FileFinding) -> Value {
+    match finding {
+        FileFinding::Record(damage) => json!({
+            "record": damage.seq, "place": damage.segment, "offset": damage.offset, "problem": damage.problem.to_string(),
+        }),
+        FileFinding::Tile { level, .. } => {
+            json!({ "place": format!("tiles/{level}"), "problem": finding.to_string() })
+        }
+        other => json!({ "place": "checkpoint", "problem": other.to_string() }),
+    }
+}
+
+impl Tiles for Reader {
+    fn tile(&self, path: &TilePath) -> Result<Option<Vec<u8>>> {
+        Ok(Reader::tile(self, path)?)
+    }
+}
+
+fn known_key(app: &App) -> Result<VerifierKey> {
+    let (_, server) = credentials::chosen(app.server.as_deref())?;
+    let key = server.log_key.ok_or_else(|| {
+        advised("no log key is known on this machine", "give it with --key, as `writ init` showed it")
+    })?;
+    parse_key(&key)
+}
+
+fn server(key: Option<&str>, app: &App) -> Result<Verdict> {
+    let (url, known) = credentials::chosen(app.server.as_deref())?;
+    let client = match known.live_token(Timestamp::now()) {
+        Some(_) => Client::signed_in(&url, &known)?,
+        None => Client::anonymous(&url, &known)?,
+    };
+    let (key, is_first_use) = key_of(key, &known, &client)?;
+    let older = match &known.checkpoint {
+        Some(text) => SignedCheckpoint::open(text, &key).ok(),
+        None => None,
+    };
+    if known.checkpoint.is_some() && older.is_none() {
+        return Err(advised(
+            format!("the checkpoint that was verified here before is not signed by {key}"),
+            "the log's key was exchanged, or this is another log: ask the operator before you trust it",
+        ));
+    }
+    let note = client.get_text("/log/checkpoint")?;
+    let signed = SignedCheckpoint::open(&note, &key).map_err(|error| {
+        advised(
+            format!("{url} serves a checkpoint that does not hold: {error}"),
+            "ask the operator; do not rely on this log",
+        )
+    })?;
+    let older = older.as_ref().map(SignedCheckpoint::checkpoint);
+    let audit = audit(&Served { client: &client }, &key, signed.checkpoint(), older)?;
+    if audit.is_sound() {
+        credentials::update(&url, |_, server| {
+            server.log_key = Some(key.to_string());
+            server.checkpoint = Some(note.clone());
+        })?;
+    }
+    show(app, &url, &key, is_first_use, signed.checkpoint(), older, &audit)
+}
+
+/// The key that was given, is kept, or (the first time) is served. Whether it is the latter.
+fn key_of(given: Option<&str>, known: &Server, client: &Client) -> Result<(VerifierKey, bool)> {
+    match (given, &known.log_key) {
+        (Some(text), _) => Ok((parse_key(text)?, false)),
+        (None, Some(kept)) => Ok((parse_key(kept)?, false)),
+        (None, None) => Ok((parse_key(client.get_text("/log/vkey")?.trim())?, true)),
+    }
+}
+
+struct Served<'a> {
+    client: &'a Client,
+}
+
+impl Tiles for Served<'_> {
+    fn tile(&self, path: &TilePath) -> Result<Option<Vec<u8>>> {
+        match self.client.get(&format!("/log/{path}")) {
+            Err(error) if path.kind() == TileKind::Entries && is_refusal(&error) => Ok(None),
+            other => other,
+        }
+    }
+}
+
+fn is_refusal(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref(), Some(ClientError::NotSignedIn { .. } | ClientError::Refused { .. }))
+}
+
+fn show(
+    app: &App,
+    url: &str,
+    key: &VerifierKey,
+    is_first_use: bool,
+    checkpoint: &Checkpoint,
+    older: Option<&Checkpoint>,
+    audit: &Audit,
+) -> Result<Verdict> {
+    let mut text = verdict_line(app, audit.is_sound(), &format!("the log of {url}"));
+    text.push_str(&format!("{} were read and computed anew.\n", counted(audit.records_read, "record")));
+    if audit.hashes_only > 0 {
+        text.push_str(&format!(
+            "Of {} only the hashes were checked: reading records needs a sign-in with the role auditor.\n",
+            counted(audit.hashes_only, "record")
+        ));
+    }
+    text.push_str(&told(Some(checkpoint), audit));
+    match older {
+        Some(older) if audit.is_sound() => {
+            text.push_str(&format!(
+                "It continues the checkpoint of size {} that was verified here before.\n",
+                older.size
+            ));
+        }
+        Some(_) => {}
+        None => text
+            .push_str("It is the first checkpoint that is verified here; the next one has to continue it.\n"),
+    }
+    if is_first_use {
+        text.push_str(&format!(
+            "The key was taken from the server, and is kept from now on. Compare it with the one that the operator published:\n  \
+             {key}\n"
+        ));
+    }
+    let findings: Vec<String> = audit.findings.iter().map(ToString::to_string).collect();
+    text.push_str(&listed(&findings, audit.findings_omitted));
+    let value = json!({
+        "verified": audit.is_sound(), "server": url, "logKey": key.to_string(), "keyTakenFromServer": is_first_use,
+        "checkpoint": checkpoint_value(checkpoint), "continues": older.map(checkpoint_value),
+        "records": audit.records_read, "hashesOnly": audit.hashes_only, "unknownKinds": audit.unknown_kinds,
+        "findings": audit.findings, "findingsOmitted": audit.findings_omitted,
+    });
+    app.out.show(&text, &value)?;
+    Ok(if audit.is_sound() { Verdict::Good } else { Verdict::Bad })
+}
+
+fn verdict_line(app: &App, is_sound: bool, what: &str) -> String {
+    let paint = app.out.paint();
+    let verdict = if is_sound { paint.green("VERIFIED") } else { paint.red("NOT VERIFIED") };
+    format!("{verdict} {what}\n")
+}
+
+fn told(checkpoint: Option<&Checkpoint>, audit: &Audit) -> String {
+    let mut text = String::new();
+    if let Some(Checkpoint { origin, size, root }) = checkpoint {
+        text.push_str(&format!("The signed checkpoint of {origin} has size {size} and root {root}.\n"));
+    }
+    if audit.unknown_kinds > 0 {
+        text.push_str(&format!(
+            "{} came from a later Writ: proven, but not understood by this one.\n",
+            counted(audit.unknown_kinds, "record")
+        ));
+    }
+    text
+}
+
+fn listed(findings: &[String], omitted: u64) -> String {
+    let mut text: String = findings.iter().map(|finding| format!("  - {}\n", printable(finding))).collect();
+    if !findings.is_empty() {
+        text.insert_str(0, "What is wrong:\n");
+    }
+    if omitted > 0 {
+        text.push_str(&format!("  and {omitted} more\n"));
+    }
+    text
+}
+
+fn checkpoint_value(checkpoint: &Checkpoint) -> Value {
+    json!({ "origin": checkpoint.origin, "size": checkpoint.size, "root": checkpoint.root })
+}
