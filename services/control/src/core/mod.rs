@@ -12,10 +12,12 @@ pub mod reach;
 pub mod refusals;
 pub mod rejection;
 pub mod state;
+#[cfg(test)]
+mod tests;
 
 pub use command::{Command, Secret, Submission};
 pub use context::Context;
-pub use decide::{Decision, Draft, PolicyChange, Refusal, decide};
+pub use decide::{Decision, Draft, MAX_LIVE_PER_SOURCE, PolicyChange, Refusal, decide};
 pub use evolve::evolve;
 pub use rejection::Rejection;
 pub use state::State;

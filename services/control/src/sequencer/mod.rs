@@ -15,6 +15,8 @@ mod handle;
 mod metrics;
 mod replay;
 mod seal;
+#[cfg(test)]
+mod tests;
 mod writer;
 
 use std::sync::Arc;
@@ -36,6 +38,8 @@ use writer::Writer;
 pub use handle::{Commit, OpenRecord, Outcome, SequencerHandle, SubmitError};
 pub use metrics::Metrics;
 pub use replay::{ReplayError, open_record};
+#[cfg(test)]
+pub(crate) use seal::seal as seal_records;
 
 /// Most commands that wait. At 1,000 a second, whoever comes after them would wait for more than a second.
 const QUEUE: usize = 1024;

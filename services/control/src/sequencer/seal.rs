@@ -13,7 +13,7 @@ use crate::vault::{Vault, VaultError};
 
 /// Why drafts did not become records.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum SealFailure {
+pub(crate) enum SealFailure {
     #[error("the event does not fit into a record")]
     TooLong,
     #[error(transparent)]
@@ -25,7 +25,7 @@ pub(super) enum SealFailure {
 }
 
 /// Makes the records of one decision, the first of them with this number.
-pub(super) fn seal(
+pub(crate) fn seal(
     vault: &Vault,
     context: &Context,
     command: &CommandRef,

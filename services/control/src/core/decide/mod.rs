@@ -11,6 +11,7 @@ mod user;
 mod values;
 mod withdrawal;
 
+pub use connection::MAX_LIVE_PER_SOURCE;
 pub use policy::PolicyChange;
 
 use writ_schema::{Actor, AdminId, Event};

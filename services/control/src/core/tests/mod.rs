@@ -1,0 +1,8 @@
+//! Tests of decisions and folding together: what is decided is sealed, encoded, read back, opened and folded.
+
+mod connections;
+mod joins;
+mod people;
+mod policies;
+mod simulation;
+mod world;

@@ -1,0 +1,147 @@
+//! Leavers, erasure and administrators.
+
+use writ_schema::event::{LoginFailure, Role};
+use writ_schema::keys::SecretHash;
+use writ_schema::{Actor, AdminId, Event, Seq, TokenId};
+
+use super::world::{World, id};
+use crate::core::refusals::RefusalFact;
+use crate::core::{Command, Rejection, Secret};
+use crate::fixtures::{self, bytes};
+
+const OPEN: &str = r#"{"acls":[{"action":"accept","src":["*"],"dst":["*:*"]}]}"#;
+
+fn leave(number: u64) -> Command {
+    Command::ReceiveLeaver { user: fixtures::user(number), decided_at: None }
+}
+
+#[test]
+fn whoever_leaves_loses_everything_in_one_decision() {
+    let mut world = World::peopled(OPEN);
+    let (out, into) = (world.connect(1, 3, 80).unwrap(), world.connect(3, 1, 22).unwrap());
+    let other = world.connect(2, 3, 80).unwrap();
+    let records = world.submit(leave(1)).unwrap();
+    let kinds = World::kinds(&records);
+    assert_eq!(&kinds[..2], ["user.leaver_received", "user.disabled"]);
+    assert_eq!(kinds.iter().filter(|kind| **kind == "connection.revoked").count(), 2);
+    let first = records[0].record.seq;
+    assert!(records[1..].iter().all(|record| record.record.cause == Some(first)));
+    assert!(world.state.node(&id(1)).is_none());
+    for ended in [out, into] {
+        assert!(!world.state.authorization(&ended).unwrap().is_live(world.now));
+    }
+    assert!(world.state.authorization(&other).unwrap().is_live(world.now));
+    assert_eq!(world.state, world.refolded());
+}
+
+#[test]
+fn an_erased_person_is_in_no_state_and_no_bytes() {
+    let mut world = World::peopled(OPEN);
+    let ended = world.connect(1, 3, 80).unwrap();
+    let erase = Command::EraseUser { user: fixtures::user(1) };
+    assert_eq!(world.submit(erase.clone()), Err(Rejection::UserActive(fixtures::user(1))));
+    world.submit(leave(1)).unwrap();
+    world.submit(erase.clone()).unwrap();
+    assert_eq!(world.submit(erase), Err(Rejection::UserErased(fixtures::user(1))));
+    assert_eq!(world.state, world.refolded());
+    let user = world.state.user(&fixtures::user(1)).unwrap();
+    assert_eq!((&user.login, &user.display_name), (&None, &None));
+    assert_eq!(world.state.node_ever(&id(1)).unwrap().name, None);
+    assert_eq!(world.state.authorization(&ended).unwrap().source, None);
+    // The others are as they were, and the login can belong to somebody new.
+    assert_eq!(world.state.node(&id(2)).unwrap().name.as_deref(), Some("node-2"));
+    let Command::ProvisionUser { display_name, .. } = fixtures::provision(1) else { panic!() };
+    let again = Command::ProvisionUser { user: fixtures::user(7), login: fixtures::login(1), display_name };
+    world.submit(again).unwrap();
+    for record in &world.log {
+        assert!(!record.bytes.contains("person-") && !record.bytes.contains("node-1"), "{}", record.bytes);
+    }
+}
+
+#[test]
+fn a_login_belongs_to_one_active_person() {
+    let mut world = World::peopled(OPEN);
+    let taken = Command::ProvisionUser {
+        user: fixtures::user(7),
+        login: fixtures::login(1).to_uppercase(),
+        display_name: "Somebody Else".to_owned(),
+    };
+    assert_eq!(world.submit(taken.clone()), Err(Rejection::LoginInUse(fixtures::user(1))));
+    world.submit(leave(1)).unwrap();
+    world.submit(taken).unwrap();
+}
+
+#[test]
+fn a_role_is_checked_and_what_it_forbids_is_a_fact() {
+    let mut world = World::new();
+    let (owner, viewer) = (AdminId::from_bytes(bytes(1)), AdminId::from_bytes(bytes(2)));
+    world.submit(fixtures::grant(&owner, Role::Owner, "owner-secret")).unwrap();
+    world.submit_as(Actor::Admin(owner.clone()), fixtures::grant(&viewer, Role::Viewer, "v")).unwrap();
+    let denied = world.submit_as(Actor::Admin(viewer.clone()), fixtures::provision(1));
+    assert_eq!(denied, Err(Rejection::NotAllowed { needs: Role::Admin }));
+    match &world.last_refusal {
+        Some(RefusalFact::Act(act)) => {
+            assert_eq!(
+                (&act.admin, act.operation.as_str(), act.needs),
+                (&viewer, "provision_user", Role::Admin)
+            );
+        }
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(world.submit_as(Actor::Anonymous, fixtures::provision(1)), Err(Rejection::NotAnAdmin));
+    world.submit_as(Actor::Admin(owner.clone()), fixtures::provision(1)).unwrap();
+    // Nobody can lock everybody out.
+    let own = Command::RevokeRole { admin: owner.clone() };
+    assert_eq!(world.submit_as(Actor::Admin(owner.clone()), own), Err(Rejection::LastOwner(owner.clone())));
+    let own = fixtures::grant(&owner, Role::Viewer, "x");
+    assert_eq!(world.submit_as(Actor::Admin(owner.clone()), own), Err(Rejection::LastOwner(owner)));
+}
+
+#[test]
+fn a_token_lasts_until_it_expires_or_the_role_ends() {
+    let mut world = World::new();
+    let (owner, admin) = (AdminId::from_bytes(bytes(1)), AdminId::from_bytes(bytes(2)));
+    world.submit(fixtures::grant(&owner, Role::Owner, "owner-secret")).unwrap();
+    world.submit(fixtures::grant(&admin, Role::Admin, "right")).unwrap();
+    let log_in = |secret: &str, token: u64| Command::LogIn {
+        admin: admin.clone(),
+        secret: Secret::new(secret.to_owned()),
+        token: TokenId::from_bytes(bytes(token)),
+        token_hash: SecretHash::of("token-secret"),
+    };
+    let wrong = world.submit_as(Actor::Anonymous, log_in("wrong", 1));
+    assert_eq!(wrong, Err(Rejection::LogIn(LoginFailure::WrongSecret)));
+    let records = world.submit_as(Actor::Anonymous, log_in("right", 1)).unwrap();
+    assert!(matches!(records[0].record.event, Event::LoginSucceeded(_)));
+    let token = TokenId::from_bytes(bytes(1));
+    let holder =
+        |world: &World, secret| world.state.admin_by_token(&token, secret, world.now).map(|a| a.id.clone());
+    assert_eq!(holder(&world, "token-secret"), Some(admin.clone()));
+    assert_eq!(holder(&world, "guessed"), None);
+    world.pass(12 * 3600);
+    assert_eq!(holder(&world, "token-secret"), None);
+    world.submit_as(Actor::Anonymous, log_in("right", 2)).unwrap();
+    world.submit(Command::RevokeRole { admin: admin.clone() }).unwrap();
+    assert_eq!(world.state.token(&TokenId::from_bytes(bytes(2))), None);
+    let revoked = world.submit_as(Actor::Anonymous, log_in("right", 3));
+    assert_eq!(revoked, Err(Rejection::LogIn(LoginFailure::Revoked)));
+}
+
+#[test]
+fn opening_ends_sessions_that_a_crash_left() {
+    let mut world = World::peopled(OPEN);
+    let open = || Command::OpenLog { program: "0.1.0".to_owned() };
+    world.submit(open()).unwrap();
+    assert!(world.state.nodes().all(|node| node.session.is_none()));
+    world.submit(crate::fixtures::Endpoint::new(1).start_session()).unwrap();
+    let closed = world.submit(Command::CloseLog).unwrap();
+    assert_eq!(World::kinds(&closed), ["session.terminated", "log.closed"]);
+    let clean = |world: &World, seq: Seq| match &world.log[usize::try_from(seq.0).unwrap()].record.event {
+        Event::LogOpened(body) => body.clean,
+        other => panic!("{other}"),
+    };
+    let reopened = world.submit(open()).unwrap()[0].record.seq;
+    assert!(clean(&world, reopened));
+    let crashed = world.submit(open()).unwrap()[0].record.seq;
+    assert!(!clean(&world, crashed));
+}
