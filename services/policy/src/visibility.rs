@@ -19,12 +19,11 @@ impl Compiled {
     /// The nodes that a node is told of: those that either of the two lets in, in order of their identifiers.
     pub fn visible(&self, node: &NodeId) -> Vec<NodeId> {
         let Some(own) = self.node(node) else { return Vec::new() };
-        let admitted = self.admitted(node);
+        let admitted = self.admitted(own);
         let own_side = own.side();
         let others = self.nodes.iter().filter(|other| other.id != own.id);
-        let seen = others.filter(|other| {
-            admitted.intersects(&other.side()) || self.admitted(&other.id).intersects(&own_side)
-        });
+        let seen = others
+            .filter(|other| admitted.intersects(&other.side()) || self.admitted(other).intersects(&own_side));
         let mut ids: Vec<NodeId> = seen.map(|other| other.id.clone()).collect();
         ids.sort();
         ids
@@ -72,12 +71,23 @@ impl Compiled {
         })
     }
 
-    /// Everyone whom the node's filter lets in for anything.
-    fn admitted(&self, node: &NodeId) -> AddressSet {
-        let ports = self.filter(node).into_iter().map(|rule| rule.sources);
-        let capabilities = self.capabilities(node).into_iter().map(|rule| rule.sources);
-        let all = ports.chain(capabilities).flat_map(|set| set.ranges().collect::<Vec<_>>());
-        AddressSet::from_ranges(all)
+    /// Everyone who may do anything at a node, and at which addresses.
+    fn accesses(&self, node: &Node) -> Vec<(AddressSet, AddressSet)> {
+        let ports = self.filter(&node.id).into_iter().map(|rule| (rule.sources, rule.destinations));
+        let capabilities =
+            self.capabilities(&node.id).into_iter().map(|rule| (rule.sources, rule.destinations));
+        // Routers that a grant of capabilities chooses are told of, though it gives them nothing to filter by.
+        let chosen = self.policy.rules.iter().filter(|rule| !rule.via.is_empty() && !rule.app.is_empty());
+        let chosen = chosen.flat_map(|rule| rule.targets.iter().map(move |target| (rule, target)));
+        let chosen =
+            chosen.map(|(rule, target)| (self.sources(rule, target, node), self.inbound(rule, target, node)));
+        ports.chain(capabilities).chain(chosen).filter(|(_, destinations)| !destinations.is_empty()).collect()
+    }
+
+    /// Everyone who may do anything at a node.
+    fn admitted(&self, node: &Node) -> AddressSet {
+        let sources = self.accesses(node).into_iter().map(|(sources, _)| sources);
+        AddressSet::from_ranges(sources.flat_map(|set| set.ranges().collect::<Vec<_>>()))
     }
 
     /// The subnet routes that the node is first in line for: of several routers for one prefix, the first by
@@ -99,15 +109,16 @@ impl Compiled {
         let has_no_ipv4 = self.has_no_ipv4(from) || self.has_no_ipv4(to);
         let own = to.addresses.iter().copied().filter(|address| address.is_ipv6() || !has_no_ipv4);
         let mut allowed: Vec<IpNet> = own.map(IpNet::from).collect();
-        let filter = self.filter(peer);
+        let accesses = self.accesses(to);
         let from_side = from.side();
-        let reaching: Vec<_> = filter.iter().filter(|rule| rule.sources.intersects(&from_side)).collect();
-        let admitted = self.admitted(viewer);
+        let reaching: Vec<_> =
+            accesses.iter().filter(|(sources, _)| sources.intersects(&from_side)).collect();
+        let admitted = self.admitted(from);
         // Packets may go there because the peer lets them in, or because the viewer lets in what comes from
         // there and has to answer.
         let may_reach = |route: &IpNet| {
             let prefix = AddressSet::from_prefixes([*route]);
-            reaching.iter().any(|rule| rule.destinations.intersects(&prefix))
+            reaching.iter().any(|(_, destinations)| destinations.intersects(&prefix))
                 || (route.prefix_len() > 0 && admitted.intersects(&prefix))
                 // A router that stands by for a prefix is told who carries it.
                 || from.subnet_routes().any(|own| own == *route)
