@@ -21,6 +21,10 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
+    if cases.is_empty() {
+        eprintln!("no captures at {}: nothing was shown", folder.display());
+        return ExitCode::from(2);
+    }
     let report = harness::run(&cases);
     print!("{report}");
     if report.is_clean() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
