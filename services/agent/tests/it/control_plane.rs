@@ -40,17 +40,10 @@ pub struct Node {
     pub name: String,
     pub identity: SigningKey,
     pub secret: StaticSecret,
-    pub generation: u64,
     pub join: Seq,
     pub rotation: Option<Seq>,
     pub membership: Membership,
     pub trust: Trust,
-}
-
-impl Node {
-    pub fn wireguard_key(&self) -> WireGuardKey {
-        public(&self.secret)
-    }
 }
 
 /// What an authorization is to say.
@@ -171,7 +164,6 @@ impl ControlPlane {
             name: name.to_owned(),
             identity,
             secret,
-            generation: 0,
             join: response.join.seq,
             rotation: None,
             membership,

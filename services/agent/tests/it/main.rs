@@ -1,5 +1,7 @@
 //! The agent's trust and engine against a control plane and a network in memory.
 
+#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
 mod control_plane;
 mod simulation;
 mod state;
