@@ -3,5 +3,7 @@
 //! [`core`] is pure; [`sequencer`] is the only way to change anything; everything else reads what it has committed.
 
 pub mod core;
+#[cfg(test)]
+pub(crate) mod fixtures;
 pub mod sequencer;
 pub mod vault;
