@@ -133,7 +133,7 @@ fn opening_ends_sessions_that_a_crash_left() {
     let open = || Command::OpenLog { program: "0.1.0".to_owned() };
     world.submit(open()).unwrap();
     assert!(world.state.nodes().all(|node| node.session.is_none()));
-    world.submit(crate::fixtures::Endpoint::new(1).start_session()).unwrap();
+    world.submit(fixtures::Endpoint::new(1).start_session()).unwrap();
     let closed = world.submit(Command::CloseLog).unwrap();
     assert_eq!(World::kinds(&closed), ["session.terminated", "log.closed"]);
     let clean = |world: &World, seq: Seq| match &world.log[usize::try_from(seq.0).unwrap()].record.event {
