@@ -174,36 +174,37 @@ impl Filter {
         let Some(ends) = Ends::of(packet, Direction::Out) else {
             return Outbound::Refuse(Refused::NoFlow);
         };
-        if let Some(flow) = self.live_flow(now, &ends.key) {
-            if let Some(peer) = self.pass(now, &ends, flow, Direction::Out, bytes) {
-                return Outbound::Admit(peer);
-            }
-            if flow.side == Side::Destination {
-                return Outbound::Refuse(Refused::NotGranted);
-            }
+        let flow = self.live_flow(now, &ends.key);
+        if let Some(peer) = flow.and_then(|flow| self.pass(now, &ends, flow, Direction::Out, bytes)) {
+            return Outbound::Admit(peer);
         }
-        self.open_outbound(now, packet, &ends, bytes)
+        if let Some(opened) = self.open_outbound(now, packet, &ends, bytes) {
+            return opened.map_or_else(Outbound::Refuse, Outbound::Admit);
+        }
+        match flow {
+            // What a local server still has to say in a flow that was cut.
+            Some(Flow { side: Side::Destination, .. }) => Outbound::Refuse(Refused::NotGranted),
+            None if !ends.begins => Outbound::Refuse(Refused::NoFlow),
+            Some(_) | None => Outbound::Ask(Wish {
+                address: packet.destination,
+                protocol: packet.protocol(),
+                port: ends.opens_port,
+            }),
+        }
     }
 
-    fn open_outbound(&mut self, now: Instant, packet: &Packet, ends: &Ends, bytes: usize) -> Outbound {
-        let was_ours = self.flows.get(&ends.key).is_some_and(|flow| flow.side == Side::Source);
-        let port = ends.opens_port;
-        if ends.answers {
-            return Outbound::Refuse(Refused::NoFlow);
-        }
-        if let Some(peer) = self.addresses.get(&packet.destination).copied()
-            && self.covering(peer, Side::Source, packet.protocol(), port).is_some()
-        {
-            let flow = Flow { peer, side: Side::Source, service: port, last: now, ended: false };
-            return match self.open(now, ends, flow, Direction::Out, bytes) {
-                Ok(()) => Outbound::Admit(peer),
-                Err(refused) => Outbound::Refuse(refused),
-            };
-        }
-        if !was_ours && !ends.begins {
-            return Outbound::Refuse(Refused::NoFlow);
-        }
-        Outbound::Ask(Wish { address: packet.destination, protocol: packet.protocol(), port })
+    /// Begins a flow, if a grant covers it.
+    fn open_outbound(
+        &mut self,
+        now: Instant,
+        packet: &Packet,
+        ends: &Ends,
+        bytes: usize,
+    ) -> Option<Result<NodeBytes, Refused>> {
+        let peer = self.addresses.get(&packet.destination).copied().filter(|_| !ends.answers)?;
+        self.covering(peer, Side::Source, packet.protocol(), ends.opens_port)?;
+        let flow = Flow { peer, side: Side::Source, service: ends.opens_port, last: now, ended: false };
+        Some(self.open(now, ends, flow, Direction::Out, bytes).map(|()| peer))
     }
 
     /// Decides about a packet that a peer sent through its tunnel.
@@ -541,6 +542,16 @@ mod tests {
         // The same without the peer.
         scene.filter.remove_peer(PEER);
         assert_eq!(scene.out(&to_peer((22, 5000), ACK)), Outbound::Refuse(Refused::NotGranted));
+    }
+
+    #[test]
+    fn a_new_grant_opens_between_the_ports_of_a_flow_that_was_cut() {
+        let mut scene = Scene::new();
+        let id = scene.grant(Side::Destination, Protocol::Tcp, 80);
+        scene.r#in(&from_peer((4000, 80), SYN)).unwrap();
+        scene.filter.revoke(PEER, &id);
+        scene.grant(Side::Source, Protocol::Tcp, 4000);
+        assert_eq!(scene.out(&to_peer((80, 4000), SYN)), Outbound::Admit(PEER));
     }
 
     #[test]
