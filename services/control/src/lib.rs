@@ -2,8 +2,19 @@
 //!
 //! [`core`] is pure; [`sequencer`] is the only way to change anything; everything else reads what it has committed.
 
+pub mod config;
 pub mod core;
+mod entropy;
 #[cfg(test)]
 pub(crate) mod fixtures;
+pub mod graphql;
+pub mod http;
+pub mod init;
+pub mod metrics;
+pub mod relay;
 pub mod sequencer;
+pub mod server;
+pub mod session;
+pub mod tls;
 pub mod vault;
+pub mod views;

@@ -1,0 +1,60 @@
+//! The log over HTTP, as C2SP tlog-tiles: checkpoints and hash tiles for everyone, entries for auditors.
+
+use actix_web::http::{StatusCode, header};
+use actix_web::{HttpRequest, HttpResponse, web};
+use jiff::Timestamp;
+use writ_ledger::tile::{TileKind, TilePath};
+
+use super::Services;
+use super::access;
+use super::error::ApiError;
+
+/// A tile never changes once it is there.
+const FOR_EVER: &str = "public, max-age=31536000, immutable";
+
+/// The newest signed checkpoint.
+pub async fn checkpoint(services: web::Data<Services>) -> HttpResponse {
+    text(services.log.checkpoint().text().to_owned())
+}
+
+/// The log's public key.
+pub async fn verifier_key(services: web::Data<Services>) -> Result<HttpResponse, ApiError> {
+    let key = services.sequencer.state().network().map(|network| network.created.log_key.clone());
+    key.map(|key| text(format!("{key}\n"))).ok_or_else(|| ApiError::not_found("there is no network yet"))
+}
+
+/// A tile of hashes, or a bundle of entries.
+pub async fn tile(services: web::Data<Services>, request: HttpRequest) -> Result<HttpResponse, ApiError> {
+    let path = request.path().strip_prefix("/log/").unwrap_or_default();
+    let path: TilePath = path.parse().map_err(|error: writ_ledger::tile::TilePathError| {
+        ApiError::not_found(error.to_string())
+    })?;
+    let caching = match path.kind() {
+        TileKind::Hashes { .. } => FOR_EVER,
+        TileKind::Entries => {
+            check_entries_role(&services, &request)?;
+            "private, no-store"
+        }
+    };
+    let log = services.log.clone();
+    let bytes = web::block(move || log.tile(&path)).await;
+    let bytes = bytes.map_err(|error| ApiError::internal(&error))?.map_err(|error| ApiError::internal(&error))?;
+    let bytes = bytes.ok_or_else(|| ApiError::not_found("the log has not grown that far"))?;
+    let mut response = HttpResponse::Ok();
+    response.insert_header((header::CACHE_CONTROL, caching)).content_type("application/octet-stream");
+    Ok(response.body(bytes))
+}
+
+fn check_entries_role(services: &Services, request: &HttpRequest) -> Result<(), ApiError> {
+    let token = access::bearer_of(request)?;
+    let caller = access::caller(&services.sequencer.state(), token, Timestamp::now())?;
+    if access::reads_entries(caller.role) {
+        return Ok(());
+    }
+    let message = "log entries are for auditors, admins and owners; your role reads the state through GraphQL";
+    Err(ApiError::new(StatusCode::FORBIDDEN, "forbidden", message))
+}
+
+fn text(body: String) -> HttpResponse {
+    HttpResponse::Ok().content_type("text/plain; charset=utf-8").body(body)
+}

@@ -1,0 +1,247 @@
+//! `writd`: the control plane.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result, bail};
+use clap::{Args, Parser, Subcommand};
+use tokio::signal::unix::{SignalKind, signal};
+use writ_control::config::{Config, TlsConfig};
+use writ_control::init::{Made, Wishes, init};
+use writ_control::server::Running;
+use writ_control::vault::Vault;
+use writ_control::views::{self, LogSource};
+use writ_ledger::{FileLog, SigningKey, verify_log};
+use writ_telemetry::LogFormat;
+
+/// The control plane of a Writ network: its log, its decisions, its API and its relay, in one process.
+#[derive(Parser)]
+#[command(name = "writd", version, propagate_version = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Make a network: keys, log, vault, first administrator, configuration.
+    Init(InitArgs),
+    /// Run the control plane.
+    Run(Place),
+    /// The history views, which can always be made anew from the log.
+    #[command(subcommand)]
+    Views(ViewsTask),
+    /// The log.
+    #[command(subcommand)]
+    Log(LogTask),
+}
+
+#[derive(Subcommand)]
+enum ViewsTask {
+    /// Drop the views and fold the whole log again. The control plane must not be running.
+    Rebuild(Place),
+}
+
+#[derive(Subcommand)]
+enum LogTask {
+    /// Check every record, tile and the checkpoint.
+    Verify(Place),
+}
+
+/// Where the configuration is.
+#[derive(Args)]
+#[group(required = true, multiple = false)]
+struct Place {
+    /// The configuration file.
+    #[arg(long, value_name = "FILE", env = "WRIT_CONFIG")]
+    config: Option<PathBuf>,
+    /// The data folder, with its `writ.toml`.
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+}
+
+#[derive(Args)]
+struct InitArgs {
+    /// Folder for everything that lasts. It must be empty or new.
+    #[arg(long, value_name = "DIR")]
+    data: PathBuf,
+    /// Name of the network, a DNS label: nodes are found as `<node>.<name>`.
+    #[arg(long)]
+    name: String,
+    /// URL under which agents and people reach this server.
+    #[arg(long)]
+    url: String,
+    /// Where to write the configuration [default: DIR/writ.toml].
+    #[arg(long, value_name = "FILE")]
+    config_out: Option<PathBuf>,
+    /// Where to serve HTTP [default: the URL's port on every address].
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    listen: Option<SocketAddr>,
+    /// Where to serve relay and STUN (UDP) [default: 0.0.0.0:3478].
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    relay_listen: Option<SocketAddr>,
+    /// The relay's address as agents see it [default: the URL's host, if that is an address].
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    relay_address: Option<SocketAddr>,
+    /// PEM file with a certificate chain, instead of a self-made certificate.
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    tls_certificate: Option<PathBuf>,
+    /// PEM file with the certificate's private key.
+    #[arg(long, value_name = "FILE", requires = "tls_certificate")]
+    tls_key: Option<PathBuf>,
+    /// Serve plain HTTP on an address that others can reach: only behind a proxy that adds TLS.
+    #[arg(long)]
+    insecure_http: bool,
+    /// Prefix of the nodes' IPv4 addresses, inside 100.64.0.0/10.
+    #[arg(long, value_name = "PREFIX", default_value = "100.64.0.0/10")]
+    prefix_v4: String,
+    /// Life of an authorization in seconds [default: 600].
+    #[arg(long, value_name = "SECONDS")]
+    authorization_seconds: Option<u32>,
+    /// Name of the first administrator.
+    #[arg(long, value_name = "NAME", default_value = "owner")]
+    admin_name: String,
+    /// Print what was made as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+fn main() -> ExitCode {
+    match act(Cli::parse().command) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("writd: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn act(task: Task) -> Result<ExitCode> {
+    match task {
+        Task::Init(args) => make(args),
+        Task::Run(place) => run(place.load()?),
+        Task::Views(ViewsTask::Rebuild(place)) => rebuild(&place.load()?),
+        Task::Log(LogTask::Verify(place)) => verify(&place.load()?),
+    }
+}
+
+impl Place {
+    fn load(&self) -> Result<Config> {
+        let file = match (&self.config, &self.data) {
+            (Some(file), _) => file.clone(),
+            (None, Some(data)) => data.join("writ.toml"),
+            (None, None) => bail!("give --config FILE or --data DIR"),
+        };
+        Ok(Config::load(&file)?)
+    }
+}
+
+fn make(args: InitArgs) -> Result<ExitCode> {
+    let wishes = Wishes {
+        data: args.data,
+        name: args.name,
+        url: args.url,
+        config_out: args.config_out,
+        listen: args.listen,
+        relay_listen: args.relay_listen,
+        relay_address: args.relay_address,
+        tls: TlsConfig {
+            certificate: args.tls_certificate,
+            key: args.tls_key,
+            insecure_http: args.insecure_http,
+        },
+        prefix_v4: args.prefix_v4,
+        authorization_seconds: args.authorization_seconds,
+        admin_name: args.admin_name,
+    };
+    let made = init(&wishes)?;
+    if args.json { println!("{}", serde_json::to_string_pretty(&made)?) } else { tell(&made) }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn tell(made: &Made) {
+    println!("The network `{}` is made in {}.\n", made.name, made.data.display());
+    println!("  log key       {}", made.log_key);
+    if let Some(pin) = &made.certificate_sha256 {
+        println!("  certificate   self-made, sha256 {pin}");
+    }
+    println!("  administrator {}", made.admin);
+    println!("  secret        {}   (shown this once: keep it)\n", made.secret);
+    println!("Keep a copy of the log key elsewhere: with it, anyone can check the log without trusting this server.");
+    println!("Next: writd run --config {}", made.config.display());
+}
+
+fn run(config: Config) -> Result<ExitCode> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let telemetry = writ_telemetry::init(writ_telemetry::Config {
+            service_name: "writd",
+            service_version: env!("CARGO_PKG_VERSION"),
+            otlp_endpoint: config.otlp_endpoint.clone(),
+            log_format: if config.log_json { LogFormat::Json } else { LogFormat::Text },
+            filter: std::env::var("RUST_LOG").unwrap_or_default(),
+        })?;
+        let served = serve(config).await;
+        telemetry.shutdown().await;
+        served
+    })
+}
+
+async fn serve(config: Config) -> Result<ExitCode> {
+    // Before anything is started, so that no signal is missed.
+    let mut terminate = signal(SignalKind::terminate()).context("cannot listen for signals")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for signals")?;
+    let url = config.url.clone();
+    let mut running = Running::start(config).await?;
+    let (records, name) = {
+        let state = running.sequencer().state();
+        (state.size(), state.network().map(|network| network.created.name.clone()).unwrap_or_default())
+    };
+    println!(
+        "writd: ready: network {name}, {records} records; {url} on {}, relay on udp {}",
+        running.http_address(),
+        running.relay_address()
+    );
+    let failed = tokio::select! {
+        _ = terminate.recv() => None,
+        _ = interrupt.recv() => None,
+        error = running.ended() => Some(error),
+    };
+    tracing::info!("stopping; a second signal forces it");
+    tokio::select! {
+        () = running.stop() => {}
+        _ = terminate.recv() => std::process::exit(1),
+        _ = interrupt.recv() => std::process::exit(1),
+    }
+    match failed {
+        Some(error) => Err(error),
+        None => Ok(ExitCode::SUCCESS),
+    }
+}
+
+fn rebuild(config: &Config) -> Result<ExitCode> {
+    // Opened for writing, which fails while a control plane uses it.
+    let key = SigningKey::load(&config.log_key_file())?;
+    let log = FileLog::open(&config.log_dir(), Box::new(key))?;
+    let vault = Vault::open(&config.vault_file())?;
+    let folded = views::rebuild(&config.views_file(), LogSource::new(log.reader().clone(), vault))?;
+    println!("views: {folded} records folded into {}", config.views_file().display());
+    Ok(ExitCode::SUCCESS)
+}
+
+fn verify(config: &Config) -> Result<ExitCode> {
+    let key = SigningKey::load(&config.log_key_file())?.verifier_key();
+    let report = verify_log(&config.log_dir(), &key)?;
+    println!("{} records in {} segments", report.records, report.segments);
+    for finding in &report.findings {
+        println!("{finding}");
+    }
+    if report.findings_omitted > 0 {
+        println!("and {} more", report.findings_omitted);
+    }
+    if let Some(checkpoint) = report.checkpoint.as_ref().filter(|_| report.is_sound()) {
+        println!("sound: the signed checkpoint covers {} records", checkpoint.size);
+    }
+    Ok(if report.is_sound() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}

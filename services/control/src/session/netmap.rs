@@ -1,0 +1,149 @@
+//! Netmaps: what a node may reach, named by the hash of its content, and the difference between two of them.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+use writ_schema::NodeId;
+use writ_schema::protocol::{Netmap, NetmapDelta, NetmapNode, Reachable};
+
+/// A netmap of these parts, with its hash. What may be reached comes in order of the nodes.
+pub fn netmap(network_name: String, node: NetmapNode, reachable: Vec<Reachable>) -> Netmap {
+    let mut netmap = Netmap { hash: String::new(), node, network_name, reachable };
+    netmap.hash = hash(&netmap);
+    netmap
+}
+
+/// SHA-256, hex, over the canonical JSON of everything but the hash: no white space, members of every object in
+/// order of their names.
+pub fn hash(netmap: &Netmap) -> String {
+    let mut text = String::new();
+    // A netmap is plain data with text keys, which always becomes a value.
+    if let Ok(Value::Object(mut members)) = serde_json::to_value(netmap) {
+        members.remove("hash");
+        write_canonical(&Value::Object(members), &mut text);
+    }
+    data_encoding::HEXLOWER.encode(&Sha256::digest(text.as_bytes()))
+}
+
+/// What changes an agent's netmap into the new one; nothing if they are the same.
+///
+/// A change of the node itself or of the network's name is in no delta: then `None` in the outer option says that
+/// the netmap must be told anew.
+pub fn difference(old: &Netmap, new: &Netmap) -> Option<Option<NetmapDelta>> {
+    if old.hash == new.hash {
+        return Some(None);
+    }
+    if old.node != new.node || old.network_name != new.network_name {
+        return None;
+    }
+    let before: BTreeMap<&NodeId, &Reachable> = by_node(old);
+    let after: BTreeMap<&NodeId, &Reachable> = by_node(new);
+    let changed = after.iter().filter(|(node, reach)| before.get(*node) != Some(reach));
+    let gone = before.keys().filter(|node| !after.contains_key(*node));
+    Some(Some(NetmapDelta {
+        from: old.hash.clone(),
+        to: new.hash.clone(),
+        upsert: changed.map(|(_, reach)| (*reach).clone()).collect(),
+        remove: gone.map(|node| (*node).clone()).collect(),
+    }))
+}
+
+fn by_node(netmap: &Netmap) -> BTreeMap<&NodeId, &Reachable> {
+    netmap.reachable.iter().map(|reach| (&reach.node.node, reach)).collect()
+}
+
+fn write_canonical(value: &Value, out: &mut String) {
+    match value {
+        Value::Object(members) => {
+            let sorted: BTreeMap<&String, &Value> = members.iter().collect();
+            out.push('{');
+            for (position, (name, member)) in sorted.into_iter().enumerate() {
+                if position > 0 {
+                    out.push(',');
+                }
+                write_scalar(&Value::String(name.clone()), out);
+                out.push(':');
+                write_canonical(member, out);
+            }
+            out.push('}');
+        }
+        Value::Array(items) => {
+            out.push('[');
+            for (position, item) in items.iter().enumerate() {
+                if position > 0 {
+                    out.push(',');
+                }
+                write_canonical(item, out);
+            }
+            out.push(']');
+        }
+        scalar => write_scalar(scalar, out),
+    }
+}
+
+fn write_scalar(value: &Value, out: &mut String) {
+    // Writing to a string does not fail.
+    let _ = write!(out, "{value}");
+}
+
+#[cfg(test)]
+mod tests {
+    use writ_schema::net::{PortRange, Protocol};
+    use writ_schema::protocol::Service;
+
+    use super::*;
+
+    fn node(n: u8) -> NetmapNode {
+        NetmapNode {
+            node: NodeId::from_bytes([n; 16]),
+            name: format!("host-{n}"),
+            addresses: vec![format!("100.64.0.{n}").parse().unwrap()],
+        }
+    }
+
+    fn reach(n: u8, port: u16) -> Reachable {
+        let service = Service { protocol: Protocol::Tcp, ports: PortRange::single(port) };
+        Reachable { node: node(n), services: vec![service] }
+    }
+
+    fn map(reachable: Vec<Reachable>) -> Netmap {
+        netmap("corp".to_owned(), node(1), reachable)
+    }
+
+    /// What an agent does with a delta.
+    fn apply(mut netmap: Netmap, delta: NetmapDelta) -> Netmap {
+        assert_eq!(netmap.hash, delta.from);
+        let gone = |n: &NodeId| delta.remove.contains(n) || delta.upsert.iter().any(|u| u.node.node == *n);
+        netmap.reachable.retain(|reach| !gone(&reach.node.node));
+        netmap.reachable.extend(delta.upsert.clone());
+        netmap.reachable.sort_by(|a, b| a.node.node.cmp(&b.node.node));
+        netmap
+    }
+
+    #[test]
+    fn a_delta_leads_to_the_netmap_with_its_hash() {
+        let old = map(vec![reach(2, 80), reach(3, 80), reach(4, 80)]);
+        let new = map(vec![reach(2, 80), reach(3, 443), reach(5, 80)]);
+        let delta = difference(&old, &new).unwrap().unwrap();
+        assert_eq!((delta.upsert.len(), delta.remove.len()), (2, 1));
+        let applied = apply(old, delta);
+        assert_eq!((hash(&applied), applied.reachable), (new.hash, new.reachable));
+    }
+
+    #[test]
+    fn nothing_changed_is_no_delta_and_a_new_self_is_told_anew() {
+        let old = map(vec![reach(2, 80)]);
+        assert!(difference(&old, &old.clone()).unwrap().is_none());
+        let renamed = netmap("corp".to_owned(), node(9), vec![reach(2, 80)]);
+        assert!(difference(&old, &renamed).is_none());
+    }
+
+    #[test]
+    fn the_hash_is_over_sorted_json_without_white_space() {
+        let text = r#"{"network_name":"corp","node":{"addresses":["100.64.0.1"],"name":"host-1","node":"NODE"},"reachable":[]}"#;
+        let text = text.replace("NODE", node(1).node.as_str());
+        assert_eq!(map(vec![]).hash, data_encoding::HEXLOWER.encode(&Sha256::digest(text)));
+    }
+}

@@ -1,0 +1,284 @@
+//! What an agent asks, turned into commands, and how it is answered.
+
+use sha2::{Digest, Sha256};
+use tracing::Instrument as _;
+use writ_schema::event::Event;
+use writ_schema::protocol::{AgentFrame, AgentMessage, Candidate, MAX_CANDIDATES, ServerMessage};
+use writ_schema::{Actor, CommandId, NodeId, RequestId};
+use writ_telemetry::{current_traceparent, span_with_parent};
+
+use super::asked::{Asked, AskedBook};
+use super::hub::Input;
+use super::proofs::leaf_text;
+use super::{OpenSession, Sessions};
+use crate::core::{Command, Rejection, Submission};
+use crate::sequencer::{Outcome, SubmitError};
+
+/// Attempts to record what an agent reports while the sequencer is busy. A report has no name by which the agent
+/// could be asked to repeat it.
+const REPORT_ATTEMPTS: u32 = 8;
+
+/// Longest reason of a rejection that is logged, in characters.
+const MAX_REASON_CHARS: usize = 200;
+
+/// Whose message is handled.
+#[derive(Debug, Clone)]
+pub struct Speaker {
+    node: NodeId,
+    number: u64,
+}
+
+impl OpenSession {
+    /// Who speaks in this session.
+    pub fn speaker(&self) -> Speaker {
+        Speaker { node: self.node.clone(), number: self.number }
+    }
+}
+
+/// The message has no place here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Violation {
+    /// `hello` is the first message and no other.
+    #[error("`hello` comes once, as the first message")]
+    SecondHello,
+    /// More candidates than are taken.
+    #[error("more than {MAX_CANDIDATES} candidates")]
+    TooManyCandidates,
+}
+
+impl Sessions {
+    /// Carries out what an agent asks. The answer goes out by way of the hub.
+    pub async fn handle(&self, speaker: Speaker, frame: AgentFrame) -> Result<(), Violation> {
+        let AgentFrame { trace, message } = frame;
+        match message {
+            AgentMessage::Hello { .. } => return Err(Violation::SecondHello),
+            AgentMessage::Connect { request, address, protocol, port, renews } => {
+                let span = tracing::info_span!("connection.request", otel.kind = "server");
+                adopt(&span, trace.as_deref());
+                let node = speaker.node.clone();
+                let command = Command::RequestConnection { node, address, protocol, port, renews };
+                self.connect(speaker, request, command).instrument(span).await;
+            }
+            AgentMessage::Candidates { candidates } => self.candidates(speaker, candidates).await?,
+            AgentMessage::Acknowledge { authorization, record, action, signature } => {
+                let span = tracing::info_span!("acknowledge", otel.kind = "server", %action);
+                adopt(&span, trace.as_deref());
+                let leaf = match leaf_text(&self.shared.log, record) {
+                    Ok(leaf) => leaf,
+                    Err(_) => {
+                        self.refuse(&speaker, None, &SubmitError::Rejected { reason: Rejection::WrongRecord(record), record: None }).await;
+                        return Ok(());
+                    }
+                };
+                let id = derived(&speaker.node, &["acknowledge", &record.to_string(), &action.to_string()]);
+                let node = speaker.node.clone();
+                let command = Command::Acknowledge { node, authorization, record, leaf, action, signature };
+                self.report(speaker, id, command).instrument(span).await;
+            }
+            AgentMessage::Rotate { command, generation, wireguard_key, signature } => {
+                let node = speaker.node.clone();
+                let rotate = Command::RotateKey { node, generation, wireguard_key, signature };
+                self.rotate(speaker, command, rotate).await;
+            }
+            AgentMessage::Closed { authorization, reason, bytes_sent, bytes_received, path } => {
+                let id = derived(&speaker.node, &["closed", authorization.as_str()]);
+                let node = speaker.node.clone();
+                let closed =
+                    Command::ReportClosed { node, authorization, reason, bytes_sent, bytes_received, path };
+                self.report(speaker, id, closed).await;
+            }
+            AgentMessage::Reject { frame, reason } => {
+                let reason: String = reason.chars().filter(|c| !c.is_control()).take(MAX_REASON_CHARS).collect();
+                tracing::error!(node = %speaker.node, frame, reason, "an agent could not verify what it was sent");
+                self.shared.metrics.frame_rejected();
+            }
+        }
+        Ok(())
+    }
+
+    /// Tells an agent that one of its frames was not one.
+    pub async fn refuse_frame(&self, speaker: Speaker, place: String) {
+        let refused = ServerMessage::Refused {
+            request: None,
+            error: "malformed_frame".to_owned(),
+            message: format!("{place}; the session ends"),
+            retry_after_ms: None,
+        };
+        self.tell(&speaker, refused, None).await;
+    }
+
+    async fn connect(&self, speaker: Speaker, request: RequestId, command: Command) {
+        let id = derived(&speaker.node, &["connect", request.as_str()]);
+        let trace = current_traceparent();
+        let asked = Asked { node: speaker.node.clone(), request: Some(request.clone()), trace: trace.clone() };
+        let noted = Noted::note(&self.shared.asked, id.clone(), asked);
+        let submission = Submission { id, actor: Actor::Agent, command, trace: trace.clone() };
+        match self.shared.sequencer.submit(submission).await {
+            // The hub answers when it comes to the record.
+            Ok(outcome) if !outcome.repeated => noted.leave_to_the_hub(),
+            Ok(outcome) => {
+                if let Some(authorization) = authorized_in(&outcome) {
+                    let node = speaker.node;
+                    self.to_hub(Input::AuthorizedAgain { node, authorization, request, trace }).await;
+                }
+            }
+            Err(SubmitError::Rejected { reason: Rejection::Connection { reason, explanation }, record: Some(record) }) => {
+                let denied = ServerMessage::Denied { request, reason, explanation, record };
+                self.tell(&speaker, denied, trace).await;
+            }
+            Err(error) => self.refuse(&speaker, Some(request), &error).await,
+        }
+    }
+
+    async fn rotate(&self, speaker: Speaker, id: CommandId, command: Command) {
+        let actor = Actor::Node(speaker.node.clone());
+        let submission = Submission { id, actor, command, trace: None };
+        match self.shared.sequencer.submit(submission).await {
+            Ok(outcome) if outcome.repeated => {
+                let node = speaker.node;
+                self.to_hub(Input::KeyAgain { node, record: outcome.first }).await;
+            }
+            Ok(_) => {}
+            Err(error) => self.refuse(&speaker, None, &error).await,
+        }
+    }
+
+    async fn report(&self, speaker: Speaker, id: CommandId, command: Command) {
+        for _ in 0..REPORT_ATTEMPTS {
+            let (id, command) = (id.clone(), command.clone());
+            let submission = Submission { id, actor: Actor::Agent, command, trace: current_traceparent() };
+            match self.shared.sequencer.submit(submission).await {
+                Ok(_) | Err(SubmitError::Rejected { reason: Rejection::AlreadyReported, .. }) => return,
+                Err(SubmitError::Busy { retry_after }) => tokio::time::sleep(retry_after).await,
+                Err(error) => return self.refuse(&speaker, None, &error).await,
+            }
+        }
+        self.refuse(&speaker, None, &SubmitError::Busy { retry_after: std::time::Duration::from_secs(1) }).await;
+    }
+
+    async fn candidates(&self, speaker: Speaker, candidates: Vec<Candidate>) -> Result<(), Violation> {
+        if candidates.len() > MAX_CANDIDATES {
+            return Err(Violation::TooManyCandidates);
+        }
+        let candidates = candidates.into_iter().filter(is_usable).collect();
+        self.to_hub(Input::Candidates { node: speaker.node, candidates }).await;
+        Ok(())
+    }
+
+    async fn refuse(&self, speaker: &Speaker, request: Option<RequestId>, error: &SubmitError) {
+        let (word, retry_after) = match error {
+            SubmitError::Rejected { reason, .. } => (reason.word(), None),
+            SubmitError::Busy { retry_after } => ("busy", Some(*retry_after)),
+            SubmitError::ConflictingCommand(_) => ("conflicting_command", None),
+            SubmitError::Unavailable { .. } => ("unavailable", None),
+        };
+        let refused = ServerMessage::Refused {
+            request,
+            error: word.to_owned(),
+            message: error.to_string(),
+            retry_after_ms: retry_after.map(|wait| u64::try_from(wait.as_millis()).unwrap_or(u64::MAX)),
+        };
+        self.tell(speaker, refused, None).await;
+    }
+
+    async fn tell(&self, speaker: &Speaker, message: ServerMessage, trace: Option<String>) {
+        let Speaker { node, number } = speaker.clone();
+        self.to_hub(Input::Tell { node, number, message: Box::new(message), trace }).await;
+    }
+
+    async fn to_hub(&self, input: Input) {
+        // The hub ends with the process only.
+        let _ = self.shared.hub.send(input).await;
+    }
+}
+
+/// A request in the book, taken out again unless it is left to the hub, also when the session ends meanwhile.
+struct Noted<'a> {
+    book: Option<&'a AskedBook>,
+    command: CommandId,
+}
+
+impl<'a> Noted<'a> {
+    fn note(book: &'a AskedBook, command: CommandId, asked: Asked) -> Self {
+        book.note(command.clone(), asked);
+        Self { book: Some(book), command }
+    }
+
+    fn leave_to_the_hub(mut self) {
+        self.book = None;
+    }
+}
+
+impl Drop for Noted<'_> {
+    fn drop(&mut self) {
+        if let Some(book) = self.book {
+            book.forget(&self.command);
+        }
+    }
+}
+
+/// The command behind what an agent names by itself, so that a repeat after a reconnect is the same command.
+fn derived(node: &NodeId, parts: &[&str]) -> CommandId {
+    let mut hasher = Sha256::new_with_prefix("writ/session-command/v1\n");
+    hasher.update(node.as_str());
+    for part in parts {
+        hasher.update("\n");
+        hasher.update(part);
+    }
+    let digest = hasher.finalize();
+    let mut head = [0; 16];
+    head.copy_from_slice(&digest[..16]);
+    CommandId::from_bytes(head)
+}
+
+fn authorized_in(outcome: &Outcome) -> Option<writ_schema::AuthorizationId> {
+    outcome.records.iter().find_map(|record| match &record.record.event {
+        Event::ConnectionAuthorized(body) => Some(body.authorization.clone()),
+        _ => None,
+    })
+}
+
+/// Makes the agent's span the parent. A traceparent that is none is passed over: it is no reason to refuse a request.
+fn adopt(span: &tracing::Span, trace: Option<&str>) {
+    if let Some(trace) = trace
+        && span_with_parent(span, trace).is_err()
+    {
+        tracing::debug!("an agent's traceparent was not one");
+    }
+}
+
+/// Addresses that cannot be those of one host are not passed on.
+fn is_usable(candidate: &Candidate) -> bool {
+    let ip = candidate.address.ip();
+    let is_broadcast = matches!(ip, std::net::IpAddr::V4(v4) if v4.is_broadcast());
+    candidate.address.port() != 0 && !ip.is_unspecified() && !ip.is_multicast() && !is_broadcast
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use writ_schema::protocol::CandidateKind;
+
+    #[test]
+    fn a_command_follows_from_who_says_what() {
+        let (a, b) = (NodeId::from_bytes([1; 16]), NodeId::from_bytes([2; 16]));
+        assert_eq!(derived(&a, &["connect", "x"]), derived(&a, &["connect", "x"]));
+        assert_ne!(derived(&a, &["connect", "x"]), derived(&b, &["connect", "x"]));
+        assert_ne!(derived(&a, &["connect", "x"]), derived(&a, &["closed", "x"]));
+    }
+
+    #[test]
+    fn addresses_of_no_host_are_not_candidates() {
+        for (address, usable) in [
+            ("192.0.2.1:51820", true),
+            ("[2001:db8::1]:51820", true),
+            ("192.0.2.1:0", false),
+            ("0.0.0.0:1", false),
+            ("224.0.0.1:1", false),
+            ("255.255.255.255:1", false),
+        ] {
+            let candidate = Candidate { address: address.parse().unwrap(), kind: CandidateKind::Host };
+            assert_eq!(is_usable(&candidate), usable, "{address}");
+        }
+    }
+}
