@@ -116,6 +116,18 @@ fn silence_unknown_names_and_unknown_keys_are_refused() {
 }
 
 #[test]
+fn the_longest_policy_that_is_taken_fits_into_a_record() {
+    let mut world = World::peopled(&allowing(1, "80"));
+    let text = |padding: usize| format!(r"{{'acls':[]}} // {}", "x".repeat(padding)).replace('\'', "\"");
+    let overhead = serde_json::to_string(&text(0)).unwrap().len();
+    let longest = text(47_000 - overhead);
+    let records = world.submit(set_policy(2, &longest, None)).unwrap();
+    assert!(records[0].bytes.len() > 60_000);
+    let longer = text(47_001 - overhead);
+    assert!(message(world.submit(set_policy(3, &longer, None))).contains("47001 bytes"));
+}
+
+#[test]
 fn who_comes_later_is_covered_by_the_policy_in_force() {
     let mut world = World::peopled(&allowing(1, "80"));
     let key = fixtures::enrolment_key(4, fixtures::tags(&["tag:web"]), 1, world.now);
