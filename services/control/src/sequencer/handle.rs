@@ -138,7 +138,8 @@ impl SequencerHandle {
         answered.await.unwrap_or_else(|_| Err(stopped()))
     }
 
-    /// The state of all that is durable. Hold the guard shortly, and not across an `await`: a commit waits for it.
+    /// The state of all that is durable. Hold the guard shortly, not across an `await`, and never two at once in one
+    /// thread: a commit waits for it, and a second guard would wait for the commit.
     pub fn state(&self) -> RwLockReadGuard<'_, State> {
         self.shared.committed.read().unwrap_or_else(PoisonError::into_inner)
     }
