@@ -13,7 +13,7 @@ use tokio::runtime::{Builder, Runtime};
 
 use crate::credentials::{Server, Token};
 use crate::failure::{advised, usage};
-use crate::subscription;
+use crate::subscription::Subscription;
 use crate::tls::{self, Pin, Stranger};
 
 /// Largest answer that is read, except where a caller allows more.
@@ -117,6 +117,19 @@ pub struct Client {
     token: Option<Token>,
     tls: ClientConfig,
     pinned: Option<(Pin, Stranger)>,
+}
+
+/// A subscription on a connection.
+pub struct Live<'a> {
+    runtime: &'a Runtime,
+    subscription: Subscription,
+}
+
+impl Live<'_> {
+    /// Waits for the next thing that happens.
+    pub fn next(&mut self) -> Result<Value> {
+        self.runtime.block_on(self.subscription.next())
+    }
 }
 
 /// An answer with the status that the caller looks at itself.
@@ -258,18 +271,12 @@ impl Client {
         ClientError::Refused { code, message }
     }
 
-    /// Runs a subscription until the server ends it or `each` fails. `started` is called once it runs.
-    pub fn subscribe(
-        &self,
-        document: &str,
-        variables: Value,
-        started: impl FnOnce() -> Result<()>,
-        each: impl FnMut(Value) -> Result<()>,
-    ) -> Result<()> {
+    /// Begins a subscription.
+    pub fn subscribe(&self, document: &str, variables: Value) -> Result<Live<'_>> {
         let request = json!({ "query": document, "variables": variables });
         let token = self.token.as_ref().map(Token::expose).unwrap_or_default();
-        let subscription = subscription::run(&self.url, &self.tls, token, request, started, each);
-        self.runtime.block_on(subscription)
+        let begun = self.runtime.block_on(Subscription::begin(&self.url, &self.tls, token, &request))?;
+        Ok(Live { runtime: &self.runtime, subscription: begun })
     }
 
     /// Posts JSON and reads JSON.

@@ -1,7 +1,7 @@
 //! Live answers: GraphQL over a WebSocket (`graphql-transport-ws`).
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
 use futures_util::{SinkExt, StreamExt};
@@ -23,6 +23,12 @@ const MAX_MESSAGE_BYTES: usize = 4 * 1024 * 1024;
 
 /// How long the server may take to open the connection and to accept the token.
 const OPENING_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How often the server is told that somebody still listens; it hangs up after a minute of silence.
+const PING_EVERY: Duration = Duration::from_secs(15);
+
+/// After so much silence the server is taken to be gone.
+const SILENCE_LIMIT: Duration = Duration::from_secs(60);
 
 type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
@@ -50,38 +56,58 @@ struct Refusal {
     message: String,
 }
 
-/// Subscribes, and hands on what comes.
-pub async fn run(
-    url: &str,
-    tls: &ClientConfig,
-    token: &str,
-    request: Value,
-    started: impl FnOnce() -> Result<()>,
-    mut each: impl FnMut(Value) -> Result<()>,
-) -> Result<()> {
-    let mut socket = timeout(OPENING_TIMEOUT, open(url, tls, token))
-        .await
-        .map_err(|_| anyhow!("{url} did not open the live connection in time"))??;
-    send(&mut socket, &json!({ "id": "1", "type": "subscribe", "payload": request })).await?;
-    started()?;
-    while let Some(message) = next(&mut socket).await? {
-        match message {
-            FromServer::Ping => send(&mut socket, &json!({ "type": "pong" })).await?,
-            FromServer::Next { payload: Payload { data, errors } } => {
-                if !errors.is_empty() {
-                    return Err(refused(&errors));
-                }
-                each(data.unwrap_or_default())?;
+/// A subscription that runs.
+pub struct Subscription {
+    url: String,
+    socket: Socket,
+    heard: Instant,
+    spoke: Instant,
+}
+
+impl Subscription {
+    /// Opens a connection and subscribes.
+    pub async fn begin(url: &str, tls: &ClientConfig, token: &str, request: &Value) -> Result<Self> {
+        let mut socket = timeout(OPENING_TIMEOUT, open(url, tls, token))
+            .await
+            .map_err(|_| anyhow!("{url} did not open the live connection in time"))??;
+        send(&mut socket, &json!({ "id": "1", "type": "subscribe", "payload": request })).await?;
+        Ok(Self { url: url.to_owned(), socket, heard: Instant::now(), spoke: Instant::now() })
+    }
+
+    /// The next thing that happens. Waits for as long as the server is there.
+    pub async fn next(&mut self) -> Result<Value> {
+        loop {
+            if self.spoke.elapsed() >= PING_EVERY {
+                self.say(&json!({ "type": "ping" })).await?;
             }
-            FromServer::Error { payload } => return Err(refused(&payload)),
-            FromServer::Complete => break,
-            FromServer::ConnectionAck | FromServer::Pong => {}
+            let message = match timeout(PING_EVERY, next(&mut self.socket)).await {
+                Ok(message) => message?,
+                Err(_) if self.heard.elapsed() < SILENCE_LIMIT => continue,
+                Err(_) => None,
+            };
+            self.heard = Instant::now();
+            match message {
+                Some(FromServer::Ping) => self.say(&json!({ "type": "pong" })).await?,
+                Some(FromServer::Next { payload: Payload { data, errors } }) if errors.is_empty() => {
+                    return Ok(data.unwrap_or_default());
+                }
+                Some(FromServer::Next { payload: Payload { errors: refusals, .. } })
+                | Some(FromServer::Error { payload: refusals }) => return Err(refused(&refusals)),
+                Some(FromServer::ConnectionAck | FromServer::Pong) => {}
+                Some(FromServer::Complete) | None => {
+                    return Err(advised(
+                        format!("{} ended the live connection", self.url),
+                        "run the command again; nothing is lost, the records are in the log",
+                    ));
+                }
+            }
         }
     }
-    Err(advised(
-        "the server ended the live connection",
-        "run the command again; nothing is lost, the records are in the log",
-    ))
+
+    async fn say(&mut self, message: &Value) -> Result<()> {
+        self.spoke = Instant::now();
+        send(&mut self.socket, message).await
+    }
 }
 
 async fn open(url: &str, tls: &ClientConfig, token: &str) -> Result<Socket> {

@@ -38,6 +38,12 @@ pub struct Arguments {
     /// Address to serve relay and STUN on (UDP).
     #[arg(long, value_name = "ADDRESS:PORT")]
     relay_listen: Option<SocketAddr>,
+    /// The relay's address as agents see it; by default the URL's host, if that is an address.
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    relay_address: Option<SocketAddr>,
+    /// Serve plain HTTP on an address that others can reach: only behind a proxy that adds TLS.
+    #[arg(long)]
+    insecure_http: bool,
     /// Further arguments for `writd init`.
     #[arg(last = true, value_name = "ARGUMENT")]
     more: Vec<String>,
@@ -51,7 +57,7 @@ struct Made {
     admin: String,
     secret: String,
     #[serde(default)]
-    pin: Option<String>,
+    certificate_sha256: Option<String>,
     #[serde(default)]
     config: Option<String>,
 }
@@ -67,7 +73,8 @@ pub fn run(arguments: &Arguments, app: &App) -> Result<Verdict> {
     credentials::update(&url, |all, server| {
         all.current = Some(url.clone());
         *server = credentials::Server {
-            pin: made.pin.clone(),
+            pin: made.certificate_sha256.clone(),
+            insecure_http: arguments.insecure_http,
             admin: Some(made.admin.clone()),
             log_key: Some(made.log_key.clone()),
             ..credentials::Server::default()
@@ -81,12 +88,21 @@ fn make(arguments: &Arguments, url: &str) -> Result<Vec<u8>> {
     let mut command = Command::new(programs::find("writd"));
     command.arg("init").arg("--data").arg(&arguments.data);
     command.args(["--name", &arguments.name, "--url", url, "--json"]);
-    for (option, address) in [("--listen", arguments.listen), ("--relay-listen", arguments.relay_listen)] {
+    let addresses = [
+        ("--listen", arguments.listen),
+        ("--relay-listen", arguments.relay_listen),
+        ("--relay-address", arguments.relay_address),
+    ];
+    for (option, address) in addresses {
         if let Some(address) = address {
             command.args([option, &address.to_string()]);
         }
     }
-    command.args(&arguments.more).stdin(Stdio::null()).stderr(Stdio::inherit());
+    if arguments.insecure_http {
+        command.arg("--insecure-http");
+    }
+    // The variable names our own file here, and the server's configuration there.
+    command.env_remove("WRIT_CONFIG").args(&arguments.more).stdin(Stdio::null()).stderr(Stdio::inherit());
     let output = command.output().map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => advised(
             "the program `writd` is neither beside `writ` nor in PATH",
@@ -101,7 +117,10 @@ fn make(arguments: &Arguments, url: &str) -> Result<Vec<u8>> {
 }
 
 fn text(made: &Made, arguments: &Arguments, url: &str) -> String {
-    let pin = made.pin.as_deref().unwrap_or("none: the certificate must be one that the system trusts");
+    let pin = made
+        .certificate_sha256
+        .as_deref()
+        .unwrap_or("none: the certificate must be one that the system trusts");
     let config = made.config.as_ref().map(|path| format!("--config {path}"));
     let start = config.unwrap_or_else(|| format!("--data {}", arguments.data.display()));
     format!(

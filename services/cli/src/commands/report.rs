@@ -106,7 +106,7 @@ fn command(arguments: &Arguments, url: &str, server: &Server) -> Command {
     if arguments.bundle {
         command.arg("--bundle");
     }
-    command.args(&arguments.more).stdin(Stdio::null()).stderr(Stdio::inherit());
+    command.env_remove("WRIT_CONFIG").args(&arguments.more).stdin(Stdio::null()).stderr(Stdio::inherit());
     command
 }
 

@@ -1,7 +1,5 @@
 //! `writ log show`: records, in order.
 
-use std::cell::Cell;
-
 use anyhow::Result;
 use clap::Args;
 use jiff::Timestamp;
@@ -137,28 +135,27 @@ fn what(row: Row<'_>) -> String {
 
 fn follow(arguments: &Arguments, client: &Client, app: &App) -> Result<Verdict> {
     let kinds = (!arguments.kinds.is_empty()).then_some(&arguments.kinds);
-    let shown_up_to = Cell::new(None);
-    let show = |row: &Value| -> Result<()> {
-        let seq = Row(row).number("/seq");
-        // What was committed while the subscription began comes twice.
-        if seq <= shown_up_to.get() {
-            return Ok(());
+    // Subscribed before the past is read, so that nothing falls between the two.
+    let mut live = client.subscribe(FOLLOW, json!({ "kinds": kinds }))?;
+    let mut last = None;
+    for row in past(arguments, client)?.0 {
+        last = last.max(Row(&row).number("/seq"));
+        print(&row, app)?;
+    }
+    loop {
+        let mut row = live.next()?.get_mut("records").map(Value::take).unwrap_or_default();
+        // What was committed while both began comes twice.
+        if Row(&row).number("/seq") > last {
+            unfold(&mut row);
+            print(&row, app)?;
         }
-        shown_up_to.set(seq);
-        if app.out.is_json() {
-            return app.out.line(&row.to_string());
-        }
-        let [seq, time, kind, actor, _, what] = <[String; 6]>::try_from(cells(Row(row))).unwrap_or_default();
-        app.out.line(&printable(&format!("{seq:>8}  {time}  {kind:<24} {actor}  {what}")))
-    };
-    let started = || -> Result<()> {
-        let (rows, _) = past(arguments, client)?;
-        rows.iter().try_for_each(show)
-    };
-    client.subscribe(FOLLOW, json!({ "kinds": kinds }), started, |mut data| {
-        let mut row = data.get_mut("records").map(Value::take).unwrap_or_default();
-        unfold(&mut row);
-        show(&row)
-    })?;
-    Ok(Verdict::Good)
+    }
+}
+
+fn print(row: &Value, app: &App) -> Result<()> {
+    if app.out.is_json() {
+        return app.out.line(&row.to_string());
+    }
+    let [seq, time, kind, actor, _, what] = <[String; 6]>::try_from(cells(Row(row))).unwrap_or_default();
+    app.out.line(&printable(&format!("{seq:>8}  {time}  {kind:<24} {actor}  {what}")))
 }
