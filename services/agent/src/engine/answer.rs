@@ -120,3 +120,56 @@ impl Sum {
         (!u16::try_from(sum).unwrap_or(0)).to_be_bytes()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::packet::tests::{OURS, THEIRS, icmp, tcp, v4, v6};
+    use super::*;
+
+    /// What a receiver computes over bytes that hold their own checksum: zero, if it is right.
+    fn residue(parts: &[&[u8]]) -> [u8; 2] {
+        let mut sum = Sum::default();
+        for part in parts {
+            sum.add(part);
+        }
+        sum.finish()
+    }
+
+    fn refusal(bytes: &[u8]) -> Option<Vec<u8>> {
+        refuse(&Packet::parse(bytes).unwrap(), bytes)
+    }
+
+    #[test]
+    fn a_new_connection_is_answered_with_prohibited_in_both_families() {
+        let packet = v4(OURS, THEIRS, number::TCP, &tcp(4000, 80, 0x02));
+        let answer = refusal(&packet).unwrap();
+        assert_eq!(Packet::parse(&answer).unwrap().destination, IpAddr::from(OURS));
+        assert_eq!(&answer[20..22], &[3, 13]);
+        assert_eq!(&answer[28..], &packet[..]);
+        assert_eq!((residue(&[&answer[..20]]), residue(&[&answer[20..]])), ([0, 0], [0, 0]));
+
+        let (from, to) = (Ipv6Addr::from([1; 16]), Ipv6Addr::from([2; 16]));
+        let answer = refusal(&v6(from, to, number::TCP, &tcp(4000, 80, 0x02))).unwrap();
+        assert_eq!(&answer[40..42], &[1, 1]);
+        let length = u32::try_from(answer.len() - 40).unwrap().to_be_bytes();
+        let pseudo = [&answer[8..40], &length, &[0, 0, 0, number::ICMP_V6]].concat();
+        assert_eq!(residue(&[&pseudo, &answer[40..]]), [0, 0]);
+    }
+
+    #[test]
+    fn an_established_connection_is_reset_with_the_number_it_awaits() {
+        let answer = refusal(&v4(OURS, THEIRS, number::TCP, &tcp(4000, 80, 0x10))).unwrap();
+        let segment = &answer[20..];
+        assert_eq!(&segment[..4], &[0, 80, 0x0f, 0xa0], "ports change places");
+        assert_eq!((&segment[4..8], segment[13]), (&[0, 0, 0, 2][..], 0x04));
+        let pseudo = [&answer[12..20], &[0, number::TCP, 0, 20]].concat();
+        assert_eq!(residue(&[&pseudo, segment]), [0, 0]);
+    }
+
+    #[test]
+    fn resets_and_errors_are_not_answered() {
+        assert_eq!(refusal(&v4(OURS, THEIRS, number::TCP, &tcp(4000, 80, 0x04))), None);
+        assert_eq!(refusal(&v4(OURS, THEIRS, number::ICMP, &icmp(3, 0, b""))), None);
+        assert_eq!(refusal(&v4(OURS, THEIRS, number::ICMP, &icmp(0, 7, b""))), None);
+    }
+}

@@ -168,3 +168,61 @@ impl Waiting {
         Held::Waits
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use writ_schema::net::Protocol;
+
+    use super::*;
+
+    fn wish(port: u16) -> Wish {
+        Wish { address: Ipv4Addr::new(100, 64, 0, 2).into(), protocol: Protocol::Tcp, port }
+    }
+
+    fn name(number: u16) -> RequestId {
+        let [high, low] = number.to_be_bytes();
+        RequestId::from_bytes([high, low, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0])
+    }
+
+    #[test]
+    fn a_wish_is_asked_for_once_and_its_packets_come_out_in_order() {
+        let (mut pending, now) = (Pending::default(), Instant::now());
+        for packet in [b"a", b"b"] {
+            assert_eq!(pending.hold(now, wish(80), packet, || name(1)), Held::Waits);
+        }
+        assert_eq!(pending.take_due(now), [(name(1), wish(80))]);
+        assert_eq!(pending.take_due(now), []);
+        pending.ask_again(now);
+        assert_eq!(pending.take_due(now).len(), 1);
+        assert_eq!(pending.grant(&name(1)), [b"a".to_vec(), b"b".to_vec()]);
+        assert_eq!(pending.deadline(true), None);
+    }
+
+    #[test]
+    fn packets_bytes_and_wishes_are_bounded_and_wait_for_a_while_only() {
+        let (mut pending, now) = (Pending::default(), Instant::now());
+        for _ in 0..MAX_PACKETS {
+            assert_eq!(pending.hold(now, wish(80), b"x", || name(1)), Held::Waits);
+        }
+        assert_eq!(pending.hold(now, wish(80), b"x", || name(1)), Held::Dropped);
+        assert_eq!(pending.hold(now, wish(81), &[0; MAX_BYTES + 1], || name(2)), Held::Dropped);
+        for port in 1_000..2_000 {
+            pending.hold(now, wish(port), b"x", || name(port));
+        }
+        assert_eq!(pending.waiting.len(), MAX_WISHES);
+        assert_eq!(pending.expire(now + HELD_FOR).len(), MAX_WISHES);
+        assert_eq!(pending.hold(now, wish(80), b"x", || name(1)), Held::Waits);
+    }
+
+    #[test]
+    fn a_denial_answers_for_a_while() {
+        let (mut pending, now) = (Pending::default(), Instant::now());
+        pending.hold(now, wish(80), b"x", || name(1));
+        assert_eq!(pending.deny(now, &name(1)).unwrap().0, wish(80));
+        assert_eq!(pending.hold(now, wish(80), b"x", || name(2)), Held::Denied);
+        assert_eq!(pending.hold(now, wish(81), b"x", || name(3)), Held::Waits);
+        assert_eq!(pending.hold(now + DENIED_FOR, wish(80), b"x", || name(4)), Held::Waits);
+    }
+}

@@ -106,3 +106,53 @@ fn read_response(datagram: &[u8]) -> Option<SocketAddr> {
     let xor = message.get_attribute::<XorMappedAddress>().map(XorMappedAddress::address);
     xor.or_else(|| message.get_attribute::<MappedAddress>().map(MappedAddress::address))
 }
+
+#[cfg(test)]
+mod tests {
+    use rand::SeedableRng;
+    use rand::rngs::StdRng;
+
+    use super::*;
+
+    const SERVER: &str = "198.51.100.1:3478";
+    const SEEN: &str = "203.0.113.9:4000";
+
+    fn respond(request: &[u8], class: MessageClass) -> Vec<u8> {
+        let mut transaction = [0; 12];
+        transaction.copy_from_slice(&request[8..20]);
+        let mut message = Message::<Attribute>::new(class, BINDING, TransactionId::new(transaction));
+        message.add_attribute(XorMappedAddress::new(SEEN.parse().unwrap()));
+        MessageEncoder::new().encode_into_bytes(message).unwrap()
+    }
+
+    #[test]
+    fn an_answer_counts_from_the_server_that_was_asked_and_once() {
+        let (now, server) = (Instant::now(), SERVER.parse().unwrap());
+        let mut client = StunClient::new(now, server);
+        let request = client.poll(now, &mut StdRng::seed_from_u64(1)).unwrap();
+        let answer = respond(&request, MessageClass::SuccessResponse);
+        assert!(!client.handle(now, SEEN.parse().unwrap(), &answer), "from elsewhere");
+        assert!(!client.handle(now, server, &respond(&request, MessageClass::ErrorResponse)), "an error");
+        let mut other = answer.clone();
+        other[8] ^= 1;
+        assert!(!client.handle(now, server, &other), "another transaction");
+        assert!(client.handle(now, server, &answer));
+        assert_eq!(client.observed(), Some(SEEN.parse().unwrap()));
+        assert!(!client.handle(now, server, &answer), "a second time");
+        assert_eq!(client.deadline(), now + INTERVAL);
+    }
+
+    #[test]
+    fn a_server_that_is_silent_for_a_round_vouches_for_nothing() {
+        let mut now = Instant::now();
+        let mut client = StunClient::new(now, SERVER.parse().unwrap());
+        client.observed = Some(SEEN.parse().unwrap());
+        let mut random = StdRng::seed_from_u64(1);
+        let mut asked = 0;
+        while client.observed().is_some() {
+            asked += usize::from(client.poll(now, &mut random).is_some());
+            now += Duration::from_millis(100);
+        }
+        assert_eq!(asked, RETRIES.len() + 1);
+    }
+}

@@ -77,3 +77,27 @@ impl ServerCertVerifier for Pinned {
         self.provider.signature_verification_algorithms.supported_schemes()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pin_accepts_one_certificate_and_no_other() {
+        let (named, other) = (CertificateDer::from(vec![1, 2, 3]), CertificateDer::from(vec![1, 2, 4]));
+        let digest = Sha256::digest(named.as_ref()).to_vec();
+        let verifier = Pinned { digest, provider: Arc::new(aws_lc_rs::default_provider()) };
+        let name = ServerName::try_from("writ.example").unwrap();
+        let verdict = |cert| verifier.verify_server_cert(cert, &[], &name, &[], UnixTime::now());
+        assert!(verdict(&named).is_ok());
+        assert!(verdict(&other).is_err());
+    }
+
+    #[test]
+    fn a_pin_that_is_no_sha_256_is_refused() {
+        for bad in ["", "AAAA", "not base64url!"] {
+            assert!(client_config(Some(bad)).is_err(), "{bad}");
+        }
+        assert!(client_config(None).is_ok());
+    }
+}

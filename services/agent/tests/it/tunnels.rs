@@ -8,13 +8,13 @@ use writ_schema::event::{AcknowledgedAction, CloseReason, PathKind};
 use super::simulation::{Nat, Said, World};
 
 const SECOND: Duration = Duration::from_secs(1);
-const SYN: u8 = 0x02;
+pub const SYN: u8 = 0x02;
 const SYN_ACK: u8 = 0x12;
 const ACK: u8 = 0x10;
 const SECRET_TEXT: &[u8] = b"the plain text of a connection";
 
 /// A TCP segment. The filter does not look at checksums.
-fn tcp(from: Ipv4Addr, to: Ipv4Addr, ports: (u16, u16), flags: u8, payload: &[u8]) -> Vec<u8> {
+pub fn tcp(from: Ipv4Addr, to: Ipv4Addr, ports: (u16, u16), flags: u8, payload: &[u8]) -> Vec<u8> {
     let total = u16::try_from(40 + payload.len()).unwrap();
     let mut packet = vec![0x45, 0];
     packet.extend(total.to_be_bytes());
@@ -28,12 +28,12 @@ fn tcp(from: Ipv4Addr, to: Ipv4Addr, ports: (u16, u16), flags: u8, payload: &[u8
     packet
 }
 
-fn addresses(world: &World) -> (Ipv4Addr, Ipv4Addr) {
+pub fn addresses(world: &World) -> (Ipv4Addr, Ipv4Addr) {
     (world.hosts[0].node.membership.address_v4, world.hosts[1].node.membership.address_v4)
 }
 
 /// Opens a connection from host 0 to port 80 of host 1.
-fn open(world: &mut World) {
+pub fn open(world: &mut World) {
     let (a, b) = addresses(world);
     world.run_for(SECOND);
     world.send(0, &tcp(a, b, (4000, 80), SYN, b""));
@@ -43,7 +43,7 @@ fn open(world: &mut World) {
 }
 
 /// One packet each way must pass.
-fn exchange(world: &mut World) {
+pub fn exchange(world: &mut World) {
     let (a, b) = addresses(world);
     world.send(0, &tcp(a, b, (4000, 80), ACK, SECRET_TEXT));
     world.run_until(SECOND, "a packet passes", |w| w.hosts[1].received.pop_front().is_some());
