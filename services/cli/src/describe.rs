@@ -36,9 +36,10 @@ pub fn event(record: &Record) -> String {
         Event::ReportGenerated(e) => {
             format!("{} made a report: {}, before record {}", e.admin, e.framework, e.as_of)
         }
-        Event::UserProvisioned(e) => {
-            format!("{} is {} ({})", e.user, sealed(&e.login), sealed(&e.display_name))
-        }
+        Event::UserProvisioned(e) => match (e.login.value(), e.display_name.value()) {
+            (None, None) => format!("{} is known (who it is, is sealed)", e.user),
+            _ => format!("{} is {} ({})", e.user, sealed(&e.login), sealed(&e.display_name)),
+        },
         Event::UserLeaverReceived(e) => format!("{} leaves", e.user),
         Event::UserDisabled(e) => format!("{} may do nothing any more", e.user),
         Event::PolicyChangeProposed(e) => format!(

@@ -9,6 +9,8 @@ mod args;
 mod client;
 mod commands;
 mod confirm;
+#[cfg(test)]
+mod contract;
 mod credentials;
 mod describe;
 mod failure;

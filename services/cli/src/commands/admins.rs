@@ -174,3 +174,13 @@ fn revoke(arguments: &Revoke, app: &App) -> Result<Verdict> {
     app.out.show(&format!("{} may do nothing any more.\n{}", arguments.admin, recorded(done)), done.0)?;
     Ok(Verdict::Good)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn documents_fit_the_published_schema() {
+        [LIST, CREATE, REVOKE].into_iter().for_each(crate::contract::assert_fits);
+    }
+}

@@ -134,3 +134,13 @@ fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     })?;
     file.write_all(bytes).and_then(|()| file.sync_all()).with_context(|| format!("cannot write {name}"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn documents_fit_the_published_schema() {
+        [BUNDLE].into_iter().for_each(crate::contract::assert_fits);
+    }
+}

@@ -212,3 +212,13 @@ fn denial(row: Row<'_>) -> Vec<String> {
         row.text("/count"),
     ]
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn documents_fit_the_published_schema() {
+        [CONNECTIONS, DENIALS].into_iter().for_each(crate::contract::assert_fits);
+    }
+}

@@ -193,6 +193,11 @@ mod tests {
     use super::*;
 
     #[test]
+    fn documents_fit_the_published_schema() {
+        [LIST, CREATE, REVOKE].into_iter().for_each(crate::contract::assert_fits);
+    }
+
+    #[test]
     fn an_owner_is_a_pseudonym_a_login_or_tags() {
         let user = UserId::from_bytes([1; 16]).to_string();
         assert_eq!(owner(Some(&user), &[]), json!({ "user": user }));

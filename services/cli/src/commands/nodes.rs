@@ -176,3 +176,13 @@ pub fn find(client: &Client, text: &str, as_of: Option<AsOf>) -> Result<NodeId> 
         )
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn documents_fit_the_published_schema() {
+        [LIST, REMOVE].into_iter().for_each(crate::contract::assert_fits);
+    }
+}

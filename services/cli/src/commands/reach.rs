@@ -84,11 +84,6 @@ pub fn reach(arguments: &Reach, app: &App) -> Result<Verdict> {
 }
 
 fn ask(app: &App, question: &Question, field: &str, end: &str) -> Result<Verdict> {
-    let document = format!(
-        "query Access($node: NodeInput!, $protocol: String, $port: Int, $asOf: AsOfInput) {{
-  {field}({end}: $node, protocol: $protocol, port: $port, asOf: $asOf) {{
-    {ACCESS}"
-    );
     let node = match question.node.parse::<NodeId>() {
         Ok(node) => json!({ "node": node }),
         Err(_) => json!({ "name": question.node }),
@@ -96,10 +91,18 @@ fn ask(app: &App, question: &Question, field: &str, end: &str) -> Result<Verdict
     let variables = json!({
         "node": node, "protocol": question.protocol, "port": question.port, "asOf": moment::argument(question.as_of),
     });
-    let data = connect(app)?.graphql_raw(&document, variables)?;
+    let data = connect(app)?.graphql_raw(&document(field, end), variables)?;
     let access = Row(&data).at(&format!("/{field}"));
     app.out.show(&text(app, access), access.0)?;
     Ok(Verdict::Good)
+}
+
+fn document(field: &str, end: &str) -> String {
+    format!(
+        "query Access($node: NodeInput!, $protocol: String, $port: Int, $asOf: AsOfInput) {{
+  {field}({end}: $node, protocol: $protocol, port: $port, asOf: $asOf) {{
+    {ACCESS}"
+    )
 }
 
 fn text(app: &App, access: Row<'_>) -> String {
@@ -208,5 +211,16 @@ pub fn ports(row: Row<'_>) -> String {
         "0" | "" => String::new(),
         "0-65535" => "every".to_owned(),
         ports => ports.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn documents_fit_the_published_schema() {
+        crate::contract::assert_fits(&document("whoCouldReach", "to"));
+        crate::contract::assert_fits(&document("reach", "from"));
     }
 }

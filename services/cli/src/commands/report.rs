@@ -103,6 +103,9 @@ fn command(arguments: &Arguments, url: &str, server: &Server) -> Command {
     if let Some(pin) = &server.pin {
         command.args(["--pin", pin]);
     }
+    if let Some(key) = &server.log_key {
+        command.args(["--log-key", key]);
+    }
     if arguments.bundle {
         command.arg("--bundle");
     }

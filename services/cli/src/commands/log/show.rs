@@ -159,3 +159,13 @@ fn print(row: &Value, app: &App) -> Result<()> {
     let [seq, time, kind, actor, _, what] = <[String; 6]>::try_from(cells(Row(row))).unwrap_or_default();
     app.out.line(&printable(&format!("{seq:>8}  {time}  {kind:<24} {actor}  {what}")))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn documents_fit_the_published_schema() {
+        [RECORDS, FOLLOW].into_iter().for_each(crate::contract::assert_fits);
+    }
+}

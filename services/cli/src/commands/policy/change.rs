@@ -196,7 +196,7 @@ fn restored(client: &Client, to: Option<u64>) -> Result<Value> {
 /// Shows what changes and asks, unless that was waived.
 fn agreed(app: &App, difference: &Value, question: &str, yes: bool) -> Result<bool> {
     if !app.out.is_json() && !difference.is_null() {
-        app.out.line(&difference::text(difference, app.out.paint()))?;
+        app.out.line(difference::text(difference, app.out.paint()).trim_end())?;
     }
     confirm::agreed(app, question, yes)
 }
@@ -204,21 +204,32 @@ fn agreed(app: &App, difference: &Value, question: &str, yes: bool) -> Result<bo
 fn told(app: &App, client: &Client, done: Row<'_>, difference: &Value) -> Result<Verdict> {
     let activated = done.list("/records").find(|record| record.text("/kind") == "policy.activated");
     let seq = activated.and_then(|record| record.number("/seq"));
-    let variables = json!({ "version": null, "asOf": seq.map(|seq| json!({ "record": seq })) });
-    let policy = client.graphql_raw(POLICY, variables)?.pointer("/policy").cloned().unwrap_or_default();
+    let data = client.graphql_raw(POLICY, json!({ "version": null, "asOf": null }))?;
+    let is_ours = |policy: &&Value| Row(policy).number("/record/seq") == seq;
+    let policy = data.pointer("/policy").filter(is_ours).cloned().unwrap_or_default();
     let row = Row(&policy);
     let cut = row.number("/effect/connectionsCut").unwrap_or(0);
-    let text = format!(
-        "Version {} is in force (record {}); {} cut.\n{}",
-        row.text("/version"),
-        row.text("/record/seq"),
-        counted(cut, "live connection"),
-        recorded(done),
-    );
+    let text = match row.number("/version") {
+        Some(version) => {
+            let cut = counted(cut, "live connection");
+            format!("Version {version} is in force; {cut} cut.\n{}", recorded(done))
+        }
+        None => format!("It was put in force; by now another policy is.\n{}", recorded(done)),
+    };
     let value = json!({
         "set": true, "version": row.number("/version"), "record": seq, "effect": row.at("/effect").0, "done": done.0,
         "difference": difference,
     });
     app.out.show(&text, &value)?;
     Ok(Verdict::Good)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn documents_fit_the_published_schema() {
+        [POLICY, SET, UNDO].into_iter().for_each(crate::contract::assert_fits);
+    }
 }

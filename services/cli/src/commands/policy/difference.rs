@@ -141,6 +141,11 @@ fn service(protocol: &str, ports: &str) -> String {
 mod tests {
     use super::*;
 
+    #[test]
+    fn documents_fit_the_published_schema() {
+        [DIFFERENCE].into_iter().for_each(crate::contract::assert_fits);
+    }
+
     fn node(id: &str, tag: &str) -> Value {
         json!({ "node": id, "name": id, "owner": { "user": null, "tags": [tag] } })
     }

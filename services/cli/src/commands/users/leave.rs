@@ -132,6 +132,11 @@ fn text(who: &str, done: Row<'_>, withdrawal: Row<'_>) -> String {
 mod tests {
     use super::*;
 
+    #[test]
+    fn documents_fit_the_published_schema() {
+        [LEAVE, WITHDRAWALS].into_iter().for_each(crate::contract::assert_fits);
+    }
+
     fn done() -> Value {
         json!({ "recordCount": 4, "records": [
             { "seq": 40, "kind": "user.leaver_received" }, { "seq": 41, "kind": "user.disabled" },

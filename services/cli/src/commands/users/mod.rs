@@ -228,3 +228,13 @@ fn person(row: Row<'_>) -> Vec<String> {
     let nodes = nodes.collect::<Vec<_>>().join(", ");
     vec![row.text("/user"), known("/login"), known("/displayName"), nodes]
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn documents_fit_the_published_schema() {
+        [LIST, ADD, ERASE, REVEAL].into_iter().for_each(crate::contract::assert_fits);
+    }
+}
