@@ -207,12 +207,22 @@ impl Engine {
         }
         if let Some(reply) = opened.reply {
             self.send_via(via, from, reply);
+            self.suspect_path(now, via, from);
         }
         for sealed in opened.send {
             self.send_sealed(from, sealed);
         }
         if let Some(packet) = opened.packet {
             self.handle_inner(now, via, from, packet);
+        }
+    }
+
+    /// A peer that begins a handshake by another way than ours may have been restarted.
+    fn suspect_path(&mut self, now: Now, via: Via, from: NodeBytes) {
+        let Some(peer) = self.peers.get_mut(&from) else { return };
+        let is_ours = matches!(via, Via::Direct(address) if peer.paths.direct() == Some(address));
+        if !is_ours {
+            peer.paths.suspect(now.instant);
         }
     }
 

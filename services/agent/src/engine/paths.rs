@@ -26,6 +26,8 @@ const CHECK_IDLE: Duration = Duration::from_secs(20);
 /// How long a probe of the path in use may take before it is sent again, and how many in a row may be lost.
 const CHECK_TIMEOUT: Duration = Duration::from_millis(700);
 const MAX_LOST: u32 = 3;
+/// From this many on, any other path that answers is taken.
+const SUSPECT: u32 = 2;
 /// Packets within this time make a path active.
 const ACTIVE_FOR: Duration = Duration::from_secs(15);
 /// Probes that may still be answered.
@@ -139,6 +141,10 @@ impl Paths {
     pub fn announce(&mut self, now: Instant, candidates: &[Candidate]) {
         let before: Vec<_> = self.announced.iter().map(|remote| remote.address).collect();
         self.set_announced(candidates);
+        let is_gone = |address| before.contains(&address) && self.kind_announced(address).is_none();
+        if self.direct().is_some_and(is_gone) {
+            self.suspect(now);
+        }
         if self.announced.iter().any(|remote| !before.contains(&remote.address)) {
             self.restart(now);
         }
@@ -161,6 +167,16 @@ impl Paths {
         }
         self.reflexive.push(address);
         self.restart(now);
+    }
+
+    /// The peer may not be there any more: it has forgotten its sessions, or no longer names the address. The first path
+    /// that answers is taken, this one included.
+    pub fn suspect(&mut self, now: Instant) {
+        if let Some(direct) = &mut self.direct {
+            direct.unanswered = direct.unanswered.max(SUSPECT);
+            direct.check_at = now;
+            self.restart(now);
+        }
     }
 
     /// Begins a new series of probes, if the tunnel stands.
@@ -212,8 +228,8 @@ impl Paths {
         let wait = ROUNDS_MILLISECONDS.get(number).or(ROUNDS_MILLISECONDS.last()).copied().unwrap_or(30_000);
         let next = now.checked_add(Duration::from_millis(wait)).unwrap_or(now);
         self.round = Some((next, number.saturating_add(1)));
-        // On a direct path only a better kind of path is looked for.
-        let better_than = self.direct.map(|direct| direct.kind);
+        // On a direct path that answers only a better kind of path is looked for.
+        let better_than = self.direct.filter(|direct| direct.unanswered < SUSPECT).map(|direct| direct.kind);
         let announced =
             self.announced.iter().filter(|remote| better_than.is_none_or(|kind| remote.kind < kind));
         due.extend(announced.map(|remote| remote.address));
@@ -247,7 +263,7 @@ impl Paths {
         let found = Direct { address: probe.to, kind, rtt, check_at, unanswered: 0 };
         match self.direct {
             Some(current) if current.address == found.address => self.direct = Some(found),
-            Some(current) if current.unanswered == 0 && !is_better(&found, &current) => {}
+            Some(current) if current.unanswered < SUSPECT && !is_better(&found, &current) => {}
             Some(_) | None => {
                 self.direct = Some(found);
                 self.note(now.wall, PathKind::Direct, Some(found.address));
@@ -256,8 +272,11 @@ impl Paths {
     }
 
     fn kind_of(&self, address: SocketAddr) -> CandidateKind {
-        let announced = self.announced.iter().find(|remote| remote.address == address);
-        announced.map_or(CandidateKind::ServerReflexive, |remote| remote.kind)
+        self.kind_announced(address).unwrap_or(CandidateKind::ServerReflexive)
+    }
+
+    fn kind_announced(&self, address: SocketAddr) -> Option<CandidateKind> {
+        self.announced.iter().find(|remote| remote.address == address).map(|remote| remote.kind)
     }
 
     fn check_interval(&self, now: Instant) -> Duration {
