@@ -1,6 +1,12 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use std::sync::{Arc, Mutex};
+
+use writ_ledger::Reader;
+
+use super::login::{ADMIN, token};
+use super::server::Server;
 use super::{Ran, filled, vkey, writ};
 
 fn verify(folder: &Path, log: &Path) -> Ran {
@@ -48,4 +54,40 @@ fn a_folder_without_a_log_is_an_error_not_a_finding() {
     let ran = verify(folder.path(), &folder.path().join("nothing"));
     assert_eq!((ran.code, ran.stdout.as_str()), (1, ""));
     assert!(ran.stderr.contains("nothing"), "{}", ran.stderr);
+}
+
+fn answer(log: &Reader, path: &str) -> (u16, Vec<u8>) {
+    match path.strip_prefix("/log/") {
+        Some("checkpoint") => (200, log.checkpoint().text().as_bytes().to_vec()),
+        Some("vkey") => (200, format!("{}\n", log.checkpoint().key()).into_bytes()),
+        Some(tile) => match tile.parse().ok().and_then(|tile| log.tile(&tile).ok().flatten()) {
+            Some(bytes) => (200, bytes),
+            None => (404, Vec::new()),
+        },
+        None => token(),
+    }
+}
+
+#[test]
+fn a_server_that_rolls_its_log_back_is_found_by_what_was_verified_before() {
+    let folder = tempfile::tempdir().unwrap();
+    let whole = filled(&folder.path().join("whole"), 300).reader().clone();
+    let shorter = filled(&folder.path().join("shorter"), 290).reader().clone();
+    let served = Arc::new(Mutex::new(whole.clone()));
+    let serving = served.clone();
+    let server = Server::start(Arc::new(move |path, _| answer(&serving.lock().unwrap(), path)));
+    let ran = writ(folder.path(), ["login", "--server", &server.url, "--admin", ADMIN, "--pin", &server.pin]);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    let verify = || writ(folder.path(), ["log", "verify", "--json"]);
+    let first = verify();
+    assert_eq!((first.code, &first.json()["records"]), (0, &300.into()), "{}{}", first.stdout, first.stderr);
+    assert_eq!(first.json()["keyTakenFromServer"], true);
+    *served.lock().unwrap() = shorter;
+    let rolled_back = verify();
+    assert_eq!(rolled_back.code, 1);
+    assert!(rolled_back.stdout.contains("rolled back"), "{}", rolled_back.stdout);
+    *served.lock().unwrap() = whole;
+    let again = verify();
+    assert_eq!((again.code, &again.json()["continues"]["size"]), (0, &300.into()), "{}", again.stdout);
+    assert_eq!(again.json()["keyTakenFromServer"], false);
 }

@@ -7,11 +7,11 @@ use serde_json::json;
 use super::server::Server;
 use super::writ;
 
-const ADMIN: &str = "adm_aeaqcaibaeaqcaibaeaqcaibae";
+pub const ADMIN: &str = "adm_aeaqcaibaeaqcaibaeaqcaibae";
 
-fn token() -> (u16, String) {
+pub fn token() -> (u16, Vec<u8>) {
     let answer = json!({ "token": "writ-token-abc", "expires_at": "2999-01-01T00:00:00Z", "role": "owner" });
-    (200, answer.to_string())
+    (200, answer.to_string().into_bytes())
 }
 
 #[test]
@@ -23,7 +23,7 @@ fn a_sign_in_stores_the_token_for_its_owner_only_and_uses_it() {
         requests.lock().unwrap().push(request.to_owned());
         match path {
             "/api/v1/login" => token(),
-            _ => (200, json!({ "data": { "network": { "name": "example" } } }).to_string()),
+            _ => (200, json!({ "data": { "network": { "name": "example" } } }).to_string().into_bytes()),
         }
     }));
     let ran = writ(folder.path(), ["login", "--server", &server.url, "--admin", ADMIN, "--pin", &server.pin]);
@@ -77,7 +77,7 @@ fn a_refused_sign_in_says_what_the_server_said() {
     let folder = tempfile::tempdir().unwrap();
     let server = Server::start(Arc::new(|_, _| {
         let body = json!({ "error": "login_failed", "message": "the administrator or the secret is wrong" });
-        (401, body.to_string())
+        (401, body.to_string().into_bytes())
     }));
     let ran = writ(folder.path(), ["login", "--server", &server.url, "--admin", ADMIN, "--pin", &server.pin]);
     assert_eq!(ran.code, 1);

@@ -12,7 +12,7 @@ use rustls_pki_types::PrivateKeyDer;
 use sha2::{Digest, Sha256};
 
 /// Answers a path with a status and a body.
-pub type Answers = Arc<dyn Fn(&str, &str) -> (u16, String) + Send + Sync>;
+pub type Answers = Arc<dyn Fn(&str, &str) -> (u16, Vec<u8>) + Send + Sync>;
 
 /// A TLS server with a certificate of its own.
 pub struct Server {
@@ -83,11 +83,9 @@ fn serve(stream: TcpStream, config: Arc<ServerConfig>, answers: &Answers) -> std
     tls.read_exact(&mut body)?;
     let path = head.split(' ').nth(1).unwrap_or_default();
     let (status, answer) = answers(path, &format!("{head}{}", String::from_utf8_lossy(&body)));
-    write!(
-        tls,
-        "HTTP/1.1 {status} x\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{answer}",
-        answer.len()
-    )?;
+    let length = answer.len();
+    write!(tls, "HTTP/1.1 {status} x\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n")?;
+    tls.write_all(&answer)?;
     tls.flush()?;
     tls.conn.send_close_notify();
     tls.flush()
