@@ -161,7 +161,8 @@ impl Config {
             self.otlp_endpoint = Some(endpoint);
         }
         let address = |key: &'static str, text: String| {
-            text.parse().map_err(|_| ConfigError::Value { key, problem: format!("`{text}` is not ADDRESS:PORT") })
+            text.parse()
+                .map_err(|_| ConfigError::Value { key, problem: format!("`{text}` is not ADDRESS:PORT") })
         };
         if let Some(text) = variable("WRIT_LISTEN") {
             self.listen = address("WRIT_LISTEN", text)?;
@@ -290,7 +291,10 @@ mod tests {
     fn plain_http_on_a_public_address_must_be_asked_for_by_name() {
         let public = "data = 'd'\nurl = 'http://192.0.2.1:80'\nlisten = '192.0.2.1:80'\n";
         assert!(parse(public).unwrap_err().contains("loopback"));
-        assert_eq!(parse(&format!("{public}tls.insecure_http = true")).unwrap().transport(), Transport::Plain);
+        assert_eq!(
+            parse(&format!("{public}tls.insecure_http = true")).unwrap().transport(),
+            Transport::Plain
+        );
         let local = "data = 'd'\nurl = 'http://127.0.0.1:80'\nlisten = '127.0.0.1:80'";
         assert_eq!(parse(local).unwrap().transport(), Transport::Plain);
     }
@@ -303,7 +307,11 @@ mod tests {
 
     #[test]
     fn the_host_of_a_url_is_found() {
-        for (url, host) in [("https://a.example", "a.example"), ("https://[::1]:8/x", "::1"), ("http://1.2.3.4:5", "1.2.3.4")] {
+        for (url, host) in [
+            ("https://a.example", "a.example"),
+            ("https://[::1]:8/x", "::1"),
+            ("http://1.2.3.4:5", "1.2.3.4"),
+        ] {
             let config = Config { url: url.to_owned(), ..parse("data='d'\nurl='https://a'").unwrap() };
             assert_eq!(config.host(), host);
         }

@@ -235,7 +235,9 @@ fn config_of(wishes: &Wishes) -> Result<Config> {
 
 /// The URL's port, on every address of the machine; on the loopback address alone if the URL names it.
 fn default_listen(config: &Config) -> Result<SocketAddr> {
-    let Some(port) = config.port() else { bail!("url: expected https://HOST[:PORT], and a port up to 65535") };
+    let Some(port) = config.port() else {
+        bail!("url: expected https://HOST[:PORT], and a port up to 65535")
+    };
     let host = config.host().parse::<IpAddr>().ok().filter(IpAddr::is_loopback);
     Ok(SocketAddr::new(host.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)), port))
 }
@@ -314,12 +316,16 @@ mod tests {
         let made = init(&wishes(&data)).unwrap();
         let config = Config::load(&made.config).unwrap();
         assert_eq!((config.listen.port(), config.listen.ip().is_loopback()), (8443, true));
-        for file in [config.log_key_file(), config.relay_secret_file(), config.vault_file(), data.join("tls.key")] {
+        for file in
+            [config.log_key_file(), config.relay_secret_file(), config.vault_file(), data.join("tls.key")]
+        {
             let mode = fs::metadata(&file).unwrap().permissions().mode();
             assert_eq!(mode & 0o077, 0, "{}", file.display());
         }
         assert!(!is_unfinished(&data));
-        let log = fs::read_to_string(fs::read_dir(config.log_dir().join("segments")).unwrap().next().unwrap().unwrap().path());
+        let log = fs::read_to_string(
+            fs::read_dir(config.log_dir().join("segments")).unwrap().next().unwrap().unwrap().path(),
+        );
         assert!(!log.unwrap().contains(&made.secret));
     }
 

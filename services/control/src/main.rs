@@ -156,7 +156,11 @@ fn make(args: InitArgs) -> Result<ExitCode> {
         admin_name: args.admin_name,
     };
     let made = init(&wishes)?;
-    if args.json { println!("{}", serde_json::to_string_pretty(&made)?) } else { tell(&made) }
+    if args.json {
+        println!("{}", serde_json::to_string_pretty(&made)?)
+    } else {
+        tell(&made)
+    }
     Ok(ExitCode::SUCCESS)
 }
 
@@ -168,7 +172,9 @@ fn tell(made: &Made) {
     }
     println!("  administrator {}", made.admin);
     println!("  secret        {}   (shown this once: keep it)\n", made.secret);
-    println!("Keep a copy of the log key elsewhere: with it, anyone can check the log without trusting this server.");
+    println!(
+        "Keep a copy of the log key elsewhere: with it, anyone can check the log without trusting this server."
+    );
     println!("Next: writd run --config {}", made.config.display());
 }
 

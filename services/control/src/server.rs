@@ -107,7 +107,17 @@ impl Running {
         let serving = tokio::spawn(server);
         let relay = config.relay_listen;
         Ok(Self {
-            http, relay, sequencer, guard, projector, sessions, hub, live_sessions, server: handle, serving, stopping,
+            http,
+            relay,
+            sequencer,
+            guard,
+            projector,
+            sessions,
+            hub,
+            live_sessions,
+            server: handle,
+            serving,
+            stopping,
         })
     }
 
@@ -162,7 +172,8 @@ impl Running {
 }
 
 fn listener(config: &Config) -> Result<(Listener, Option<String>)> {
-    let bound = TcpListener::bind(config.listen).with_context(|| format!("cannot serve HTTP on {}", config.listen))?;
+    let bound = TcpListener::bind(config.listen)
+        .with_context(|| format!("cannot serve HTTP on {}", config.listen))?;
     bound.set_nonblocking(true)?;
     let (identity, pin) = match config.transport() {
         Transport::Plain => return Ok((Listener::Plain(bound), None)),
@@ -233,6 +244,7 @@ fn read_secret(path: &Path) -> Result<Zeroizing<[u8; 32]>> {
         std::fs::read(path).with_context(|| format!("cannot read the relay's secret {}", path.display()))?,
     );
     let secret = <[u8; 32]>::try_from(bytes.as_slice());
-    let secret = secret.map_err(|_| anyhow!("{} does not hold 32 bytes: restore it from a copy", path.display()))?;
+    let secret =
+        secret.map_err(|_| anyhow!("{} does not hold 32 bytes: restore it from a copy", path.display()))?;
     Ok(Zeroizing::new(secret))
 }

@@ -86,13 +86,15 @@ pub fn bearer_of(request: &HttpRequest) -> Result<&str, ApiError> {
 
 /// Who stands behind a token at this moment.
 pub fn caller(state: &State, token: &str, now: Timestamp) -> Result<Caller, ApiError> {
-    let invalid = || ApiError::unauthorized("invalid_token", "this is not an access token of this network; sign in");
+    let invalid =
+        || ApiError::unauthorized("invalid_token", "this is not an access token of this network; sign in");
     let token = AccessToken::parse(token).ok_or_else(invalid)?;
     if let Some(admin) = state.admin_by_token(token.id(), &token.secret, now) {
         return Ok(Caller { admin: admin.id.clone(), role: admin.role });
     }
     // Only to somebody who holds the secret is it said what became of the token.
-    let known = state.token(token.id()).filter(|known| known.hash.matches(&token.secret)).ok_or_else(invalid)?;
+    let known =
+        state.token(token.id()).filter(|known| known.hash.matches(&token.secret)).ok_or_else(invalid)?;
     if known.expires_at <= now {
         return Err(ApiError::unauthorized("expired_token", "the access token has expired; sign in again"));
     }

@@ -20,7 +20,8 @@ pub async fn json<T: DeserializeOwned>(
 }
 
 fn check_type(request: &HttpRequest) -> Result<(), ApiError> {
-    let given = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let given =
+        request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let essence = given.split(';').next().unwrap_or_default().trim();
     if essence.eq_ignore_ascii_case("application/json") {
         return Ok(());
@@ -57,9 +58,10 @@ fn explain(error: &serde_json::Error) -> ApiError {
     let names_only = ["missing field", "unknown field"].iter().any(|start| text.starts_with(start));
     match error.classify() {
         Category::Data if names_only => ApiError::bad_request("bad_body", text),
-        Category::Data => {
-            ApiError::bad_request("bad_body", format!("a value at {place} is not of the kind that belongs there"))
-        }
+        Category::Data => ApiError::bad_request(
+            "bad_body",
+            format!("a value at {place} is not of the kind that belongs there"),
+        ),
         Category::Syntax => ApiError::bad_request("bad_json", format!("the body is not JSON at {place}")),
         Category::Eof | Category::Io => {
             ApiError::bad_request("bad_json", format!("the body ends in the middle of its JSON, at {place}"))

@@ -52,7 +52,11 @@ pub async fn get(
     request: HttpRequest,
     payload: web::Payload,
 ) -> Result<HttpResponse, ApiError> {
-    if request.headers().contains_key(header::UPGRADE) { subscribe(services, &request, payload) } else { explorer() }
+    if request.headers().contains_key(header::UPGRADE) {
+        subscribe(services, &request, payload)
+    } else {
+        explorer()
+    }
 }
 
 fn explorer() -> Result<HttpResponse, ApiError> {
@@ -156,7 +160,9 @@ async fn talk(
 fn authenticate(services: &Services, parameters: &serde_json::Value) -> async_graphql::Result<Data> {
     let token = parameters.get("authorization").and_then(serde_json::Value::as_str).and_then(access::bearer);
     let token = token.ok_or_else(|| {
-        async_graphql::Error::new("send `{\"authorization\": \"Bearer …\"}` as the payload of connection_init")
+        async_graphql::Error::new(
+            "send `{\"authorization\": \"Bearer …\"}` as the payload of connection_init",
+        )
     })?;
     let caller = access::caller(&services.sequencer.state(), token, Timestamp::now())
         .map_err(|error| async_graphql::Error::new(error.to_string()))?;

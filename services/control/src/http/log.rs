@@ -26,9 +26,9 @@ pub async fn verifier_key(services: web::Data<Services>) -> Result<HttpResponse,
 /// A tile of hashes, or a bundle of entries.
 pub async fn tile(services: web::Data<Services>, request: HttpRequest) -> Result<HttpResponse, ApiError> {
     let path = request.path().strip_prefix("/log/").unwrap_or_default();
-    let path: TilePath = path.parse().map_err(|error: writ_ledger::tile::TilePathError| {
-        ApiError::not_found(error.to_string())
-    })?;
+    let path: TilePath = path
+        .parse()
+        .map_err(|error: writ_ledger::tile::TilePathError| ApiError::not_found(error.to_string()))?;
     let caching = match path.kind() {
         TileKind::Hashes { .. } => FOR_EVER,
         TileKind::Entries => {
@@ -38,7 +38,8 @@ pub async fn tile(services: web::Data<Services>, request: HttpRequest) -> Result
     };
     let log = services.log.clone();
     let bytes = web::block(move || log.tile(&path)).await;
-    let bytes = bytes.map_err(|error| ApiError::internal(&error))?.map_err(|error| ApiError::internal(&error))?;
+    let bytes =
+        bytes.map_err(|error| ApiError::internal(&error))?.map_err(|error| ApiError::internal(&error))?;
     let bytes = bytes.ok_or_else(|| ApiError::not_found("the log has not grown that far"))?;
     let mut response = HttpResponse::Ok();
     response.insert_header((header::CACHE_CONTROL, caching)).content_type("application/octet-stream");
@@ -51,7 +52,8 @@ fn check_entries_role(services: &Services, request: &HttpRequest) -> Result<(), 
     if access::reads_entries(caller.role) {
         return Ok(());
     }
-    let message = "log entries are for auditors, admins and owners; your role reads the state through GraphQL";
+    let message =
+        "log entries are for auditors, admins and owners; your role reads the state through GraphQL";
     Err(ApiError::new(StatusCode::FORBIDDEN, "forbidden", message))
 }
 

@@ -140,9 +140,7 @@ fn routes(config: &mut web::ServiceConfig) {
         .service(at("/log/vkey").route(web::get().to(log::verifier_key)))
         .service(at("/log/tile/{tile:.*}").route(web::get().to(log::tile)))
         .service(at("/api/v1/login").route(web::post().to(login::login)))
-        .service(
-            at("/graphql").route(web::post().to(graphql::query)).route(web::get().to(graphql::get)),
-        )
+        .service(at("/graphql").route(web::post().to(graphql::query)).route(web::get().to(graphql::get)))
         .service(at("/healthz").route(web::get().to(health::live)))
         .service(at("/readyz").route(web::get().to(health::ready)))
         .service(at("/metrics").route(web::get().to(health::metrics)));

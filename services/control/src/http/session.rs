@@ -53,8 +53,9 @@ pub async fn session(
         }
         other => ApiError::unauthorized(other.word(), other.to_string()),
     })?;
-    let (response, session, messages) = actix_ws::handle(&request, payload)
-        .map_err(|error| ApiError::bad_request("bad_upgrade", format!("a session is a WebSocket: {error}")))?;
+    let (response, session, messages) = actix_ws::handle(&request, payload).map_err(|error| {
+        ApiError::bad_request("bad_upgrade", format!("a session is a WebSocket: {error}"))
+    })?;
     let messages = messages
         .max_frame_size(MAX_AGENT_FRAME_BYTES)
         .aggregate_continuations()
@@ -194,10 +195,14 @@ impl Socket {
             },
             Some(Ok(AggregatedMessage::Pong(_))) => Incoming::Control,
             Some(Ok(AggregatedMessage::Close(_))) | None => Incoming::End(Ending::silent(SessionEnd::Closed)),
-            Some(Ok(AggregatedMessage::Binary(_))) => Incoming::End(Ending::violation("frames are JSON text")),
-            Some(Err(actix_ws::ProtocolError::Overflow)) => {
-                Incoming::End(Ending::told(SessionEnd::ProtocolViolation, CloseCode::Size, "the frame is too long"))
+            Some(Ok(AggregatedMessage::Binary(_))) => {
+                Incoming::End(Ending::violation("frames are JSON text"))
             }
+            Some(Err(actix_ws::ProtocolError::Overflow)) => Incoming::End(Ending::told(
+                SessionEnd::ProtocolViolation,
+                CloseCode::Size,
+                "the frame is too long",
+            )),
             // The connection broke.
             Some(Err(actix_ws::ProtocolError::Io(_))) => Incoming::End(Ending::silent(SessionEnd::Closed)),
             Some(Err(_)) => Incoming::End(Ending::told(
@@ -227,9 +232,11 @@ impl Socket {
             Stop::End(SessionEnd::Replaced) => {
                 Ending::told(SessionEnd::Replaced, CloseCode::Policy, "a newer session of this node is open")
             }
-            Stop::End(SessionEnd::ControlPlaneStopped) => {
-                Ending::told(SessionEnd::ControlPlaneStopped, CloseCode::Restart, "the control plane is stopping")
-            }
+            Stop::End(SessionEnd::ControlPlaneStopped) => Ending::told(
+                SessionEnd::ControlPlaneStopped,
+                CloseCode::Restart,
+                "the control plane is stopping",
+            ),
             Stop::End(reason) => Ending::told(reason, CloseCode::Policy, "the node was removed"),
             Stop::Resync => Ending::told(SessionEnd::Closed, CloseCode::Again, "connect again"),
         }

@@ -47,10 +47,16 @@ impl AskedBook {
     }
 
     /// Takes the requests that were authorized according to the state.
-    pub fn take_authorized(&self, state: &State, now: Timestamp) -> Vec<(NodeId, RequestId, AuthorizationId)> {
+    pub fn take_authorized(
+        &self,
+        state: &State,
+        now: Timestamp,
+    ) -> Vec<(NodeId, RequestId, AuthorizationId)> {
         let mut taken = Vec::new();
         self.lock().retain(|command, asked| {
-            let (Some(answered), Some(request)) = (state.answered(command), &asked.request) else { return true };
+            let (Some(answered), Some(request)) = (state.answered(command), &asked.request) else {
+                return true;
+            };
             let mut live = state.live_authorizations_of(&asked.node, now);
             let Some(authorization) = live.find(|it| it.record == answered.first) else { return true };
             taken.push((asked.node.clone(), request.clone(), authorization.id.clone()));

@@ -54,13 +54,41 @@ const HOUSEKEEPING: Duration = Duration::from_millis(500);
 
 /// What sessions ask of the hub.
 pub(super) enum Input {
-    Attach { node: NodeId, checkpoint_size: u64, last_frame: Option<u64>, answer: oneshot::Sender<Attached> },
-    Detach { node: NodeId, number: u64, answer: oneshot::Sender<bool> },
-    CaughtUp { node: NodeId, number: u64 },
-    Candidates { node: NodeId, candidates: Vec<Candidate> },
-    Tell { node: NodeId, number: u64, message: Box<ServerMessage>, trace: Option<String> },
-    AuthorizedAgain { node: NodeId, authorization: AuthorizationId, request: RequestId, trace: Option<String> },
-    KeyAgain { node: NodeId, record: Seq },
+    Attach {
+        node: NodeId,
+        checkpoint_size: u64,
+        last_frame: Option<u64>,
+        answer: oneshot::Sender<Attached>,
+    },
+    Detach {
+        node: NodeId,
+        number: u64,
+        answer: oneshot::Sender<bool>,
+    },
+    CaughtUp {
+        node: NodeId,
+        number: u64,
+    },
+    Candidates {
+        node: NodeId,
+        candidates: Vec<Candidate>,
+    },
+    Tell {
+        node: NodeId,
+        number: u64,
+        message: Box<ServerMessage>,
+        trace: Option<String>,
+    },
+    AuthorizedAgain {
+        node: NodeId,
+        authorization: AuthorizationId,
+        request: RequestId,
+        trace: Option<String>,
+    },
+    KeyAgain {
+        node: NodeId,
+        record: Seq,
+    },
     Stop,
 }
 
@@ -193,7 +221,9 @@ impl Hub {
             for record in &commit.records {
                 relay::follow(&self.parts.relay, record, &state, now);
                 let trace = self.asked.trace_of(&record.record.command.id);
-                told.extend(pushes(record, &state, now).into_iter().map(|(node, push)| (node, push, trace.clone())));
+                told.extend(
+                    pushes(record, &state, now).into_iter().map(|(node, push)| (node, push, trace.clone())),
+                );
                 netmaps |= changes_netmaps(record);
             }
         }
@@ -341,7 +371,9 @@ impl Hub {
     fn push(&mut self, node: &NodeId, push: Push, request: Option<RequestId>, trace: Option<String>) {
         let Some(entry) = self.entries.get_mut(node) else { return };
         let record = match &push {
-            Push::Authorized { record, .. } | Push::PeerKey { record, .. } | Push::Removed { record } => *record,
+            Push::Authorized { record, .. } | Push::PeerKey { record, .. } | Push::Removed { record } => {
+                *record
+            }
             Push::Revoked { authorization, record, reason } => {
                 entry.expect_acknowledgement(authorization, *record, *reason);
                 *record
@@ -370,7 +402,8 @@ impl Hub {
     fn tell_everything(&mut self, node: &NodeId) {
         let made = {
             let state = self.parts.sequencer.state();
-            let own = state.node(node).map(|node| (self.netmap_of(&state, node), self.live_of(&state, &node.id)));
+            let own =
+                state.node(node).map(|node| (self.netmap_of(&state, node), self.live_of(&state, &node.id)));
             own.map(|own| (own, state.size()))
         };
         let Some(((netmap, live), known)) = made else { return };
@@ -383,9 +416,8 @@ impl Hub {
             stun: Vec::new(),
         };
         self.frame(node, None, |hub, prover| {
-            let authorized = |(record, side, peer): (Seq, Side, NodeId)| {
-                hub.authorized(prover, record, side, &peer, None)
-            };
+            let authorized =
+                |(record, side, peer): (Seq, Side, NodeId)| hub.authorized(prover, record, side, &peer, None);
             let authorizations = live.into_iter().map(authorized).collect::<Result<_, _>>()?;
             Ok((ServerMessage::Snapshot(Snapshot { netmap, authorizations, relay }), true))
         });
@@ -468,9 +500,7 @@ impl Hub {
             Push::Revoked { authorization, record, reason } => {
                 ServerMessage::Revoked { authorization, reason, record: prover.prove(record)? }
             }
-            Push::PeerKey { node, record } => {
-                ServerMessage::PeerKey { node, record: prover.prove(record)? }
-            }
+            Push::PeerKey { node, record } => ServerMessage::PeerKey { node, record: prover.prove(record)? },
             Push::Removed { record } => ServerMessage::Removed { record: prover.prove(record)? },
             Push::Withdrawn { .. } => return Err(ProofFailure::Record(Seq(0))),
         };
@@ -512,7 +542,8 @@ impl Hub {
         if self.netmaps_due.is_some_and(|due| due <= Instant::now()) {
             self.netmaps_due = None;
             let queued: HashSet<NodeId> = self.stale_netmaps.iter().cloned().collect();
-            let live = self.entries.iter().filter(|(node, entry)| entry.live.is_some() && !queued.contains(*node));
+            let live =
+                self.entries.iter().filter(|(node, entry)| entry.live.is_some() && !queued.contains(*node));
             self.stale_netmaps.extend(live.map(|(node, _)| node.clone()));
         }
         for _ in 0..NETMAPS_AT_ONCE {
@@ -539,9 +570,10 @@ impl Hub {
     }
 
     fn netmap_of(&self, state: &State, node: &Node) -> Netmap {
-        let reachable = state.reachable_from(&node.id).into_iter().filter_map(|(peer, services)| {
-            Some(Reachable { node: described(state.node(&peer)?), services })
-        });
+        let reachable = state
+            .reachable_from(&node.id)
+            .into_iter()
+            .filter_map(|(peer, services)| Some(Reachable { node: described(state.node(&peer)?), services }));
         let mut reachable: Vec<Reachable> = reachable.collect();
         reachable.sort_by(|a, b| a.node.node.cmp(&b.node.node));
         let network_name = state.network().map(|network| network.created.name.clone()).unwrap_or_default();

@@ -139,7 +139,9 @@ impl Sessions {
         let state = self.shared.sequencer.state();
         let network = state.network().map(|network| network.created.network.clone());
         let network = network.ok_or(TokenRefusal::WrongNetwork)?;
-        self.shared.gate.admit(token, &network, now_unix, |node| state.node(node).map(|node| node.identity_key))
+        self.shared
+            .gate
+            .admit(token, &network, now_unix, |node| state.node(node).map(|node| node.identity_key))
     }
 
     /// Records the beginning of a session and puts it in the place of an older one of the same node.
@@ -180,7 +182,11 @@ impl Sessions {
             match self.submit(Actor::System, command).await {
                 Err(SubmitError::Busy { retry_after }) => tokio::time::sleep(retry_after).await,
                 // The node's removal ended the session already.
-                Ok(_) | Err(SubmitError::Rejected { reason: Rejection::NoSession(_) | Rejection::UnknownNode(_), .. }) => {
+                Ok(_)
+                | Err(SubmitError::Rejected {
+                    reason: Rejection::NoSession(_) | Rejection::UnknownNode(_),
+                    ..
+                }) => {
                     return;
                 }
                 Err(error) => {

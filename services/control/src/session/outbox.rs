@@ -71,7 +71,8 @@ impl Outbox {
             Some(before) => self.kept.get(before)?.told_after,
             None => self.told_before_kept,
         };
-        (told_then == checkpoint_size).then(|| self.kept.iter().skip(skip).map(|kept| kept.text.clone()).collect())
+        (told_then == checkpoint_size)
+            .then(|| self.kept.iter().skip(skip).map(|kept| kept.text.clone()).collect())
     }
 
     /// Forgets what was kept, because the node gets everything anew and has verified the checkpoint of this size.
@@ -138,7 +139,10 @@ mod tests {
     #[test]
     fn what_is_kept_is_bounded_in_number_and_in_bytes() {
         let many = with_frames(1..=1000);
-        assert_eq!(many.missed(1000 - MAX_KEPT_FRAMES as u64, 1100 - MAX_KEPT_FRAMES as u64).unwrap().len(), 256);
+        assert_eq!(
+            many.missed(1000 - MAX_KEPT_FRAMES as u64, 1100 - MAX_KEPT_FRAMES as u64).unwrap().len(),
+            256
+        );
         assert_eq!(many.missed(999 - MAX_KEPT_FRAMES as u64, 1099 - MAX_KEPT_FRAMES as u64), None);
         let mut large = Outbox::new(None, 0);
         let text: Arc<str> = "x".repeat(MAX_KEPT_BYTES / 4).into();

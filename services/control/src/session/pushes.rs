@@ -73,11 +73,8 @@ pub fn pushes(record: &OpenRecord, state: &State, now: Timestamp) -> Vec<(NodeId
             ]
         }
         Event::ConnectionRevoked(body) => {
-            let push = Push::Revoked {
-                authorization: body.authorization.clone(),
-                record: seq,
-                reason: body.reason,
-            };
+            let push =
+                Push::Revoked { authorization: body.authorization.clone(), record: seq, reason: body.reason };
             let ends = state.authorization(&body.authorization).map(ends).unwrap_or_default();
             ends.into_iter().map(|node| (node, push.clone())).collect()
         }

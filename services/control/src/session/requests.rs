@@ -66,7 +66,12 @@ impl Sessions {
                 let leaf = match leaf_text(&self.shared.log, record) {
                     Ok(leaf) => leaf,
                     Err(_) => {
-                        self.refuse(&speaker, None, &SubmitError::Rejected { reason: Rejection::WrongRecord(record), record: None }).await;
+                        self.refuse(
+                            &speaker,
+                            None,
+                            &SubmitError::Rejected { reason: Rejection::WrongRecord(record), record: None },
+                        )
+                        .await;
                         return Ok(());
                     }
                 };
@@ -88,7 +93,8 @@ impl Sessions {
                 self.report(speaker, id, closed).await;
             }
             AgentMessage::Reject { frame, reason } => {
-                let reason: String = reason.chars().filter(|c| !c.is_control()).take(MAX_REASON_CHARS).collect();
+                let reason: String =
+                    reason.chars().filter(|c| !c.is_control()).take(MAX_REASON_CHARS).collect();
                 tracing::error!(node = %speaker.node, frame, reason, "an agent could not verify what it was sent");
                 self.shared.metrics.frame_rejected();
             }
@@ -110,7 +116,8 @@ impl Sessions {
     async fn connect(&self, speaker: Speaker, request: RequestId, command: Command) {
         let id = derived(&speaker.node, &["connect", request.as_str()]);
         let trace = current_traceparent();
-        let asked = Asked { node: speaker.node.clone(), request: Some(request.clone()), trace: trace.clone() };
+        let asked =
+            Asked { node: speaker.node.clone(), request: Some(request.clone()), trace: trace.clone() };
         let noted = Noted::note(&self.shared.asked, id.clone(), asked);
         let submission = Submission { id, actor: Actor::Agent, command, trace: trace.clone() };
         match self.shared.sequencer.submit(submission).await {
@@ -122,7 +129,10 @@ impl Sessions {
                     self.to_hub(Input::AuthorizedAgain { node, authorization, request, trace }).await;
                 }
             }
-            Err(SubmitError::Rejected { reason: Rejection::Connection { reason, explanation }, record: Some(record) }) => {
+            Err(SubmitError::Rejected {
+                reason: Rejection::Connection { reason, explanation },
+                record: Some(record),
+            }) => {
                 let denied = ServerMessage::Denied { request, reason, explanation, record };
                 self.tell(&speaker, denied, trace).await;
             }
@@ -153,7 +163,8 @@ impl Sessions {
                 Err(error) => return self.refuse(&speaker, None, &error).await,
             }
         }
-        self.refuse(&speaker, None, &SubmitError::Busy { retry_after: std::time::Duration::from_secs(1) }).await;
+        self.refuse(&speaker, None, &SubmitError::Busy { retry_after: std::time::Duration::from_secs(1) })
+            .await;
     }
 
     async fn candidates(&self, speaker: Speaker, candidates: Vec<Candidate>) -> Result<(), Violation> {

@@ -207,7 +207,13 @@ mod tests {
     }
 
     fn claims() -> SessionClaims {
-        SessionClaims { iss: node(), aud: network(), iat: NOW, exp: NOW + 60, jti: "0123456789abcdef".to_owned() }
+        SessionClaims {
+            iss: node(),
+            aud: network(),
+            iat: NOW,
+            exp: NOW + 60,
+            jti: "0123456789abcdef".to_owned(),
+        }
     }
 
     fn signed(claims: &SessionClaims, key: &SigningKey) -> String {
@@ -218,9 +224,7 @@ mod tests {
     }
 
     fn admit(gate: &TokenGate, token: &str, now: u64) -> Result<NodeId, TokenRefusal> {
-        gate.admit(token, &network(), now, |asked| {
-            (*asked == node()).then(|| IdentityKey::of(&private()))
-        })
+        gate.admit(token, &network(), now, |asked| (*asked == node()).then(|| IdentityKey::of(&private())))
     }
 
     fn verdict(change: impl FnOnce(&mut SessionClaims)) -> Result<NodeId, TokenRefusal> {

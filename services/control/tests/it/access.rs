@@ -1,0 +1,123 @@
+//! Sign-in, and who may read what.
+
+use serde_json::json;
+use writ_ledger::{Hash, SignedCheckpoint, leaf_hash};
+use writ_schema::event::{Event, LoginFailure};
+
+use crate::plane::Plane;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_administrator_signs_in_and_asks() {
+    let plane = Plane::start().await;
+    let token = plane.login().await;
+    let ask = |token: String| {
+        let body = json!({ "query": "{ network { name } }" });
+        plane.http.post(plane.url("/graphql")).bearer_auth(token).json(&body).send()
+    };
+    let answer = ask(token.clone()).await.unwrap().text().await.unwrap();
+    assert!(answer.contains("corp"), "{answer}");
+    assert_eq!(ask(format!("{token}x")).await.unwrap().status(), 401);
+    plane.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn failed_sign_ins_are_recorded_and_slowed_down() {
+    let plane = Plane::start().await;
+    let body = json!({ "admin": plane.made.admin, "secret": "guess" });
+    let mut statuses = Vec::new();
+    for _ in 0..12 {
+        statuses.push(plane.post("/api/v1/login", &body).await.0.as_u16());
+    }
+    assert_eq!((statuses[0], statuses[11]), (401, 429));
+    let failed = plane
+        .count(|event| matches!(event, Event::LoginFailed(body) if body.reason == LoginFailure::WrongSecret));
+    assert!(failed >= 1);
+    plane.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_revoked_administrators_token_ends_at_once() {
+    let plane = Plane::start().await;
+    let token = plane.login().await;
+    let other = writ_schema::AdminId::from_bytes([9; 16]);
+    let grant = writ_control::core::Command::GrantRole {
+        admin: other,
+        name: "second".to_owned(),
+        role: writ_schema::event::Role::Owner,
+        secret_hash: writ_schema::keys::SecretHash::of("another-secret"),
+    };
+    plane.submit(grant).await.unwrap();
+    let admin = plane.made.admin.clone();
+    plane.submit(writ_control::core::Command::RevokeRole { admin }).await.unwrap();
+    let body = json!({ "query": "{ network { name } }" });
+    let answer = plane.http.post(plane.url("/graphql")).bearer_auth(token).json(&body).send().await.unwrap();
+    assert_eq!(answer.status(), 401);
+    plane.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tiles_and_entries_give_the_signed_root() {
+    let plane = Plane::start().await;
+    let token = plane.login().await;
+    let get = async |path: &str, token: &str| {
+        plane.http.get(plane.url(path)).bearer_auth(token).send().await.unwrap()
+    };
+    let note = get("/log/checkpoint", "").await.text().await.unwrap();
+    let key = plane.log_key();
+    let checkpoint = SignedCheckpoint::verify(&note, &key, key.name()).unwrap();
+    let entries = format!("/log/tile/entries/000.p/{}", checkpoint.size);
+    assert_eq!(get(&entries, "nonsense").await.status(), 401);
+    let bundle = get(&entries, &token).await.bytes().await.unwrap();
+    let mut tree = writ_ledger::tree::MemoryTree::new();
+    for record in writ_ledger::tile::decode_entries(&bundle).unwrap() {
+        tree.push(leaf_hash(record));
+    }
+    assert_eq!((tree.size(), tree.root()), (checkpoint.size, checkpoint.root));
+    let tile = get(&format!("/log/tile/0/000.p/{}", checkpoint.size), "").await.bytes().await.unwrap();
+    let mut tree = writ_ledger::tree::MemoryTree::new();
+    tile.chunks_exact(32).for_each(|hash| tree.push(Hash::from_slice(hash).unwrap()));
+    assert_eq!(tree.root(), checkpoint.root);
+    assert_eq!(get("/log/tile/0/001", "").await.status(), 404);
+    assert_eq!(get("/log/tile/zero", "").await.status(), 404);
+    plane.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_answer_has_a_body_and_safe_headers() {
+    let plane = Plane::start().await;
+    for (method, path, status) in [
+        (reqwest::Method::GET, "/nowhere", 404),
+        (reqwest::Method::DELETE, "/graphql", 405),
+        (reqwest::Method::POST, "/graphql", 401),
+        (reqwest::Method::GET, "/agent/v1/session", 401),
+    ] {
+        let answer = plane.http.request(method, plane.url(path)).send().await.unwrap();
+        assert_eq!(answer.status(), status, "{path}");
+        assert_eq!(answer.headers()["x-content-type-options"], "nosniff");
+        let body: serde_json::Value = answer.json().await.unwrap();
+        assert!(body["error"].is_string() && body["message"].is_string());
+    }
+    let page = plane.http.get(plane.url("/graphql")).send().await.unwrap();
+    let policy = page.headers()["content-security-policy"].to_str().unwrap().to_owned();
+    assert!(policy.contains("default-src 'none'") && !policy.contains("unsafe"), "{policy}");
+    let page = page.text().await.unwrap();
+    assert!(!page.contains("{{nonce}}") && !page.contains("https://") && page.contains("whoCouldReach"));
+    plane.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn health_readiness_and_metrics_are_served() {
+    let plane = Plane::start().await;
+    plane.login().await;
+    for path in ["/healthz", "/readyz"] {
+        assert_eq!(plane.http.get(plane.url(path)).send().await.unwrap().status(), 200);
+    }
+    let text = plane.http.get(plane.url("/metrics")).send().await.unwrap().text().await.unwrap();
+    for name in
+        ["writ_append_seconds_bucket", "writ_log_records", "writ_relay_permits", "writ_http_requests_total"]
+    {
+        assert!(text.contains(name), "{name} is missing");
+    }
+    assert!(text.contains(r#"kind="login.succeeded""#));
+    plane.stop().await;
+}

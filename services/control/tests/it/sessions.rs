@@ -1,0 +1,233 @@
+//! What agents are told.
+
+use futures_util::SinkExt as _;
+use tokio_tungstenite::tungstenite::{Error, Message};
+use writ_schema::event::{AcknowledgedAction, Event, NodeOwner, RevocationReason, SessionEnd, Side};
+use writ_schema::protocol::ServerMessage;
+
+use crate::agent::{Agent, Session, dial};
+use crate::plane::Plane;
+
+const OPEN: &str = r#"{"tagOwners": {"tag:a": [], "tag:b": []},
+    "acls": [{"action": "accept", "src": ["tag:a"], "dst": ["tag:b:80"]}]}"#;
+const SHUT: &str = r#"{"tagOwners": {"tag:a": [], "tag:b": []}, "acls": []}"#;
+
+fn ended(plane: &Plane, reason: SessionEnd) -> usize {
+    plane.count(|event| matches!(event, Event::SessionTerminated(body) if body.reason == reason))
+}
+
+fn acknowledged(plane: &Plane, action: AcknowledgedAction) -> usize {
+    plane.count(|event| matches!(event, Event::ConnectionAcknowledged(body) if body.action == action))
+}
+
+async fn eventually(what: &str, is_so: impl Fn() -> bool) {
+    for _ in 0..200 {
+        if is_so() {
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(25)).await;
+    }
+    panic!("never came about: {what}");
+}
+
+async fn pair(plane: &Plane) -> (Agent, Agent, std::net::IpAddr) {
+    let (a, _) = Agent::joined(plane, &plane.tagged_key("tag:a", 1).await).await;
+    let (b, joined) = Agent::joined(plane, &plane.tagged_key("tag:b", 1).await).await;
+    (a, b, joined.address_v4.into())
+}
+
+/// Both ends verify and acknowledge a connection.
+async fn establish(a: &mut Session<'_>, b: &mut Session<'_>, address: std::net::IpAddr) {
+    let request = a.connect(address, 80).await;
+    let (at_a, at_b) = (a.authorized().await, b.authorized().await);
+    assert_eq!((at_a.request.clone(), at_a.side), (Some(request), Side::Source));
+    assert_eq!((at_b.request.clone(), at_b.side), (None, Side::Destination));
+    let (id, seq) = a.check_authorized(&at_a);
+    assert_eq!((id.clone(), seq), b.check_authorized(&at_b));
+    let acknowledgement = a.agent.acknowledgement(&id, &at_a.record, AcknowledgedAction::Established);
+    a.say(acknowledgement).await;
+    let acknowledgement = b.agent.acknowledgement(&id, &at_b.record, AcknowledgedAction::Established);
+    b.say(acknowledgement).await;
+}
+
+async fn acknowledge_withdrawal(session: &mut Session<'_>) -> RevocationReason {
+    let (id, proven) = session.revoked().await;
+    let record = session.agent.check(&proven);
+    let Event::ConnectionRevoked(body) = record.event else { panic!("not a revocation") };
+    let acknowledgement = session.agent.acknowledgement(&id, &proven, AcknowledgedAction::Withdrawn);
+    session.say(acknowledgement).await;
+    body.reason
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_lives_as_long_as_the_policy_allows_it_and_both_ends_prove_its_end() {
+    let plane = Plane::start().await;
+    plane.policy(OPEN).await;
+    let (mut a, mut b, address) = pair(&plane).await;
+    let (mut a, mut b) = (a.connected(&plane).await, b.connected(&plane).await);
+    establish(&mut a, &mut b, address).await;
+    eventually("both ends are established", || acknowledged(&plane, AcknowledgedAction::Established) == 2)
+        .await;
+    plane.policy(SHUT).await;
+    assert_eq!(acknowledge_withdrawal(&mut a).await, RevocationReason::PolicyChanged);
+    assert_eq!(acknowledge_withdrawal(&mut b).await, RevocationReason::PolicyChanged);
+    eventually("both ends have withdrawn", || acknowledged(&plane, AcknowledgedAction::Withdrawn) == 2).await;
+    let request = a.connect(address, 80).await;
+    let denied = a.until(|message| match message {
+        ServerMessage::Denied { request, .. } => Some(request),
+        _ => None,
+    });
+    assert_eq!(denied.await, request);
+    plane.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leavers_connections_end_and_so_does_their_node() {
+    let plane = Plane::start().await;
+    let user = plane.user().await;
+    let policy = format!(
+        r#"{{"tagOwners": {{"tag:b": []}}, "acls": [{{"action": "accept", "src": ["{user}"], "dst": ["tag:b:80"]}}]}}"#
+    );
+    let life = jiff::SignedDuration::from_hours(1);
+    let secret = plane.enrolment_key(NodeOwner::User(user.clone()), 1, life).await;
+    let (mut a, _) = Agent::joined(&plane, &secret).await;
+    let (mut b, joined) = Agent::joined(&plane, &plane.tagged_key("tag:b", 1).await).await;
+    plane.policy(&policy).await;
+    let (mut a, mut b) = (a.connected(&plane).await, b.connected(&plane).await);
+    establish(&mut a, &mut b, joined.address_v4.into()).await;
+    plane.submit(writ_control::core::Command::ReceiveLeaver { user, decided_at: None }).await.unwrap();
+    let reasons = [acknowledge_withdrawal(&mut a).await, acknowledge_withdrawal(&mut b).await];
+    assert_eq!(reasons, [RevocationReason::UserDisabled; 2]);
+    let removed = a.until(|message| match message {
+        ServerMessage::Removed { record } => Some(record),
+        _ => None,
+    });
+    let removed = removed.await;
+    assert!(matches!(a.agent.check(&removed).event, Event::NodeRemoved(_)));
+    eventually("both ends have withdrawn", || acknowledged(&plane, AcknowledgedAction::Withdrawn) == 2).await;
+    while a.receive().await.is_some() {}
+    let refused = dial(&plane, &a.agent.token()).await.unwrap_err();
+    assert!(matches!(refused, Error::Http(answer) if answer.status() == 401));
+    plane.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_opens_one_session_and_an_expired_one_none() {
+    let plane = Plane::start().await;
+    let (agent, _) = Agent::joined(&plane, &plane.tagged_key("tag:a", 1).await).await;
+    let token = agent.token();
+    let first = dial(&plane, &token).await;
+    assert!(first.is_ok());
+    let now = u64::try_from(jiff::Timestamp::now().as_second()).unwrap();
+    let stranger = Agent::new(&plane);
+    for (token, word) in [
+        (token, "replayed_token"),
+        (agent.token_of(now - 90, now - 30), "expired_token"),
+        (agent.token_of(now, now + 600), "token_too_long"),
+        (stranger.token(), "unknown_node"),
+    ] {
+        let Error::Http(answer) = dial(&plane, &token).await.unwrap_err() else { panic!("not an answer") };
+        let body = String::from_utf8(answer.body().clone().unwrap_or_default()).unwrap();
+        assert!(answer.status() == 401 && body.contains(word), "{body}");
+    }
+    plane.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_malformed_frame_is_refused_and_ends_the_session() {
+    let plane = Plane::start().await;
+    let (mut agent, _) = Agent::joined(&plane, &plane.tagged_key("tag:a", 1).await).await;
+    let mut session = agent.connected(&plane).await;
+    session.socket.send(Message::text("{\"message\": \"sing\"}")).await.unwrap();
+    let word = session.until(|message| match message {
+        ServerMessage::Refused { error, .. } => Some(error),
+        _ => None,
+    });
+    assert_eq!(word.await, "malformed_frame");
+    while session.receive().await.is_some() {}
+    eventually("the end is recorded", || ended(&plane, SessionEnd::ProtocolViolation) == 1).await;
+    plane.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_oversized_or_binary_frame_ends_the_session() {
+    let plane = Plane::start().await;
+    let (mut agent, _) = Agent::joined(&plane, &plane.tagged_key("tag:a", 1).await).await;
+    for frame in [Message::text("x".repeat(70_000)), Message::binary(vec![1, 2, 3])] {
+        let mut session = agent.connected(&plane).await;
+        session.socket.send(frame).await.unwrap();
+        while session.receive().await.is_some() {}
+    }
+    eventually("both ends are recorded", || ended(&plane, SessionEnd::ProtocolViolation) == 2).await;
+    plane.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_newer_session_takes_the_place_of_the_older() {
+    let plane = Plane::start().await;
+    let (mut agent, _) = Agent::joined(&plane, &plane.tagged_key("tag:a", 1).await).await;
+    let older = agent.connected(&plane).await.socket;
+    let newer = agent.connected(&plane).await.socket;
+    eventually("the older one has ended", || ended(&plane, SessionEnd::Replaced) == 1).await;
+    drop(older);
+    tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+    assert!(plane.running.sequencer().state().nodes().all(|node| node.session.is_some()));
+    drop(newer);
+    eventually("the newer one has ended", || ended(&plane, SessionEnd::Closed) == 1).await;
+    plane.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_that_comes_back_gets_what_it_missed() {
+    let plane = Plane::start().await;
+    plane.policy(OPEN).await;
+    let (mut a, mut b, address) = pair(&plane).await;
+    let mut a = a.connected(&plane).await;
+    let mut at_b = b.connected(&plane).await;
+    establish(&mut a, &mut at_b, address).await;
+    drop(at_b.socket);
+    eventually("the session has ended", || ended(&plane, SessionEnd::Closed) == 1).await;
+    plane.policy(SHUT).await;
+    acknowledge_withdrawal(&mut a).await;
+    let socket = dial(&plane, &b.token()).await.unwrap();
+    let mut at_b = Session { agent: &mut b, socket };
+    at_b.hello().await;
+    // The first frame is the missed withdrawal: nothing was told anew.
+    let frame = at_b.next().await;
+    assert!(matches!(frame.message, ServerMessage::Revoked { .. }), "{frame:?}");
+    plane.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_netmap_changes_with_the_policy_and_without_reconnecting() {
+    let plane = Plane::start().await;
+    plane.policy(SHUT).await;
+    let (mut a, b, _) = pair(&plane).await;
+    let mut a = a.connected(&plane).await;
+    plane.policy(OPEN).await;
+    let delta = a.until(|message| match message {
+        ServerMessage::NetmapChanged(delta) => Some(delta),
+        _ => None,
+    });
+    let delta = delta.await;
+    assert_eq!((delta.upsert.len(), delta.remove.len()), (1, 0));
+    assert_eq!(delta.upsert[0].node.node, b.node());
+    plane.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn agents_are_told_when_the_control_plane_stops() {
+    let plane = Plane::start().await;
+    let (mut agent, _) = Agent::joined(&plane, &plane.tagged_key("tag:a", 1).await).await;
+    let mut session = agent.connected(&plane).await;
+    let log = plane.running.sequencer().log().clone();
+    let stop = tokio::spawn(plane.running.stop());
+    while session.receive().await.is_some() {}
+    stop.await.unwrap();
+    let last = writ_schema::Record::decode(&log.read(log.size() - 1).unwrap()).unwrap();
+    assert!(matches!(last.event, Event::LogClosed(_)));
+    let before = writ_schema::Record::decode(&log.read(log.size() - 2).unwrap()).unwrap();
+    assert!(
+        matches!(before.event, Event::SessionTerminated(body) if body.reason == SessionEnd::ControlPlaneStopped)
+    );
+}
