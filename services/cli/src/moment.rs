@@ -76,6 +76,14 @@ pub fn argument(as_of: Option<AsOf>) -> Value {
     }
 }
 
+/// A document without its moment where the present is meant: to name one is to read history, which is recorded.
+pub fn document(document: &str, as_of: Option<AsOf>) -> String {
+    match as_of {
+        Some(_) => document.to_owned(),
+        None => document.replace(", $asOf: AsOfInput", "").replace(", asOf: $asOf", ""),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -147,7 +147,8 @@ fn list(arguments: &List, app: &App) -> Result<Verdict> {
     let client = connect(app)?;
     let mut variables = Map::new();
     variables.insert("asOf".to_owned(), moment::argument(arguments.as_of));
-    let listing = fetch(&client, LIST, "admins", variables, arguments.limit)?;
+    let listing =
+        fetch(&client, &moment::document(LIST, arguments.as_of), "admins", variables, arguments.limit)?;
     let cells = |row: Row<'_>| {
         vec![
             row.text("/admin"),
@@ -181,6 +182,7 @@ mod tests {
 
     #[test]
     fn documents_fit_the_published_schema() {
+        crate::contract::assert_fits(&moment::document(LIST, None));
         [LIST, CREATE, REVOKE].into_iter().for_each(crate::contract::assert_fits);
     }
 }

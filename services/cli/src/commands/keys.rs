@@ -151,7 +151,13 @@ fn list(arguments: &List, app: &App) -> Result<Verdict> {
     let client = connect(app)?;
     let mut variables = Map::new();
     variables.insert("asOf".to_owned(), moment::argument(arguments.as_of));
-    let listing = fetch(&client, LIST, "enrolmentKeys", variables, arguments.limit)?;
+    let listing = fetch(
+        &client,
+        &moment::document(LIST, arguments.as_of),
+        "enrolmentKeys",
+        variables,
+        arguments.limit,
+    )?;
     let rows = listing.rows.iter().map(|row| cells(Row(row))).collect();
     let table = app.out.table(&["KEY", "OWNER", "USED", "STATE", "EXPIRES", "MADE BY", "MADE"], rows);
     app.out.show(&format!("{table}\n{}", listing.basis()), &listing.value("enrolmentKeys"))?;
@@ -194,6 +200,7 @@ mod tests {
 
     #[test]
     fn documents_fit_the_published_schema() {
+        crate::contract::assert_fits(&moment::document(LIST, None));
         [LIST, CREATE, REVOKE].into_iter().for_each(crate::contract::assert_fits);
     }
 

@@ -106,7 +106,8 @@ fn list(arguments: &List, app: &App) -> Result<Verdict> {
     let client = connect(app)?;
     let variables =
         variables(arguments.as_of, arguments.user.as_ref(), arguments.tag.as_deref(), arguments.removed);
-    let listing = fetch(&client, LIST, "nodes", variables, arguments.limit)?;
+    let listing =
+        fetch(&client, &moment::document(LIST, arguments.as_of), "nodes", variables, arguments.limit)?;
     let rows = listing.rows.iter().map(|row| cells(Row(row))).collect();
     let table = app.out.table(&["NODE", "NAME", "OWNER", "ADDRESS", "STATE", "KEY", "JOINED"], rows);
     app.out.show(&format!("{table}\n{}", listing.basis()), &listing.value("nodes"))?;
@@ -165,7 +166,7 @@ pub fn find(client: &Client, text: &str, as_of: Option<AsOf>) -> Result<NodeId> 
         return Ok(node);
     }
     let variables = variables(as_of, None, None, false);
-    let listing = fetch(client, LIST, "nodes", variables, MAX_LOOKED_THROUGH)?;
+    let listing = fetch(client, &moment::document(LIST, as_of), "nodes", variables, MAX_LOOKED_THROUGH)?;
     let named = |row: &&Value| Row(row).text("/name").eq_ignore_ascii_case(text);
     let found = listing.rows.iter().find(named).and_then(|row| Row(row).text("/node").parse().ok());
     found.ok_or_else(|| {
@@ -183,6 +184,7 @@ mod tests {
 
     #[test]
     fn documents_fit_the_published_schema() {
+        crate::contract::assert_fits(&moment::document(LIST, None));
         [LIST, REMOVE].into_iter().for_each(crate::contract::assert_fits);
     }
 }

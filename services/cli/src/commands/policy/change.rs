@@ -12,6 +12,7 @@ use crate::client::Client;
 use crate::commands::rows::Row;
 use crate::commands::{command_id, connect, recorded};
 use crate::failure::advised;
+use crate::moment::{self, AsOf};
 use crate::output::{counted, printable};
 use crate::{App, Verdict, confirm};
 
@@ -92,7 +93,7 @@ pub struct Show {
     version: Option<u64>,
     /// The one in force at this moment: a time, or the number of a record.
     #[arg(long, value_name = "TIME|RECORD")]
-    as_of: Option<crate::moment::AsOf>,
+    as_of: Option<AsOf>,
 }
 
 /// Compares.
@@ -143,8 +144,9 @@ pub fn undo(arguments: &Undo, app: &App) -> Result<Verdict> {
 /// Prints a policy.
 pub fn show(arguments: &Show, app: &App) -> Result<Verdict> {
     let client = connect(app)?;
-    let variables = json!({ "version": arguments.version, "asOf": crate::moment::argument(arguments.as_of) });
-    let policy = client.graphql_raw(POLICY, variables)?.pointer("/policy").cloned().unwrap_or_default();
+    let variables = json!({ "version": arguments.version, "asOf": moment::argument(arguments.as_of) });
+    let document = moment::document(POLICY, arguments.as_of);
+    let policy = client.graphql_raw(&document, variables)?.pointer("/policy").cloned().unwrap_or_default();
     let row = Row(&policy);
     if !row.is_some() {
         return Err(match arguments.version {
@@ -173,7 +175,7 @@ pub fn show(arguments: &Show, app: &App) -> Result<Verdict> {
 /// The policy that an undo would restore.
 fn restored(client: &Client, to: Option<u64>) -> Result<Value> {
     let get = |version: Option<u64>| -> Result<Value> {
-        let data = client.graphql_raw(POLICY, json!({ "version": version, "asOf": null }))?;
+        let data = client.graphql_raw(&moment::document(POLICY, None), json!({ "version": version }))?;
         Ok(data.pointer("/policy").cloned().unwrap_or_default())
     };
     let version = match to {
@@ -204,7 +206,7 @@ fn agreed(app: &App, difference: &Value, question: &str, yes: bool) -> Result<bo
 fn told(app: &App, client: &Client, done: Row<'_>, difference: &Value) -> Result<Verdict> {
     let activated = done.list("/records").find(|record| record.text("/kind") == "policy.activated");
     let seq = activated.and_then(|record| record.number("/seq"));
-    let data = client.graphql_raw(POLICY, json!({ "version": null, "asOf": null }))?;
+    let data = client.graphql_raw(&moment::document(POLICY, None), json!({ "version": null }))?;
     let is_ours = |policy: &&Value| Row(policy).number("/record/seq") == seq;
     let policy = data.pointer("/policy").filter(is_ours).cloned().unwrap_or_default();
     let row = Row(&policy);
@@ -230,6 +232,7 @@ mod tests {
 
     #[test]
     fn documents_fit_the_published_schema() {
+        crate::contract::assert_fits(&moment::document(POLICY, None));
         [POLICY, SET, UNDO].into_iter().for_each(crate::contract::assert_fits);
     }
 }

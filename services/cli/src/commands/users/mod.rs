@@ -161,7 +161,8 @@ fn list(arguments: &List, app: &App) -> Result<Verdict> {
     let mut variables = Map::new();
     variables.insert("asOf".to_owned(), moment::argument(arguments.as_of));
     variables.insert("status".to_owned(), json!(status));
-    let listing = fetch(&client, LIST, "users", variables, arguments.limit)?;
+    let listing =
+        fetch(&client, &moment::document(LIST, arguments.as_of), "users", variables, arguments.limit)?;
     let cells = |row: Row<'_>| {
         let status = if row.at("/erased").is_some() { "erased".to_owned() } else { row.word("/status") };
         vec![
@@ -235,6 +236,7 @@ mod tests {
 
     #[test]
     fn documents_fit_the_published_schema() {
+        crate::contract::assert_fits(&moment::document(LIST, None));
         [LIST, ADD, ERASE, REVEAL].into_iter().for_each(crate::contract::assert_fits);
     }
 }
