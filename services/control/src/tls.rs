@@ -57,8 +57,7 @@ impl Identity {
             rustls_pki_types::pem::Error::Io(source) => TlsError::File { path: path.to_owned(), source },
             other => TlsError::Pem { path: path.to_owned(), what, problem: other.to_string() },
         };
-        let chain: Result<Vec<_>, _> =
-            CertificateDer::pem_file_iter(certificate).and_then(Iterator::collect);
+        let chain: Result<Vec<_>, _> = CertificateDer::pem_file_iter(certificate).and_then(Iterator::collect);
         let chain = chain.map_err(|error| pem(certificate, "certificate", error))?;
         if chain.is_empty() {
             let problem = "there is none".to_owned();
@@ -79,7 +78,7 @@ impl Identity {
 
     /// SHA-256 of the leaf certificate's DER, base64url: what an enrolment key pins.
     pub fn pin(&self) -> String {
-        let digest = self.chain.first().map(|leaf| Sha256::digest(leaf)).unwrap_or_default();
+        let digest = self.chain.first().map(Sha256::digest).unwrap_or_default();
         BASE64URL_NOPAD.encode(&digest)
     }
 
