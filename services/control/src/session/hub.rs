@@ -50,6 +50,9 @@ const KEPT_AFTER_SESSION: Duration = Duration::from_secs(300);
 /// How long a removed node may still send its last acknowledgements.
 const REMOVAL_GRACE: Duration = Duration::from_secs(3);
 
+/// Authorizations in one snapshot: at some three thousand bytes each they take half of the longest frame.
+const MAX_SNAPSHOT_AUTHORIZATIONS: usize = 640;
+
 const HOUSEKEEPING: Duration = Duration::from_millis(500);
 
 /// What sessions ask of the hub.
@@ -418,7 +421,9 @@ impl Hub {
         self.frame(node, None, |hub, prover| {
             let authorized =
                 |(record, side, peer): (Seq, Side, NodeId)| hub.authorized(prover, record, side, &peer, None);
-            let authorizations = live.into_iter().map(authorized).collect::<Result<_, _>>()?;
+            // A node that holds more than fit asks for the others anew when it has packets for them.
+            let told = live.into_iter().take(MAX_SNAPSHOT_AUTHORIZATIONS);
+            let authorizations = told.map(authorized).collect::<Result<_, _>>()?;
             Ok((ServerMessage::Snapshot(Snapshot { netmap, authorizations, relay }), true))
         });
         let waiting = self.entries.get(node).map(|entry| entry.unacknowledged.clone()).unwrap_or_default();

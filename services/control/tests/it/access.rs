@@ -1,9 +1,13 @@
 //! Sign-in, and who may read what.
 
+use futures_util::{SinkExt as _, StreamExt as _};
 use serde_json::json;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use writ_ledger::{Hash, SignedCheckpoint, leaf_hash};
 use writ_schema::event::{Event, LoginFailure};
 
+use crate::agent::Socket;
 use crate::plane::Plane;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -112,7 +116,15 @@ async fn health_readiness_and_metrics_are_served() {
     for path in ["/healthz", "/readyz"] {
         assert_eq!(plane.http.get(plane.url(path)).send().await.unwrap().status(), 200);
     }
-    let text = plane.http.get(plane.url("/metrics")).send().await.unwrap().text().await.unwrap();
+    // Commits are counted by whoever follows them, a moment after they are answered.
+    let mut text = String::new();
+    for _ in 0..100 {
+        text = plane.http.get(plane.url("/metrics")).send().await.unwrap().text().await.unwrap();
+        if text.contains(r#"kind="login.succeeded""#) {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
     for name in
         ["writ_append_seconds_bucket", "writ_log_records", "writ_relay_permits", "writ_http_requests_total"]
     {
@@ -120,4 +132,79 @@ async fn health_readiness_and_metrics_are_served() {
     }
     assert!(text.contains(r#"kind="login.succeeded""#));
     plane.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_subscriber_follows_the_log_and_must_sign_in() {
+    let plane = Plane::start().await;
+    let token = plane.login().await;
+    let init = |authorization: String| json!({ "type": "connection_init", "payload": { "authorization": authorization } });
+    let mut socket = subscriber(&plane).await;
+    say(&mut socket, &init("Bearer nonsense".to_owned())).await;
+    assert_eq!(hear(&mut socket).await, None);
+
+    let mut socket = subscriber(&plane).await;
+    say(&mut socket, &init(format!("Bearer {token}"))).await;
+    assert_eq!(hear(&mut socket).await.unwrap()["type"], "connection_ack");
+    let query = r#"subscription { records(kinds: ["user.provisioned"]) { kind seq } }"#;
+    say(&mut socket, &json!({ "id": "1", "type": "subscribe", "payload": { "query": query } })).await;
+    // The subscription is itself recorded before it begins.
+    for _ in 0..100 {
+        if plane.count(|event| matches!(event, Event::AuditQueryExecuted(_))) > 0 {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    plane.user().await;
+    let next = hear(&mut socket).await.unwrap();
+    assert_eq!(next["payload"]["data"]["records"]["kind"], "user.provisioned", "{next}");
+    plane.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_explorers_examples_and_its_introspection_are_allowed() {
+    let plane = Plane::start().await;
+    let token = plane.login().await;
+    let examples: serde_json::Value =
+        serde_json::from_str(include_str!("../../src/http/examples.json")).unwrap();
+    let of_type = "kind name ofType { kind name ofType { kind name ofType { kind name } } }";
+    let introspection = format!(
+        "{{ __schema {{ types {{ name fields {{ name args {{ name type {{ {of_type} }} }} type {{ {of_type} }} }} \
+         inputFields {{ name type {{ {of_type} }} }} enumValues {{ name }} }} }} }}"
+    );
+    let examples = examples.as_object().unwrap();
+    let queries = examples.values().map(|example| example["query"].as_str().unwrap().to_owned());
+    for query in queries.chain([introspection]).filter(|query| !query.starts_with("subscription")) {
+        let body = json!({ "query": query, "variables": { "node": { "name": "nobody" } } });
+        let answer =
+            plane.http.post(plane.url("/graphql")).bearer_auth(&token).json(&body).send().await.unwrap();
+        let answer: serde_json::Value = answer.json().await.unwrap();
+        let is_allowed =
+            answer["errors"].is_null() || answer["errors"][0]["extensions"]["code"] == "NOT_FOUND";
+        assert!(is_allowed, "{query}: {answer}");
+    }
+    plane.stop().await;
+}
+
+async fn subscriber(plane: &Plane) -> Socket {
+    let mut request = plane.url("/graphql").replacen("http", "ws", 1).into_client_request().unwrap();
+    request.headers_mut().insert("sec-websocket-protocol", "graphql-transport-ws".parse().unwrap());
+    tokio_tungstenite::connect_async(request).await.unwrap().0
+}
+
+async fn say(socket: &mut Socket, message: &serde_json::Value) {
+    socket.send(Message::text(message.to_string())).await.unwrap();
+}
+
+/// The next message, or nothing once the server has closed.
+async fn hear(socket: &mut Socket) -> Option<serde_json::Value> {
+    loop {
+        let next = tokio::time::timeout(std::time::Duration::from_secs(10), socket.next()).await.unwrap()?;
+        match next {
+            Ok(Message::Text(text)) => return Some(serde_json::from_str(&text).unwrap()),
+            Ok(Message::Close(_)) | Err(_) => return None,
+            Ok(_) => {}
+        }
+    }
 }
