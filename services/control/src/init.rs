@@ -83,7 +83,7 @@ pub fn is_unfinished(data: &Path) -> bool {
 /// Makes a network. When it fails, nothing of it is left.
 pub fn init(wishes: &Wishes) -> Result<Made> {
     let config = config_of(wishes)?;
-    let config_file = wishes.config_out.clone().unwrap_or_else(|| wishes.data.join("writ.toml"));
+    let config_file = wishes.config_out.clone().unwrap_or_else(|| config.data.join("writ.toml"));
     claim(&wishes.data)?;
     let made = make(wishes, &config, &config_file);
     if made.is_err() {
@@ -148,7 +148,7 @@ fn make(wishes: &Wishes, config: &Config, config_file: &Path) -> Result<Made> {
     write_private(config_file, text.as_bytes())?;
     fs::remove_file(wishes.data.join(UNFINISHED)).context("cannot finish the data folder")?;
     Ok(Made {
-        data: wishes.data.clone(),
+        data: config.data.clone(),
         config: config_file.to_owned(),
         url: config.url.clone(),
         network,

@@ -26,7 +26,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Task {
     /// Make a network: keys, log, vault, first administrator, configuration.
-    Init(InitArgs),
+    Init(Box<InitArgs>),
     /// Run the control plane.
     Run(Place),
     /// The history views, which can always be made anew from the log.
@@ -119,7 +119,7 @@ fn main() -> ExitCode {
 
 fn act(task: Task) -> Result<ExitCode> {
     match task {
-        Task::Init(args) => make(args),
+        Task::Init(args) => make(*args),
         Task::Run(place) => run(place.load()?),
         Task::Views(ViewsTask::Rebuild(place)) => rebuild(&place.load()?),
         Task::Log(LogTask::Verify(place)) => verify(&place.load()?),

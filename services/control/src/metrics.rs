@@ -49,9 +49,8 @@ impl Metrics {
             .map_err(MetricsError::Exporter)?;
         let provider = SdkMeterProvider::builder().with_reader(exporter).build();
         let meter = provider.meter("writ");
-        let counter = |name: &'static str, what: &'static str| {
-            meter.u64_counter(name).with_description(what).build()
-        };
+        let counter =
+            |name: &'static str, what: &'static str| meter.u64_counter(name).with_description(what).build();
         Ok(Self {
             events: counter("writ_events", "Events appended to the log, by kind"),
             http_requests: counter("writ_http_requests", "HTTP requests, by route and status"),
@@ -100,7 +99,8 @@ impl Metrics {
         self.append_seconds.record(commit.append_time.as_secs_f64(), &[]);
         self.batch_records.record(commit.records.len() as u64, &[]);
         for record in &commit.records {
-            self.events.add(weight(&record.record.event), &[KeyValue::new("kind", record.record.event.kind())]);
+            self.events
+                .add(weight(&record.record.event), &[KeyValue::new("kind", record.record.event.kind())]);
         }
         self.hub_position.store(commit.size, Ordering::Relaxed);
     }
@@ -125,7 +125,6 @@ impl Metrics {
     pub fn text(&self) -> Result<String, MetricsError> {
         TextEncoder::new().encode_to_string(&self.registry.gather()).map_err(MetricsError::Encode)
     }
-
 }
 
 /// How many happenings one record stands for: repeats of a refusal within a window are one record.
@@ -139,7 +138,12 @@ fn weight(event: &Event) -> u64 {
     }
 }
 
-fn gauge(meter: &Meter, name: &'static str, what: &'static str, value: impl Fn() -> u64 + Send + Sync + 'static) {
+fn gauge(
+    meter: &Meter,
+    name: &'static str,
+    what: &'static str,
+    value: impl Fn() -> u64 + Send + Sync + 'static,
+) {
     // Held by the meter.
     let _gauge = meter
         .u64_observable_gauge(name)

@@ -34,7 +34,9 @@ pub fn follow(relay: &RelayHandle, record: &OpenRecord, state: &State, now: Time
                 permit(relay, &a, &b, until);
             }
         }
-        Event::ConnectionRevoked(body) => refresh(relay, state, state.authorization(&body.authorization), now),
+        Event::ConnectionRevoked(body) => {
+            refresh(relay, state, state.authorization(&body.authorization), now)
+        }
         Event::ConnectionClosed(body) => refresh(relay, state, state.authorization(&body.authorization), now),
         Event::NodeRemoved(body) => relay.drop_node(&body.node),
         _ => {}
