@@ -7,17 +7,23 @@ mod stage;
 mod steps;
 
 use std::io::Write;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Instant;
 
 use anyhow::Context;
 use clap::Parser;
 
 pub use self::runner::{Outcome, Step, Verified, play};
-pub use self::stage::Stage;
+pub use self::stage::{Cast, Notes, Stage};
 
-use crate::lab::{privilege, signals};
-use crate::programs;
+use crate::lab::{Forward, privilege, signals};
+use crate::load;
+use crate::parts::Programs;
+
+/// Where the explorer is shown, if nobody else is there.
+const EXPLORER_PORT: u16 = 8443;
 
 /// Plays Writ's main job on hosts made of network namespaces, and says of each step why it can be believed.
 #[derive(Debug, Parser)]
@@ -38,19 +44,59 @@ pub struct Options {
 pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
     privilege::obtain()?;
     signals::install()?;
-    let bin_dir = match &options.bin_dir {
-        Some(directory) => directory
-            .canonicalize()
-            .with_context(|| format!("--bin-dir {} cannot be used", directory.display()))?,
-        None => programs::built()?,
+    let programs = match &options.bin_dir {
+        Some(directory) => Programs::in_directory(
+            directory
+                .canonicalize()
+                .with_context(|| format!("--bin-dir {} cannot be used", directory.display()))?,
+        ),
+        None => Programs::built()?,
     };
     let mut out = std::io::stdout().lock();
-    let mut stage = Stage::build(bin_dir)?;
+    writeln!(out, "{INTRODUCTION}")?;
+    let start = Instant::now();
+    let mut stage = Stage::build(programs)?;
     let outcome = play(&steps::all(), &mut stage, &mut out)?;
-    writeln!(out, "\n{outcome}")?;
-    if !options.check && outcome.is_verified() {
-        writeln!(out, "\n{}\nPress Ctrl-C to take everything down.", stage.look_around())?;
+    writeln!(out, "\n{outcome} [{:.0} s]", start.elapsed().as_secs_f64())?;
+    if !outcome.is_verified() {
+        return Ok(ExitCode::FAILURE);
+    }
+    let figures = load::figures(&stage.programs).inspect_err(|_| signals::give_way())?;
+    writeln!(
+        out,
+        "\nHow fast this build is on this machine, as first marks (the command: {}):",
+        figures_command(&stage)
+    )?;
+    for figure in figures {
+        writeln!(out, "  {figure}")?;
+    }
+    if !options.check {
+        let explorer = explorer(&stage)?;
+        writeln!(
+            out,
+            "\n{}\n\nPress Ctrl-C to take everything down.",
+            stage.look_around(explorer.address())?
+        )?;
+        out.flush()?;
         let _ = signals::wait();
     }
-    Ok(if outcome.is_verified() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(ExitCode::SUCCESS)
+}
+
+const INTRODUCTION: &str = "\
+An office behind one NAT holds a staging cluster and a production database in one LAN; a developer is at home behind another
+NAT, an engineer on call behind a third. The developer may reach staging's web port, the engineer the database, and nobody
+anything else. Each host is a network namespace of this machine; the NATs, the tunnels and all programs are real.
+";
+
+fn figures_command(stage: &Stage) -> String {
+    stage.programs.directory().join("writ-figures").display().to_string()
+}
+
+/// Carries the API's page to this machine's loopback, at the usual port if that is free.
+fn explorer(stage: &Stage) -> anyhow::Result<Forward> {
+    let (lab, control) = (&stage.scene.lab, &stage.cast()?.control);
+    let at =
+        |port| lab.forward(SocketAddr::from((Ipv4Addr::LOCALHOST, port)), control.host(), control.listen());
+    Ok(at(EXPLORER_PORT).or_else(|_| at(0))?)
 }

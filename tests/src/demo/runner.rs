@@ -1,4 +1,4 @@
-//! Plays steps in order, prints a line for each, and counts what was verified.
+//! Plays steps in order, prints for each what happened and why it can be believed, and counts what was verified.
 
 use std::fmt;
 use std::io::{self, Write};
@@ -77,7 +77,7 @@ pub fn play<S>(steps: &[Step<S>], stage: &mut S, out: &mut impl Write) -> io::Re
         let took = start.elapsed().as_secs_f64();
         match result {
             Ok(Verified { what, why }) => {
-                writeln!(out, "{number:>2}. {what}. Believe it because {why}. [{took:.1} s]")?;
+                writeln!(out, "{number:>2}. {what}. [{took:.1} s]\n    Why believe it: {why}.")?;
                 outcome.verified = outcome.verified.saturating_add(1);
             }
             Err(error) => {
@@ -108,14 +108,15 @@ mod tests {
     }
 
     #[test]
-    fn every_step_prints_one_line_with_its_reason() {
+    fn every_step_prints_a_line_and_its_reason_on_another() {
         let steps = [Step { title: "a", play: good }, Step { title: "b", play: good }];
         let (mut played, mut out) = (Vec::new(), Vec::new());
         let outcome = play(&steps, &mut played, &mut out).unwrap();
         assert!(outcome.is_verified());
         let text = String::from_utf8(out).unwrap();
-        assert_eq!(text.lines().count(), 2);
-        assert!(text.starts_with(" 1. It went well. Believe it because it was measured. ["), "{text}");
+        assert_eq!(text.lines().count(), 4);
+        assert!(text.starts_with(" 1. It went well. ["), "{text}");
+        assert!(text.contains("\n    Why believe it: it was measured.\n"), "{text}");
     }
 
     #[test]

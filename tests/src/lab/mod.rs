@@ -11,6 +11,7 @@
 mod command;
 mod core;
 mod counter;
+mod eavesdropper;
 mod error;
 mod forward;
 mod host;
@@ -32,6 +33,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 pub use self::counter::{Count, Counter, Transport};
+pub use self::eavesdropper::{Eavesdropper, Heard};
 pub use self::error::LabError;
 pub use self::forward::Forward;
 pub use self::host::Host;
@@ -108,6 +110,14 @@ impl Lab {
     /// When `listen` is not on the loopback, or cannot be bound.
     pub fn forward(&self, listen: SocketAddr, host: &Host, target: SocketAddr) -> Result<Forward, LabError> {
         Forward::start(listen, host.clone(), target)
+    }
+
+    /// Listens to everything that crosses the internet, and looks for a text in it.
+    ///
+    /// # Errors
+    /// When the kernel gives no such socket.
+    pub fn eavesdrop(&self, text: &str) -> Result<Eavesdropper, LabError> {
+        Eavesdropper::start(self.internet.namespace(), text)
     }
 
     /// A folder of this lab's own, removed with it; only its owner can read it.

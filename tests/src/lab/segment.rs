@@ -37,6 +37,11 @@ impl Segment {
         Ok(segment)
     }
 
+    /// Where the bridge is.
+    pub fn namespace(&self) -> &Arc<Namespace> {
+        &self.namespace
+    }
+
     /// Plugs a namespace in by a new interface of the given name.
     pub fn attach(
         self: &Arc<Self>,

@@ -22,7 +22,7 @@ pub(super) fn measure(programs: &Programs) -> anyhow::Result<Vec<Figure>> {
     let (host, client, server) = (lab.host("control")?, lab.host("client")?, lab.host("server")?);
     let data = lab.directory().join("data");
     let control = ControlPlane::create(programs, &host, &data, Settings::at("figures", host.address()))?;
-    let operator = Operator::sign_in(&control, lab.directory())?;
+    let operator = Operator::sign_in(&control)?;
     operator.set_policy(&policy())?;
     let ticket = operator.enrolment_key(Owner::Tag("tag:load"), 2)?;
     let join = |host, name| Agent::join(programs, host, &lab.directory().join(name), name, &ticket);

@@ -31,6 +31,9 @@ const CUT: usize = 50;
 /// Agents have acknowledged well within this, or something is wrong.
 const ACKNOWLEDGE_LIMIT: Duration = Duration::from_secs(10);
 
+/// How many nodes may join with one key; at most so many joins are measured.
+const USES: u32 = 1000;
+
 const PORT: u16 = 80;
 const TAG: &str = "tag:load";
 const ALLOWING: &str = r#"{
@@ -45,19 +48,20 @@ pub(super) fn measure(programs: &Programs) -> anyhow::Result<Vec<Figure>> {
     let host = lab.host("control")?;
     let settings = Settings::at("figures", Ipv4Addr::LOCALHOST);
     let control = ControlPlane::create(programs, &host, &lab.directory().join("data"), settings)?;
-    let operator = Operator::sign_in(&control, lab.directory())?;
+    let operator = Operator::sign_in(&control)?;
     operator.set_policy(ALLOWING)?;
-    let ticket = operator.enrolment_key(Owner::Tag(TAG), 100_000)?;
+    let key = || operator.enrolment_key(Owner::Tag(TAG), USES);
+    let (one_by_one, at_once, ticket) = (key()?, key()?, key()?);
     let plain = beside::durable_appends(lab.directory())?;
-
-    let work = ticket.clone();
-    let measured = host.inside(move || runtime()?.block_on(joins(&work)))?;
-    let [one, many] = measured.context("joins could not be measured")?;
 
     let cut = operator.clone();
     let measured = host.inside(move || runtime()?.block_on(authorizations(&ticket, cut)))?;
     let rate = measured.context("authorizations could not be measured")?;
     let withdrawal = withdrawal(&control)?;
+
+    // Last, for the effect of a policy change is computed on every pair of nodes.
+    let measured = host.inside(move || runtime()?.block_on(joins(&one_by_one, &at_once)))?;
+    let [one, many] = measured.context("joins could not be measured")?;
 
     Ok(vec![
         one.beside("joins_one_by_one_to_plain_appends", &plain),
@@ -76,9 +80,9 @@ fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
 }
 
 /// One by one, and as many at once as there will be sessions.
-async fn joins(ticket: &EnrolmentTicket) -> anyhow::Result<[Figure; 2]> {
-    let one = join_for(ticket, 1, TIME).await?;
-    let many = join_for(ticket, SESSIONS, TIME).await?;
+async fn joins(one_by_one: &EnrolmentTicket, at_once: &EnrolmentTicket) -> anyhow::Result<[Figure; 2]> {
+    let one = join_for(one_by_one, 1, TIME).await?;
+    let many = join_for(at_once, SESSIONS, TIME).await?;
     Ok([
         Figure::rate("joins_per_second_one_by_one", one.0, one.1),
         Figure::rate("joins_per_second_32_at_once", many.0, many.1),
@@ -91,13 +95,18 @@ async fn join_for(
     time: Duration,
 ) -> anyhow::Result<(usize, Duration)> {
     let start = Instant::now();
+    let begun = Arc::new(AtomicUsize::new(0));
     let mut tasks = JoinSet::new();
-    for lane in 0..at_once {
-        let (http, ticket) = (client()?, ticket.clone());
+    for _ in 0..at_once {
+        let (http, ticket, begun) = (client()?, ticket.clone(), Arc::clone(&begun));
         tasks.spawn(async move {
             let mut count = 0_usize;
             while start.elapsed() < time {
-                Node::join(&http, &ticket, format!("load-{at_once}-{lane}-{count}")).await?;
+                let number = begun.fetch_add(1, Ordering::SeqCst);
+                if number >= USES as usize {
+                    break;
+                }
+                Node::join(&http, &ticket, format!("load-{at_once}-{number}")).await?;
                 count = count.saturating_add(1);
             }
             Ok::<_, anyhow::Error>(count)

@@ -51,7 +51,7 @@ impl Settings {
     }
 }
 
-/// What `writd init` prints.
+/// What `writ init` prints.
 #[derive(Clone, Deserialize)]
 pub struct Made {
     /// The network.
@@ -83,6 +83,7 @@ pub struct ControlPlane {
     host: Host,
     settings: Settings,
     data: PathBuf,
+    credentials: PathBuf,
     made: Made,
     process: Option<Process>,
 }
@@ -103,22 +104,26 @@ impl ControlPlane {
     /// # Errors
     /// When a program is missing or fails; the message has what it printed.
     pub fn make(programs: &Programs, host: &Host, data: &Path, settings: Settings) -> anyhow::Result<Self> {
-        let mut command = programs.command("writd")?;
-        command
-            .args(["init", "--json", "--name", &settings.name, "--url", &settings.url(), "--data"])
-            .arg(data);
-        command.args(["--listen", &settings.listen.to_string()]);
-        command.args(["--relay-listen", &settings.relay.to_string()]);
-        command.args(["--relay-address", &settings.relay.to_string()]);
+        let credentials = data.with_file_name("credentials.toml");
+        let mut command = programs.command("writ")?;
+        command.env("WRIT_CONFIG", &credentials).arg("init").arg("--json").arg("--data").arg(data);
+        command.args(["--name", &settings.name, "--url", &settings.url()]);
+        command.args([
+            "--listen",
+            &settings.listen.to_string(),
+            "--relay-listen",
+            &settings.relay.to_string(),
+        ]);
         let output = host.spawn(&command)?.output(START_LIMIT)?;
         let printed = String::from_utf8_lossy(&output.stdout);
-        ensure!(output.status.success(), "writd init: {}", String::from_utf8_lossy(&output.stderr).trim());
-        let made: Made = serde_json::from_str(printed.trim()).context("writd init printed something else")?;
+        ensure!(output.status.success(), "writ init: {}", String::from_utf8_lossy(&output.stderr).trim());
+        let made: Made = serde_json::from_str(printed.trim()).context("writ init printed something else")?;
         let control = Self {
             programs: programs.clone(),
             host: host.clone(),
             settings,
             data: data.to_owned(),
+            credentials,
             made,
             process: None,
         };
@@ -126,7 +131,7 @@ impl ControlPlane {
         Ok(control)
     }
 
-    /// What `writd init` has no option for.
+    /// What `writ init` has no option for.
     fn configure(&self) -> anyhow::Result<()> {
         let Some(seconds) = self.settings.authorization_seconds else { return Ok(()) };
         let path = &self.made.config;
@@ -204,7 +209,7 @@ impl ControlPlane {
         self.process.as_ref().context("writd does not run")
     }
 
-    /// What `writd init` said.
+    /// What `writ init` said.
     #[must_use]
     pub fn made(&self) -> &Made {
         &self.made
@@ -233,8 +238,7 @@ impl ControlPlane {
     /// # Errors
     /// When none can be made.
     pub fn web(&self) -> anyhow::Result<Web> {
-        let scheme = if self.settings.url().starts_with("https") { "https" } else { "http" };
-        Web::new(&self.host, format!("{scheme}://{}", self.settings.listen))
+        Web::new(&self.host, self.base_url())
     }
 
     /// The folder of its log.
@@ -249,12 +253,25 @@ impl ControlPlane {
         &self.data
     }
 
+    /// What whoever made it remembers of it, beside its data.
+    #[must_use]
+    pub fn credentials(&self) -> &Path {
+        &self.credentials
+    }
+
+    /// Where it can be asked on its own host.
+    #[must_use]
+    pub fn base_url(&self) -> String {
+        let scheme = if self.settings.url().starts_with("https") { "https" } else { "http" };
+        format!("{scheme}://{}", self.settings.listen)
+    }
+
     /// The key that its log is verified with.
     ///
     /// # Errors
-    /// When `writd init` printed something else.
+    /// When `writ init` printed something else.
     pub fn log_key(&self) -> anyhow::Result<VerifierKey> {
-        self.made.log_key.parse().context("writd init printed a log key that is none")
+        self.made.log_key.parse().context("writ init printed a log key that is none")
     }
 
     /// Every record that the log's signed checkpoint covers now, read from its files and checked. Sealed fields are closed.

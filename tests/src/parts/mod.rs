@@ -5,7 +5,7 @@ mod control_plane;
 mod operator;
 mod web;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -38,6 +38,12 @@ impl Programs {
     /// When the system does not say where this program is.
     pub fn built() -> anyhow::Result<Self> {
         Ok(Self { directory: programs::built()? })
+    }
+
+    /// Their folder.
+    #[must_use]
+    pub fn directory(&self) -> &Path {
+        &self.directory
     }
 
     /// One of them, ready for arguments.

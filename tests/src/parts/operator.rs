@@ -30,19 +30,19 @@ pub enum Owner<'a> {
 }
 
 impl Operator {
-    /// Signs the first administrator in, on the control plane's own host. What they need to remember is kept in the folder.
+    /// Signs the first administrator in, on the control plane's own host.
     ///
     /// # Errors
     /// When the sign-in fails.
-    pub fn sign_in(control: &ControlPlane, folder: &Path) -> anyhow::Result<Self> {
+    pub fn sign_in(control: &ControlPlane) -> anyhow::Result<Self> {
         let operator = Self {
             programs: control.programs().clone(),
             host: control.host().clone(),
-            credentials: folder.join("credentials.toml"),
+            credentials: control.credentials().to_owned(),
         };
         let made = control.made();
         let mut command =
-            operator.command(&["login", "--server", &made.url, "--admin", made.admin.as_str()])?;
+            operator.command(&["login", "--server", &control.base_url(), "--admin", made.admin.as_str()])?;
         if let Some(pin) = &made.pin {
             command.args(["--pin", pin]);
         }

@@ -22,7 +22,7 @@ lab_test! {
         let data = lab.directory().join("data");
         let settings = Settings::at("disk", std::net::Ipv4Addr::LOCALHOST);
         let mut control = ControlPlane::create(&Programs::built().unwrap(), &host, &data, settings).unwrap();
-        let operator = Operator::sign_in(&control, lab.directory()).unwrap();
+        let operator = Operator::sign_in(&control).unwrap();
         operator.set_policy(OPEN).unwrap();
         let ticket = operator.enrolment_key(Owner::Tag("tag:web"), 1000).unwrap();
         let key = control.log_key().unwrap();

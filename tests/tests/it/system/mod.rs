@@ -56,7 +56,7 @@ impl Site {
         let programs = Programs::built().unwrap();
         let data = lab.directory().join("data");
         let control = ControlPlane::create(&programs, &host, &data, settings(&host)).unwrap();
-        let operator = Operator::sign_in(&control, lab.directory()).unwrap();
+        let operator = Operator::sign_in(&control).unwrap();
         operator.set_policy(OPEN).unwrap();
         Self { operator, control, host, programs, lab }
     }
