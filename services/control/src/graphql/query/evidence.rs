@@ -1,0 +1,184 @@
+//! Evidence bundles: any answer, with the records it stands on and their proofs, in one file.
+
+use std::collections::BTreeSet;
+
+use async_graphql::parser::types::OperationType;
+use async_graphql::{Context, InputObject, Object, Request, Result, Variables};
+use data_encoding::HEXLOWER;
+use serde_json::{Map, Value, json};
+use sha2::{Digest, Sha256};
+use writ_ledger::bundle::{Bundle, Statement};
+use writ_ledger::store::Reader;
+use writ_schema::event::Role;
+use writ_schema::seal::{HeldKey, RecordKeys, Retention};
+use writ_schema::{Record, Seq};
+
+use crate::graphql::caller::{Needs, caller};
+use crate::graphql::error::{Code, bad_input, fail};
+use crate::graphql::scalars::UInt;
+use crate::graphql::scope::moment;
+use crate::graphql::types::{AsOf, EvidenceBundle, read_text};
+use crate::graphql::{Deps, Door, schema};
+use crate::sequencer::SequencerHandle;
+use crate::views::Views;
+
+/// Most records of one bundle.
+const MAX_RECORDS: usize = 10_000;
+
+/// Longest statement of what a bundle is about.
+const MAX_SUBJECT_CHARS: usize = 500;
+
+/// A query whose answer is to be evidence.
+#[derive(InputObject)]
+pub struct EvidenceQueryInput {
+    /// The document, as it would be sent by itself. Every `record { seq kind }` that it asks for goes into the bundle.
+    document: String,
+    /// Its variables, a JSON object.
+    variables: Option<String>,
+}
+
+/// Marks the request that a bundle runs, so that it runs no other.
+struct Inside;
+
+/// Evidence.
+#[derive(Default)]
+pub struct EvidenceQuery;
+
+#[Object]
+impl EvidenceQuery {
+    /// A bundle of records with their proofs, which `writ verify` checks offline: records by their positions, those of a
+    /// query's answer together with question and answer, or both.
+    #[graphql(guard = "Needs(Role::Auditor)", complexity = "500 + child_complexity")]
+    async fn evidence_bundle(
+        &self,
+        context: &Context<'_>,
+        #[graphql(desc = "What the bundle is evidence of, in words.")] subject: Option<String>,
+        #[graphql(desc = "At most 10,000 positions.")] seqs: Option<Vec<UInt>>,
+        query: Option<EvidenceQueryInput>,
+        #[graphql(
+            default,
+            desc = "Whether the keys go with it that show which node and pseudonym a connection came from. Never names."
+        )]
+        with_keys: bool,
+    ) -> Result<EvidenceBundle> {
+        let subject = subject.unwrap_or_default();
+        if subject.chars().count() > MAX_SUBJECT_CHARS {
+            return Err(bad_input(format!("`subject` may have {MAX_SUBJECT_CHARS} characters")));
+        }
+        let mut positions: BTreeSet<u64> = seqs.unwrap_or_default().into_iter().map(|seq| seq.0).collect();
+        let (question, answer) = match query {
+            Some(query) => run(context, query).await?,
+            None => (Value::Null, Value::Null),
+        };
+        collect(&answer, &mut positions);
+        if positions.is_empty() || positions.len() > MAX_RECORDS {
+            let message = format!(
+                "a bundle holds 1 to {MAX_RECORDS} records, not {}: name `seqs`, or ask for `record {{ seq kind }}` in the \
+                 query",
+                positions.len()
+            );
+            return Err(fail(Code::BadInput, message));
+        }
+        let moment = moment(context, None).await?;
+        let reader = context.data::<Reader>()?;
+        if let Some(missing) = positions.iter().find(|seq| **seq >= reader.size()) {
+            return Err(fail(Code::NotFound, format!("there is no record {missing} yet")));
+        }
+        let indexes: Vec<u64> = positions.into_iter().collect();
+        let keys = if with_keys { keys(context, &indexes)? } else { Value::Null };
+        let statement = Statement {
+            subject: json!({ "text": subject, "asOf": moment.size, "admin": caller(context)?.admin.to_string() }),
+            query: question,
+            result: answer,
+            time: Value::String(moment.time.to_string()),
+            keys,
+        };
+        let unavailable = |error: &dyn std::fmt::Display| fail(Code::Unavailable, error.to_string());
+        let bundle = Bundle::build(reader, &indexes, &statement).map_err(|error| unavailable(&error))?;
+        let text = bundle.to_json().map_err(|error| unavailable(&error))?;
+        Ok(EvidenceBundle {
+            as_of: AsOf::new(context, &moment)?,
+            records: indexes.len().into(),
+            digest: HEXLOWER.encode(&Sha256::digest(text.as_bytes())),
+            text,
+        })
+    }
+}
+
+/// Runs the query as its caller would, with the same limits, guards and records.
+async fn run(context: &Context<'_>, query: EvidenceQueryInput) -> Result<(Value, Value)> {
+    if context.data_opt::<Inside>().is_some() {
+        return Err(bad_input("a bundle cannot be evidence of making a bundle"));
+    }
+    let is_query = async_graphql::parser::parse_query(&query.document)
+        .map_err(bad_input)?
+        .operations
+        .iter()
+        .all(|(_, operation)| operation.node.ty == OperationType::Query);
+    if !is_query {
+        return Err(bad_input("a bundle is evidence of a query, not of a mutation or subscription"));
+    }
+    let variables: Value = match &query.variables {
+        Some(text) => serde_json::from_str(text)
+            .map_err(|error| bad_input(format!("`variables` is not a JSON object: {error}")))?,
+        None => Value::Object(Map::new()),
+    };
+    let inner = schema(Deps {
+        sequencer: context.data::<SequencerHandle>()?.clone(),
+        log: context.data::<Reader>()?.clone(),
+        views: context.data::<Views>()?.clone(),
+        door: context.data::<Door>()?.clone(),
+    });
+    let request = Request::new(query.document.clone())
+        .variables(Variables::from_json(variables.clone()))
+        .data(caller(context)?.clone())
+        .data(Inside);
+    let response = Box::pin(inner.execute(request)).await;
+    if let Some(error) = response.errors.into_iter().next() {
+        return Err(async_graphql::Error {
+            message: format!("the query inside was refused: {}", error.message),
+            source: None,
+            extensions: error.extensions,
+        });
+    }
+    let answer = response.data.into_json().map_err(|error| fail(Code::Unavailable, error.to_string()))?;
+    Ok((json!({ "document": query.document, "variables": variables }), answer))
+}
+
+/// Every record that an answer names.
+fn collect(answer: &Value, positions: &mut BTreeSet<u64>) {
+    match answer {
+        Value::Object(members) => {
+            if let (Some(seq), true) =
+                (members.get("seq").and_then(Value::as_u64), members.contains_key("kind"))
+            {
+                positions.insert(seq);
+            }
+            members.values().for_each(|member| collect(member, positions));
+        }
+        Value::Array(items) => items.iter().for_each(|item| collect(item, positions)),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+}
+
+/// The keys to the sources of connection records: pseudonyms, which the answer shows anyway.
+fn keys(context: &Context<'_>, indexes: &[u64]) -> Result<Value> {
+    let reader = context.data::<Reader>()?;
+    let sequencer = context.data::<SequencerHandle>()?;
+    let mut keys = Map::new();
+    for index in indexes {
+        let text = read_text(reader, Seq(*index))?;
+        let record =
+            Record::decode(text.as_bytes()).map_err(|error| fail(Code::Unavailable, error.to_string()))?;
+        let of_connections = record.subjects().into_iter().filter_map(|(subject, retention)| {
+            let is_open = matches!(retention, Retention::Connections(_));
+            let key = sequencer.vault().record_key(&subject, &retention, &record.salt).filter(|_| is_open)?;
+            Some(HeldKey { subject, retention, key })
+        });
+        let held: Vec<HeldKey> = of_connections.collect();
+        if !held.is_empty() {
+            keys.insert(index.to_string(), json!(held));
+        }
+    }
+    Ok(Value::Object(keys))
+}

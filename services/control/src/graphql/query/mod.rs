@@ -1,0 +1,21 @@
+//! Queries.
+
+mod access;
+mod evidence;
+mod history;
+mod log;
+mod policy;
+mod present;
+
+use async_graphql::MergedObject;
+
+/// Queries. Each takes `asOf`; what is left out is the present.
+#[derive(MergedObject, Default)]
+pub struct Query(
+    present::PresentQuery,
+    policy::PolicyQuery,
+    history::HistoryQuery,
+    access::AccessQuery,
+    log::LogQuery,
+    evidence::EvidenceQuery,
+);

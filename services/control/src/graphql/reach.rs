@@ -1,0 +1,164 @@
+//! What a policy permits at a moment: compiled for the users and nodes of that moment.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use writ_policy::{Compiled, Inventory, InventoryNode, InventoryUser, Owner, Policy};
+use writ_schema::event::NodeOwner;
+use writ_schema::net::{PortRange, Protocol};
+use writ_schema::{NodeId, Seq};
+
+use super::error::{Code, QueryError, fail};
+use super::lookup::Lookup;
+use super::rule_text::rule_text;
+use super::types::{PolicyRef, Reach};
+use crate::core::policy::record_ports;
+use crate::views::policies::PolicyRow;
+use crate::views::{nodes, policies, users};
+
+/// Compiled policies that are kept: people ask about the same few moments.
+const KEPT: usize = 8;
+
+/// A policy and the last record that changed for whom it is compiled.
+type Key = (Seq, Option<Seq>);
+
+/// Policies of moments asked about lately, compiled.
+#[derive(Default)]
+pub(super) struct Policies(Mutex<VecDeque<(Key, Arc<Compiled>)>>);
+
+/// The policy of a moment.
+pub(super) struct Force {
+    /// Which.
+    pub(super) row: PolicyRow,
+    /// Its text, people by their pseudonyms.
+    pub(super) text: String,
+    /// Compiled.
+    pub(super) compiled: Arc<Compiled>,
+}
+
+impl Policies {
+    /// The policy that was in force, if any was.
+    pub(super) fn in_force(&self, lookup: &Lookup<'_>) -> Result<Option<Force>, QueryError> {
+        let Some(row) = policies::active(lookup.connection, &lookup.moment)? else { return Ok(None) };
+        let text = policies::text(lookup.connection, &row)?.ok_or_else(|| {
+            fail(
+                Code::Unavailable,
+                format!("the text of policy {} was erased and cannot be read", row.version),
+            )
+        })?;
+        let key = (row.activated, nodes::last_change(lookup.connection, &lookup.moment)?);
+        if let Some(compiled) = self.find(&key) {
+            return Ok(Some(Force { row, text, compiled }));
+        }
+        let compiled = Arc::new(compile(lookup, &text)?);
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.len() >= KEPT {
+            kept.pop_front();
+        }
+        kept.push_back((key, Arc::clone(&compiled)));
+        Ok(Some(Force { row, text, compiled }))
+    }
+
+    fn find(&self, key: &Key) -> Option<Arc<Compiled>> {
+        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.iter().find(|(known, _)| known == key).map(|(_, compiled)| Arc::clone(compiled))
+    }
+}
+
+fn compile(lookup: &Lookup<'_>, text: &str) -> Result<Compiled, QueryError> {
+    let unreadable =
+        |error| fail(Code::Unavailable, format!("the policy of that moment cannot be read: {error}"));
+    let policy = Policy::parse(text).map_err(unreadable)?;
+    Ok(Compiled::new(Arc::new(policy), &inventory(lookup)?).map_err(unreadable)?)
+}
+
+/// The users and nodes of the moment; people by their pseudonyms only.
+fn inventory(lookup: &Lookup<'_>) -> Result<Inventory, QueryError> {
+    let users = users::pseudonyms(lookup.connection, &lookup.moment)?.into_iter();
+    let users = users.map(|id| InventoryUser { login: id.to_string(), id }).collect();
+    let nodes = nodes::members(lookup.connection, &lookup.moment)?.into_iter().map(|node| {
+        let owner = match node.owner {
+            NodeOwner::User(user) => Owner::User(user),
+            NodeOwner::Tags(tags) => Owner::Tags(tags.iter().map(ToString::to_string).collect()),
+        };
+        InventoryNode::new(node.node, owner, vec![node.address_v4.into(), node.address_v6.into()])
+    });
+    Ok(Inventory { users, nodes: nodes.collect() })
+}
+
+/// Which way to look, and on which service.
+#[derive(Debug, Clone)]
+pub(super) struct Question {
+    /// The node.
+    pub(super) node: NodeId,
+    /// Whether it is the one that reaches; else it is the one that is reached.
+    pub(super) outward: bool,
+    /// Only by this protocol.
+    pub(super) protocol: Option<Protocol>,
+    /// Only on this port.
+    pub(super) port: Option<u16>,
+}
+
+impl Question {
+    fn wants(&self, protocol: Protocol, ports: PortRange) -> bool {
+        self.protocol.is_none_or(|wanted| wanted == protocol)
+            && self.port.is_none_or(|port| !protocol.has_ports() || ports.contains(port))
+    }
+}
+
+/// Most permissions that one answer lists.
+pub(super) const MAX_REACH: usize = 1_000;
+
+/// What a policy permits to or from a node. Also answers whether the list was cut.
+pub(super) fn could_reach(
+    lookup: &Lookup<'_>,
+    force: &Force,
+    question: &Question,
+) -> Result<(Vec<Reach>, bool), QueryError> {
+    let others = match question.outward {
+        true => force.compiled.peers(&question.node),
+        false => force.compiled.who_can_reach(&question.node),
+    };
+    let mut found: Vec<Reach> = Vec::new();
+    for other in others {
+        let mut granted: Vec<(Protocol, PortRange, String)> = Vec::new();
+        for service in &other.services {
+            let protocol = Protocol::of_number(service.protocol.number());
+            let ports = record_ports(protocol, service.ports);
+            let permission = (protocol, ports, service.rule.to_string());
+            // ICMP is two protocols to the engine and one to everybody else.
+            if question.wants(protocol, ports) && !granted.contains(&permission) {
+                granted.push(permission);
+            }
+        }
+        let (source, destination) =
+            if question.outward { (&question.node, &other.node) } else { (&other.node, &question.node) };
+        for (protocol, ports, rule) in granted {
+            if found.len() >= MAX_REACH {
+                return Ok((found, true));
+            }
+            found.push(Reach {
+                source: lookup.node_ref(source)?,
+                destination: lookup.node_ref(destination)?,
+                protocol: protocol.to_string(),
+                ports: ports.to_string(),
+                rule_text: rule_text(&force.text, &rule),
+                rule,
+                policy: force.row.version.0.into(),
+                record: lookup.record(force.row.activated)?,
+            });
+        }
+    }
+    Ok((found, false))
+}
+
+/// How an answer names the policy it stands on.
+pub(super) fn policy_ref(lookup: &Lookup<'_>, row: &PolicyRow) -> Result<PolicyRef, QueryError> {
+    Ok(PolicyRef {
+        version: row.version.0.into(),
+        proposed_by: row.proposed_by.clone(),
+        activated_by: row.activated_by.clone(),
+        proposed: lookup.record(row.proposed)?,
+        record: lookup.record(row.activated)?,
+    })
+}

@@ -1,0 +1,3 @@
+//! The API against a real log, sequencer and views.
+
+mod published;

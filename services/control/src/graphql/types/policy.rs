@@ -1,0 +1,88 @@
+//! Policies and what a change does.
+
+use async_graphql::SimpleObject;
+
+use super::{AsOf, Authorization, NodeRef, Record};
+use crate::graphql::scalars::UInt;
+
+/// A policy that is or was in force.
+#[derive(SimpleObject)]
+pub struct Policy {
+    /// Its number.
+    pub version: UInt,
+    /// The whole file. People stand in it by their logins for those who run the network, else by their pseudonyms.
+    pub text: Option<String>,
+    /// SHA-256 of the text as it was recorded (with pseudonyms), hex.
+    pub digest: String,
+    /// The version that it changed.
+    pub base: Option<UInt>,
+    /// The version that it restored, if it was an undo.
+    pub restores: Option<UInt>,
+    /// What it was to change, as computed when it was proposed.
+    pub effect: PolicyEffect,
+    /// Who proposed it.
+    pub proposed_by: String,
+    /// Who put it in force.
+    pub activated_by: String,
+    /// The record of the proposal, which holds the text.
+    pub proposed: Record,
+    /// The record that put it in force.
+    pub record: Record,
+    /// The record that put another in its place.
+    pub superseded: Option<Record>,
+}
+
+/// What a policy change does, in numbers.
+#[derive(SimpleObject)]
+pub struct PolicyEffect {
+    /// Permissions (source, destination, protocol, ports) that are new.
+    pub gained: UInt,
+    /// Permissions that go.
+    pub lost: UInt,
+    /// Live connections that are cut.
+    pub connections_cut: UInt,
+    /// The file's own tests, all of which pass.
+    pub tests_passed: UInt,
+}
+
+/// What a policy would change if it were put in force now. Nothing is.
+#[derive(SimpleObject)]
+pub struct PolicyDifference {
+    /// The moment that it is compared with.
+    pub as_of: AsOf,
+    /// The version that it would change.
+    pub base: Option<UInt>,
+    /// Whether it could be put in force: it can be read, its names exist, its tests pass.
+    pub acceptable: bool,
+    /// Tests of the file that fail, in words.
+    pub failed_tests: Vec<String>,
+    /// How many tests the file carries.
+    pub tests: UInt,
+    /// How many permissions are new.
+    pub gained_count: UInt,
+    /// How many permissions go.
+    pub lost_count: UInt,
+    /// The first new permissions.
+    pub gained: Vec<Permission>,
+    /// The first permissions that go.
+    pub lost: Vec<Permission>,
+    /// How many live connections would be cut.
+    pub connections_cut_count: UInt,
+    /// The first live connections that would be cut.
+    pub connections_cut: Vec<Authorization>,
+    /// The same in words, people by their pseudonyms.
+    pub summary: String,
+}
+
+/// One pair of nodes, a protocol and ports.
+#[derive(SimpleObject)]
+pub struct Permission {
+    /// From.
+    pub source: NodeRef,
+    /// To.
+    pub destination: NodeRef,
+    /// By which protocol.
+    pub protocol: String,
+    /// On which ports.
+    pub ports: String,
+}
