@@ -28,7 +28,7 @@ enum Task {
     /// Make a network: keys, log, vault, first administrator, configuration.
     Init(Box<InitArgs>),
     /// Run the control plane.
-    Run(Place),
+    Run(RunArgs),
     /// The history views, which can always be made anew from the log.
     #[command(subcommand)]
     Views(ViewsTask),
@@ -54,11 +54,20 @@ enum LogTask {
 #[group(required = true, multiple = false)]
 struct Place {
     /// The configuration file.
-    #[arg(long, value_name = "FILE", env = "WRIT_CONFIG")]
+    #[arg(long, value_name = "FILE", env = "WRITD_CONFIG")]
     config: Option<PathBuf>,
     /// The data folder, with its `writ.toml`.
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
+}
+
+#[derive(Args)]
+struct RunArgs {
+    #[command(flatten)]
+    place: Place,
+    /// Only read the configuration, and say what is wrong with it.
+    #[arg(long)]
+    check: bool,
 }
 
 #[derive(Args)]
@@ -120,7 +129,8 @@ fn main() -> ExitCode {
 fn act(task: Task) -> Result<ExitCode> {
     match task {
         Task::Init(args) => make(*args),
-        Task::Run(place) => run(place.load()?),
+        Task::Run(RunArgs { place, check: true }) => check(&place.load()?),
+        Task::Run(RunArgs { place, check: false }) => run(place.load()?),
         Task::Views(ViewsTask::Rebuild(place)) => rebuild(&place.load()?),
         Task::Log(LogTask::Verify(place)) => verify(&place.load()?),
     }
@@ -176,6 +186,18 @@ fn tell(made: &Made) {
         "Keep a copy of the log key elsewhere: with it, anyone can check the log without trusting this server."
     );
     println!("Next: writd run --config {}", made.config.display());
+}
+
+/// What can be found wrong with a configuration without starting anything.
+fn check(config: &Config) -> Result<ExitCode> {
+    let relay = config.relay_address()?;
+    println!(
+        "The configuration can be used: {} on {}, relay at udp {relay}, data in {}.",
+        config.url,
+        config.listen,
+        config.data.display()
+    );
+    Ok(ExitCode::SUCCESS)
 }
 
 fn run(config: Config) -> Result<ExitCode> {

@@ -1,6 +1,5 @@
 //! A `writd` on a host: made, started, stopped, killed.
 
-use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -114,11 +113,14 @@ impl ControlPlane {
             "--relay-listen",
             &settings.relay.to_string(),
         ]);
+        if let Some(seconds) = settings.authorization_seconds {
+            command.args(["--", "--authorization-seconds", &seconds.to_string()]);
+        }
         let output = host.spawn(&command)?.output(START_LIMIT)?;
         let printed = String::from_utf8_lossy(&output.stdout);
         ensure!(output.status.success(), "writ init: {}", String::from_utf8_lossy(&output.stderr).trim());
         let made: Made = serde_json::from_str(printed.trim()).context("writ init printed something else")?;
-        let control = Self {
+        Ok(Self {
             programs: programs.clone(),
             host: host.clone(),
             settings,
@@ -126,19 +128,7 @@ impl ControlPlane {
             credentials,
             made,
             process: None,
-        };
-        control.configure()?;
-        Ok(control)
-    }
-
-    /// What `writ init` has no option for.
-    fn configure(&self) -> anyhow::Result<()> {
-        let Some(seconds) = self.settings.authorization_seconds else { return Ok(()) };
-        let path = &self.made.config;
-        let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-        // Before the first table, or it would belong to the last one.
-        let text = format!("authorization_seconds = {seconds}\n{text}");
-        fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
+        })
     }
 
     /// Starts it and waits until it is ready.

@@ -22,6 +22,7 @@ struct Readiness {
     ready: bool,
     log_records: u64,
     log_is_open: bool,
+    log_is_writable: bool,
     view_records: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     view_fault: Option<String>,
@@ -33,14 +34,17 @@ pub async fn ready(services: web::Data<Services>) -> HttpResponse {
         let state = services.sequencer.state();
         (state.size(), state.is_open())
     };
+    // False from a commit that failed, on a full disk for instance, until one succeeds.
+    let log_is_writable = services.sequencer.is_writable();
     let views = services.views.progress();
     let is_late = views.behind_since.is_some_and(|since| since.elapsed() > MAX_VIEW_DELAY);
-    let ready = log_is_open && views.fault.is_none() && !is_late;
+    let ready = log_is_open && log_is_writable && views.fault.is_none() && !is_late;
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     HttpResponse::build(status).json(Readiness {
         ready,
         log_records,
         log_is_open,
+        log_is_writable,
         view_records: views.folded,
         view_fault: views.fault.map(|fault| fault.to_string()),
     })

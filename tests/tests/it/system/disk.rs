@@ -43,9 +43,9 @@ lab_test! {
         small.assert_log_is_sound(&key);
 
         small.empty();
-        small.wait_ready(&web);
         wait_for(LIMIT, "joins go on", || join(&host, &ticket, "after")
             .map_err(|(status, error)| format!("{status} {error}"))).unwrap();
+        small.wait_ready(&web);
         small.process.stop().unwrap();
     }
 }

@@ -103,6 +103,19 @@ fn in_authorized(lie: Lie) -> Lie {
     Arc::new(move |value| value.pointer("/message/authorized").is_some() && lie(value))
 }
 
+/// The first node's name for that of the peer.
+fn name_of_another(site: &Site) -> Lie {
+    let joins = site.control.records().unwrap().into_iter().filter_map(|record| match record.event {
+        Event::NodeJoined(event) => Some(event.node),
+        _ => None,
+    });
+    let first = joins.into_iter().next().unwrap();
+    Arc::new(move |value| {
+        let place = value.pointer_mut("/message/authorized/peer/node");
+        place.map(|name| *name = Value::from(first.as_str())).is_some()
+    })
+}
+
 /// The join of the first node, with its true proof, for that of the peer: every part holds, but not together.
 fn join_of_another(site: &Site) -> Lie {
     let (folder, key) = (site.control.log_directory(), site.control.log_key().unwrap());
@@ -134,7 +147,7 @@ fn session_lies(site: &Site) -> Vec<(&'static str, Lie)> {
         ("the record's proof", flip_at("/message/authorized/record/proof/0", 30)),
         ("the last hash of the record's proof", drop_one("/message/authorized/record/proof")),
         ("the key of the record's source", flip_at("/message/authorized/record/keys/0/key", 40)),
-        ("the peer's name", flip_at("/message/authorized/peer/node", 50)),
+        ("the peer's name", name_of_another(site)),
         ("the peer's join", flip_at("/message/authorized/peer/join/record", 60)),
         ("the proof of the peer's join", flip_at("/message/authorized/peer/join/proof/0", 50)),
         ("the number of the peer's join", number("/message/authorized/peer/join/seq", 1)),

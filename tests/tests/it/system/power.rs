@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use writ_schema::protocol::EnrolmentTicket;
 use writ_schema::{Event, NodeId};
+use writ_tests::lab::wait_until;
 use writ_tests::load::{Joined, Node};
 
-use super::{Site, run_in};
+use super::{LIMIT, Site, run_in};
 use crate::lab_test;
 
 const ROUNDS: u64 = 10;
@@ -65,9 +66,12 @@ impl Joining {
         let (host, ticket) = (site.host.clone(), ticket.clone());
         let thread = std::thread::spawn(move || {
             run_in(&host, move || async move {
+                let http =
+                    reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(5)).build().unwrap();
                 let lanes = (0..LANES).map(|lane| {
                     let (stop, answered) = (Arc::clone(&stopped), Arc::clone(&seen));
                     tokio::spawn(lane_of_joins(
+                        http.clone(),
                         ticket.clone(),
                         format!("node-{round}-{lane}"),
                         stop,
@@ -79,6 +83,7 @@ impl Joining {
                 }
             });
         });
+        wait_until(LIMIT, "joins are answered", || !answered.lock().unwrap().is_empty()).unwrap();
         Self { stop, answered, thread }
     }
 
@@ -91,12 +96,12 @@ impl Joining {
 }
 
 async fn lane_of_joins(
+    http: reqwest::Client,
     ticket: EnrolmentTicket,
     name: String,
     stop: Arc<AtomicBool>,
     answered: Arc<Mutex<Vec<NodeId>>>,
 ) {
-    let http = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(5)).build().unwrap();
     for number in 0.. {
         if stop.load(Ordering::SeqCst) {
             return;

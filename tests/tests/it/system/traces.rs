@@ -20,7 +20,9 @@ fn whole_trace(spans: &[Span]) -> Result<Vec<Span>, String> {
         let own: Vec<_> = spans.iter().filter(|span| span.trace == *trace).cloned().collect();
         let count = |name: &str| own.iter().filter(|span| span.name == name).count();
         let names: Vec<_> = own.iter().map(|span| format!("{} {}", span.service, span.name)).collect();
-        if ["connection.request", "decide", "append"].iter().all(|name| count(name) > 0)
+        let services: BTreeSet<_> = own.iter().map(|span| &span.service).collect();
+        if services.len() > 1
+            && ["connection.request", "decide", "append"].iter().all(|name| count(name) > 0)
             && count("acknowledge") >= 2
         {
             return Ok(own);
