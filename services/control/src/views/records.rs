@@ -155,7 +155,40 @@ pub fn list(
     filter: &RecordFilter,
     slice: &Slice<Seq>,
 ) -> Result<Page<RecordRow>, ViewError> {
-    let mut sql = format!("SELECT {COLUMNS} FROM records r");
+    let (sql, values) = select(COLUMNS, moment, filter, (slice.after, slice.newest_first), slice.limit());
+    let mut statement = connection.prepare_cached(&sql)?;
+    let rows = statement.query_map(params_from_iter(values), row)?.collect::<Result<_, _>>()?;
+    Ok(slice.page(rows))
+}
+
+/// The positions alone, of as many records as the caller wants to hold.
+pub fn positions(
+    connection: &Connection,
+    moment: &Moment,
+    filter: &RecordFilter,
+    after: Option<Seq>,
+    limit: usize,
+) -> Result<Page<Seq>, ViewError> {
+    let more = i64::try_from(limit).unwrap_or(i64::MAX).saturating_add(1);
+    let (sql, values) = select("r.seq", moment, filter, (after, false), more);
+    let mut statement = connection.prepare_cached(&sql)?;
+    let found = statement.query_map(params_from_iter(values), |row| row.get(0).map(Seq))?;
+    let mut rows: Vec<Seq> = found.collect::<Result<_, _>>()?;
+    let has_next = rows.len() > limit;
+    rows.truncate(limit);
+    Ok(Page { rows, has_next })
+}
+
+/// The statement for a filter, with what is bound to it. A condition stands in it only if it restricts, so that an index
+/// can serve it.
+fn select(
+    columns: &str,
+    moment: &Moment,
+    filter: &RecordFilter,
+    (after, newest_first): (Option<Seq>, bool),
+    limit: i64,
+) -> (String, Vec<Value>) {
+    let mut sql = format!("SELECT {columns} FROM records r");
     let mut values: Vec<Value> = Vec::new();
     let mut bind = |sql: &mut String, condition: &str, value: Value| {
         values.push(value);
@@ -166,8 +199,8 @@ pub fn list(
         bind(&mut sql, " JOIN record_subjects s ON s.seq = r.seq AND s.subject = ?", subject.clone().into());
     }
     bind(&mut sql, " WHERE r.seq < ?", moment.bound().into());
-    if let Some(after) = slice.after {
-        let condition = if slice.newest_first { " AND r.seq < ?" } else { " AND r.seq > ?" };
+    if let Some(after) = after {
+        let condition = if newest_first { " AND r.seq < ?" } else { " AND r.seq > ?" };
         bind(&mut sql, condition, integer(after.0));
     }
     if let Some(from) = filter.from {
@@ -186,11 +219,9 @@ pub fn list(
         bind(&mut sql, if index == 0 { " AND r.kind IN (?" } else { ", ?" }, kind.clone().into());
     }
     sql.push_str(if filter.kinds.is_empty() { "" } else { ")" });
-    sql.push_str(if slice.newest_first { " ORDER BY r.seq DESC" } else { " ORDER BY r.seq" });
-    bind(&mut sql, " LIMIT ?", slice.limit().into());
-    let mut statement = connection.prepare_cached(&sql)?;
-    let rows = statement.query_map(params_from_iter(values), row)?.collect::<Result<_, _>>()?;
-    Ok(slice.page(rows))
+    sql.push_str(if newest_first { " ORDER BY r.seq DESC" } else { " ORDER BY r.seq" });
+    bind(&mut sql, " LIMIT ?", limit.into());
+    (sql, values)
 }
 
 /// How many records of each kind fall into a time.

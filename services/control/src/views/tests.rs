@@ -272,7 +272,7 @@ fn an_erasure_takes_personal_values_and_a_rebuild_agrees() {
     let (story, user, authorization) = dana_leaves();
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("views.db");
-    let mut live = store::open_for_folding(&path, &projections()).unwrap();
+    let mut live = open_for_folding(&path, &projections()).unwrap();
     let catch_up = |live: &mut rusqlite::Connection| {
         let from = store::position(live, "users").unwrap();
         let records = story.read(from, 1000).unwrap();
@@ -304,7 +304,7 @@ fn an_erasure_takes_personal_values_and_a_rebuild_agrees() {
 fn a_record_is_folded_once_and_a_missing_one_is_an_error() {
     let (story, _, _) = dana_leaves();
     let folder = tempfile::tempdir().unwrap();
-    let mut db = store::open_for_folding(&folder.path().join("views.db"), &projections()).unwrap();
+    let mut db = open_for_folding(&folder.path().join("views.db"), &projections()).unwrap();
     let records = story.read(Seq(0), 1000).unwrap();
     let entries: Vec<_> = records.iter().map(|r| Entry { record: &r.record, bytes: &r.bytes }).collect();
     fold_batch(&mut db, &projections(), &entries[..5]).unwrap();

@@ -38,7 +38,6 @@ pub struct AccessQuery;
 impl AccessQuery {
     /// Who could reach a node at a moment and by which rule, who was authorised to, and who did.
     #[graphql(guard = "Needs(Role::Auditor)", complexity = "ACCESS_COST + child_complexity")]
-    #[expect(clippy::too_many_arguments, reason = "each is an argument of the API's field")]
     async fn who_could_reach(
         &self,
         context: &Context<'_>,
@@ -56,7 +55,6 @@ impl AccessQuery {
 
     /// What a node could reach at a moment and by which rule, what it was authorised to, and what it did.
     #[graphql(guard = "Needs(Role::Auditor)", complexity = "ACCESS_COST + child_complexity")]
-    #[expect(clippy::too_many_arguments, reason = "each is an argument of the API's field")]
     async fn reach(
         &self,
         context: &Context<'_>,

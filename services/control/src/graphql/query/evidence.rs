@@ -13,17 +13,21 @@ use writ_schema::event::Role;
 use writ_schema::seal::{HeldKey, RecordKeys, Retention};
 use writ_schema::{Record, Seq};
 
+use super::log::RecordFilterInput;
 use crate::graphql::caller::{Needs, caller};
 use crate::graphql::error::{Code, bad_input, fail};
 use crate::graphql::scalars::UInt;
-use crate::graphql::scope::moment;
+use crate::graphql::scope::{AsOfInput, moment, query};
 use crate::graphql::types::{AsOf, EvidenceBundle, read_text};
 use crate::graphql::{Deps, Door, schema};
 use crate::sequencer::SequencerHandle;
-use crate::views::Views;
+use crate::views::{Moment, Views, records};
 
 /// Most records of one bundle.
-const MAX_RECORDS: usize = 10_000;
+const MAX_RECORDS: usize = 20_000;
+
+/// Most positions that can be named one by one.
+const MAX_NAMED: usize = 10_000;
 
 /// Longest statement of what a bundle is about.
 const MAX_SUBJECT_CHARS: usize = 500;
@@ -37,6 +41,20 @@ pub struct EvidenceQueryInput {
     variables: Option<String>,
 }
 
+/// Records chosen by what they are. If there are more than fit into one bundle, `lastSeq` of the answer is the `after`
+/// of the next.
+#[derive(InputObject)]
+pub struct SelectionInput {
+    /// Which records.
+    filter: RecordFilterInput,
+    /// Of which moment.
+    as_of: Option<AsOfInput>,
+    /// Only those after this position.
+    after: Option<UInt>,
+    /// At most so many: 20,000 at most, and if left out.
+    limit: Option<u32>,
+}
+
 /// Marks the request that a bundle runs, so that it runs no other.
 struct Inside;
 
@@ -46,8 +64,8 @@ pub struct EvidenceQuery;
 
 #[Object]
 impl EvidenceQuery {
-    /// A bundle of records with their proofs, which `writ verify` checks offline: records by their positions, those of a
-    /// query's answer together with question and answer, or both.
+    /// A bundle of records with their proofs, which `writ verify` checks offline: records by their positions, records by
+    /// what they are, those of a query's answer together with question and answer, or all of these.
     #[graphql(guard = "Needs(Role::Auditor)", complexity = "500 + child_complexity")]
     async fn evidence_bundle(
         &self,
@@ -55,6 +73,7 @@ impl EvidenceQuery {
         #[graphql(desc = "What the bundle is evidence of, in words.")] subject: Option<String>,
         #[graphql(desc = "At most 10,000 positions.")] seqs: Option<Vec<UInt>>,
         query: Option<EvidenceQueryInput>,
+        selection: Option<SelectionInput>,
         #[graphql(
             default,
             desc = "Whether the keys go with it that show which node and pseudonym a connection came from. Never names."
@@ -65,21 +84,32 @@ impl EvidenceQuery {
         if subject.chars().count() > MAX_SUBJECT_CHARS {
             return Err(bad_input(format!("`subject` may have {MAX_SUBJECT_CHARS} characters")));
         }
-        let mut positions: BTreeSet<u64> = seqs.unwrap_or_default().into_iter().map(|seq| seq.0).collect();
+        let seqs = seqs.unwrap_or_default();
+        if seqs.len() > MAX_NAMED {
+            let message = format!("`seqs` may name {MAX_NAMED} records, not {}: use `selection`", seqs.len());
+            return Err(fail(Code::TooLarge, message));
+        }
+        let mut positions: BTreeSet<u64> = seqs.into_iter().map(|seq| seq.0).collect();
         let (question, answer) = match query {
             Some(query) => run(context, query).await?,
             None => (Value::Null, Value::Null),
         };
         collect(&answer, &mut positions);
+        let moment = moment(context, selection.as_ref().and_then(|selection| selection.as_of)).await?;
+        let mut has_more = false;
+        if let Some(selection) = selection {
+            let (selected, more) = select(context, moment, selection).await?;
+            positions.extend(selected);
+            has_more = more;
+        }
         if positions.is_empty() || positions.len() > MAX_RECORDS {
             let message = format!(
-                "a bundle holds 1 to {MAX_RECORDS} records, not {}: name `seqs`, or ask for `record {{ seq kind }}` in the \
-                 query",
+                "a bundle holds 1 to {MAX_RECORDS} records, not {}: name `seqs`, select fewer, or ask for \
+                 `record {{ seq kind }}` in the query",
                 positions.len()
             );
             return Err(fail(Code::BadInput, message));
         }
-        let moment = moment(context, None).await?;
         let reader = context.data::<Reader>()?;
         if let Some(missing) = positions.iter().find(|seq| **seq >= reader.size()) {
             return Err(fail(Code::NotFound, format!("there is no record {missing} yet")));
@@ -99,6 +129,8 @@ impl EvidenceQuery {
         Ok(EvidenceBundle {
             as_of: AsOf::new(context, &moment)?,
             records: indexes.len().into(),
+            last_seq: indexes.last().copied().unwrap_or_default().into(),
+            has_more,
             digest: HEXLOWER.encode(&Sha256::digest(text.as_bytes())),
             text,
         })
@@ -143,6 +175,24 @@ async fn run(context: &Context<'_>, query: EvidenceQueryInput) -> Result<(Value,
     }
     let answer = response.data.into_json().map_err(|error| fail(Code::Unavailable, error.to_string()))?;
     Ok((json!({ "document": query.document, "variables": variables }), answer))
+}
+
+/// The positions of the selected records, and whether there are more.
+async fn select(
+    context: &Context<'_>,
+    moment: Moment,
+    selection: SelectionInput,
+) -> Result<(Vec<u64>, bool)> {
+    let limit = selection.limit.map_or(MAX_RECORDS, |limit| usize::try_from(limit).unwrap_or(MAX_RECORDS));
+    if limit > MAX_RECORDS {
+        return Err(fail(Code::TooLarge, format!("`limit` may be {MAX_RECORDS}, not {limit}")));
+    }
+    let (filter, after) = (selection.filter.read()?, selection.after.map(Into::into));
+    let found = query(context, moment, move |lookup| {
+        Ok(records::positions(lookup.connection, &lookup.moment, &filter, after, limit)?)
+    });
+    let page = found.await?;
+    Ok((page.rows.into_iter().map(|seq| seq.0).collect(), page.has_next))
 }
 
 /// Every record that an answer names.

@@ -176,7 +176,6 @@ impl HistoryQuery {
         guard = "Needs(Role::Auditor)",
         complexity = "page_cost(first, child_complexity + WITHDRAWAL_COST)"
     )]
-    #[expect(clippy::too_many_arguments, reason = "each is an argument of the API's field")]
     async fn withdrawals(
         &self,
         context: &Context<'_>,

@@ -33,7 +33,8 @@ pub struct RecordFilterInput {
 }
 
 impl RecordFilterInput {
-    fn read(self) -> Result<RecordFilter> {
+    /// Checks what the caller wrote.
+    pub(super) fn read(self) -> Result<RecordFilter> {
         let kinds = self.kinds.unwrap_or_default();
         if kinds.len() > Event::CATALOGUE.len() {
             return Err(bad_input("`kinds` names more kinds than there are"));

@@ -223,6 +223,10 @@ pub struct EvidenceBundle {
     pub as_of: AsOf,
     /// How many records it proves.
     pub records: UInt,
+    /// The last of them.
+    pub last_seq: UInt,
+    /// Whether the selection goes on after it.
+    pub has_more: bool,
     /// SHA-256 of the text, hex.
     pub digest: String,
     /// The bundle: save it byte for byte.
