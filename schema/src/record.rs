@@ -59,7 +59,8 @@ pub enum Actor {
 pub struct CommandRef {
     /// Chosen by the client.
     pub id: CommandId,
-    /// First 64 bits of the SHA-256 of the command, hex: the same id with another wish is refused, not repeated.
+    /// A keyed code of the command (64 bits, hex): the same id with another wish is refused, not repeated. Keyed under the
+    /// vault, since a plain hash would let anyone guess at what is sealed.
     pub digest: String,
 }
 
