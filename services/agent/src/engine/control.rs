@@ -164,10 +164,13 @@ impl Engine {
     }
 
     fn set_relay(&mut self, now: Now, relay: Relay) {
-        let is_same = self.relay.as_ref().is_some_and(|current| current.is_same(relay.address, &relay.key));
-        if !is_same {
-            let client = RelayClient::new(now.instant, self.own.bytes, relay.address, relay.key);
-            self.relay = Some(client);
+        match self.relay.as_mut().filter(|current| current.is_same(relay.address, &relay.key)) {
+            // A control plane that was started anew tells everything anew, and its relay has forgotten who was there.
+            Some(current) => current.restart(now.instant),
+            None => {
+                let client = RelayClient::new(now.instant, self.own.bytes, relay.address, relay.key);
+                self.relay = Some(client);
+            }
         }
         let servers: BTreeSet<_> = relay.stun.into_iter().chain([relay.address]).collect();
         self.stun.retain(|client| servers.contains(&client.server()));

@@ -325,7 +325,14 @@ impl Agent {
         }
         match self.trust.verify(now().wall, frame) {
             Ok(verified) => self.take_verified(number, verified)?,
-            Err(refusal) => self.refuse(number, refusal.to_string()),
+            Err(refusal) => {
+                self.refuse(number, refusal.to_string());
+                if refusal.is_of_checkpoint() {
+                    // The control plane takes this node to hold what it has refused: no later proof would fit.
+                    self.begin_anew("a checkpoint was refused");
+                    return Ok(());
+                }
+            }
         }
         self.unsaved = true;
         self.set_position(Some(number));

@@ -144,3 +144,18 @@ pub enum Refusal {
     #[error("there is no verified checkpoint yet")]
     NoCheckpoint,
 }
+
+impl Refusal {
+    /// Whether it was the checkpoint that did not verify, and not what was proven by it.
+    #[must_use]
+    pub fn is_of_checkpoint(&self) -> bool {
+        matches!(
+            self,
+            Self::Checkpoint(_)
+                | Self::Inconsistent { .. }
+                | Self::OtherStart { .. }
+                | Self::Shrunk { .. }
+                | Self::Forked { .. }
+        )
+    }
+}

@@ -265,6 +265,8 @@ impl Hub {
         let (queue, frames) = mpsc::channel(QUEUE_FRAMES);
         let (stop, stopped) = oneshot::channel();
         let behind = Arc::new(AtomicBool::new(false));
+        // Of a node that this hub does not know, nobody can say what it has missed.
+        let is_known = self.entries.contains_key(node);
         let entry = self
             .entries
             .entry(node.clone())
@@ -274,6 +276,7 @@ impl Hub {
         }
         let live = Live { number, queue, behind: behind.clone(), stop: Some(stop) };
         let missed = last_frame
+            .filter(|_| is_known)
             .and_then(|last| entry.outbox.missed(last, checkpoint_size))
             .filter(|missed| missed.len() < QUEUE_FRAMES);
         match missed {

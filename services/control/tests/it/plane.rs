@@ -56,6 +56,13 @@ impl Plane {
         Self { made, running, http: reqwest::Client::new(), folder }
     }
 
+    /// Stops in order, and starts again on the same folder.
+    pub async fn again(self) -> Self {
+        self.running.stop().await;
+        let running = Running::start(Config::load(&self.made.config).unwrap()).await.unwrap();
+        Self { running, ..self }
+    }
+
     /// Stops in order; the folder stays as long as what is answered.
     pub async fn stop(self) -> TempDir {
         self.running.stop().await;

@@ -199,6 +199,28 @@ async fn an_agent_that_comes_back_gets_what_it_missed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_control_plane_that_was_started_anew_tells_everything_anew() {
+    let plane = Plane::start().await;
+    plane.policy(OPEN).await;
+    let (mut a, mut b, address) = pair(&plane).await;
+    {
+        let mut at_a = a.connected(&plane).await;
+        let mut at_b = b.connected(&plane).await;
+        establish(&mut at_a, &mut at_b, address).await;
+    }
+    let plane = plane.again().await;
+    // Committed before the agent is back, and told to nobody.
+    plane.policy(SHUT).await;
+    let socket = dial(&plane, &a.token()).await.unwrap();
+    let mut at_a = Session { agent: &mut a, socket };
+    at_a.hello().await;
+    let frame = at_a.next().await;
+    let ServerMessage::Snapshot(snapshot) = frame.message else { panic!("not a snapshot: {frame:?}") };
+    assert!(snapshot.authorizations.is_empty() && snapshot.netmap.reachable.is_empty(), "{snapshot:?}");
+    plane.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_netmap_changes_with_the_policy_and_without_reconnecting() {
     let plane = Plane::start().await;
     plane.policy(SHUT).await;

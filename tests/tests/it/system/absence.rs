@@ -42,7 +42,7 @@ lab_test! {
             ..Settings::at("absence", host.address())
         });
         site.operator.set_policy(BY_PORT).unwrap();
-        let (_one, two, asking, asked) = two_agents(&site);
+        let (one, two, asking, asked) = two_agents(&site);
         let _servers = (asked.serve_echo(PORT).unwrap(), asked.serve_echo(OTHER_PORT).unwrap());
         let (open, other) = (target(&two, PORT), target(&two, OTHER_PORT));
         let flow = asking.flow(open, Duration::from_millis(50), LIMIT).unwrap();
@@ -63,6 +63,8 @@ lab_test! {
         assert_eq!(flow.report().echoed, report.echoed, "it went on after its authorization expired");
 
         site.control.start().unwrap();
+        one.wait_connected(LIMIT).unwrap();
+        two.wait_connected(LIMIT).unwrap();
         asking.connect(other, LIMIT).unwrap();
     }
 }

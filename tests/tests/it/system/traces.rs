@@ -12,25 +12,29 @@ use crate::lab_test;
 const COLLECTOR_PORT: u16 = 4318;
 const PORT: u16 = 7000;
 
-/// The spans of one connection, from the question to what both ends say.
+/// The spans of one connection, from the question to what both ends say, once all of them have come.
 fn whole_trace(spans: &[Span]) -> Result<Vec<Span>, String> {
     let traces: BTreeSet<_> = spans.iter().map(|span| &span.trace).collect();
-    let mut nearest = Vec::new();
+    let mut nearest = "no spans".to_owned();
     for trace in traces {
         let own: Vec<_> = spans.iter().filter(|span| span.trace == *trace).cloned().collect();
         let count = |name: &str| own.iter().filter(|span| span.name == name).count();
-        let names: Vec<_> = own.iter().map(|span| format!("{} {}", span.service, span.name)).collect();
-        let services: BTreeSet<_> = own.iter().map(|span| &span.service).collect();
-        if services.len() > 1
-            && ["connection.request", "decide", "append"].iter().all(|name| count(name) > 0)
-            && count("acknowledge") >= 2
-        {
+        let steps = ["connection.request", "decide", "append"].iter().all(|name| count(name) > 0);
+        let beginnings = beginnings(&own);
+        if steps && count("acknowledge") >= 2 && beginnings == 1 {
             return Ok(own);
         }
-        nearest.push(names.join(", "));
+        let names: Vec<_> = own.iter().map(|span| format!("{} {}", span.service, span.name)).collect();
+        let seen = format!("{beginnings} beginnings in {}", names.join(", "));
+        nearest = if seen.len() > nearest.len() { seen } else { nearest };
     }
-    nearest.sort_by_key(String::len);
-    Err(nearest.pop().unwrap_or_else(|| "no spans".to_owned()))
+    Err(nearest)
+}
+
+/// Spans whose parent is not there.
+fn beginnings(spans: &[Span]) -> usize {
+    let ids: BTreeSet<_> = spans.iter().map(|span| &span.id).collect();
+    spans.iter().filter(|span| !ids.contains(&span.parent)).count()
 }
 
 lab_test! {
@@ -58,9 +62,6 @@ lab_test! {
         let trace = wait_for(LIMIT, "the trace is whole", || whole_trace(&collector.spans())).unwrap();
         let services: BTreeSet<_> = trace.iter().map(|span| span.service.as_str()).collect();
         assert!(services.len() >= 2, "agents and the control plane share it: {services:?}");
-        let ids: BTreeSet<_> = trace.iter().map(|span| &span.id).collect();
-        let roots: Vec<_> = trace.iter().filter(|span| !ids.contains(&span.parent)).collect();
-        assert_eq!(roots.len(), 1, "a trace has one beginning: {roots:#?}");
     }
 }
 
