@@ -15,7 +15,7 @@ use crate::framework::{EvidenceQuery, Framework};
 pub const MAX_ENTRIES: usize = 2_000_000;
 
 /// What the pictures need, whatever the controls ask for.
-const CHART_KINDS: [&str; 4] =
+pub(crate) const CHART_KINDS: [&str; 4] =
     ["connection.authorized", "connection.denied", "connection.revoked", "connection.acknowledged"];
 
 /// The time that a report is about: `from` belongs to it, `to` does not.

@@ -17,6 +17,7 @@ pub mod memory;
 pub mod render;
 pub mod report;
 pub mod rules;
+pub mod server;
 pub mod status;
 pub mod text;
 pub mod wording;

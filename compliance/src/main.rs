@@ -13,6 +13,7 @@ use writ_compliance::framework::Framework;
 use writ_compliance::memory::Records;
 use writ_compliance::render::{html, pdf};
 use writ_compliance::report::{Report, build};
+use writ_compliance::server::Server;
 use writ_compliance::text::Lang;
 use writ_compliance::wording::Wording;
 
@@ -23,9 +24,24 @@ const MAX_FILE_BYTES: u64 = 1 << 30;
 #[derive(Parser)]
 #[command(name = "writ-report", version)]
 struct Arguments {
-    /// Records from a JSON file instead of a server; nothing of them is verified.
+    /// The control plane to ask, `https://HOST[:PORT]`.
+    #[arg(long, value_name = "URL", required_unless_present = "from_json", requires = "log_key")]
+    server: Option<String>,
+    /// SHA-256 of the server's certificate, base64url, where no public authority vouches for it.
+    #[arg(long, value_name = "PIN", requires = "server")]
+    pin: Option<String>,
+    /// The log's verifier key: every record is proven under it.
+    #[arg(long, value_name = "VKEY")]
+    log_key: Option<String>,
+    /// File with the access token; otherwise it is taken from WRIT_TOKEN.
     #[arg(long, value_name = "FILE")]
-    from_json: PathBuf,
+    token_file: Option<PathBuf>,
+    /// Write the evidence bundle that the report stands on as well.
+    #[arg(long, requires = "server")]
+    bundle: bool,
+    /// Records from a JSON file instead of a server; nothing of them is verified.
+    #[arg(long, value_name = "FILE", conflicts_with = "server")]
+    from_json: Option<PathBuf>,
     /// The framework: nis2 or dora.
     #[arg(long, value_name = "NAME")]
     framework: String,
@@ -60,16 +76,56 @@ fn main() -> Result<()> {
     if period.to <= period.from {
         bail!("the period ends before it begins: --to has to be later than --from");
     }
-    let source = read(&arguments.from_json, period)?;
-    let snapshot = gather(&source as &dyn Evidence, &framework)?;
-    let report = build(&framework, &snapshot, &words);
-    let written = write(&report, &arguments.out)?;
+    let written = match (&arguments.from_json, &arguments.server) {
+        (Some(file), _) => report(&read(file, period)?, &framework, &words, &arguments.out)?,
+        (None, Some(url)) => from_server(&arguments, url, period, &framework, &words)?,
+        (None, None) => bail!("say where the records are: --server URL or --from-json FILE"),
+    };
     let mut out = String::new();
     for path in written {
         out.push_str(&format!("{}\n", path.display()));
     }
     std::io::Write::write_all(&mut std::io::stdout(), out.as_bytes())
         .context("cannot print the names of the files")
+}
+
+/// Fetches, judges and writes, and has the network record that it was done.
+fn from_server(
+    arguments: &Arguments,
+    url: &str,
+    period: Period,
+    framework: &Framework,
+    words: &Wording,
+) -> Result<Vec<PathBuf>> {
+    let log_key =
+        arguments.log_key.as_deref().context("--log-key is needed: without it nothing can be verified")?;
+    let server = Server::new(url, arguments.pin.as_deref(), &token(arguments)?, log_key)?;
+    let fetched = server.fetch(framework, period)?;
+    let mut written = report(&fetched.records, framework, words, &arguments.out)?;
+    if arguments.bundle {
+        for (number, bundle) in fetched.bundles.iter().enumerate() {
+            let number = if fetched.bundles.len() == 1 { String::new() } else { format!("-{}", number + 1) };
+            let path = arguments.out.join(format!("{}-bundle{number}.json", framework.id));
+            fs::write(&path, bundle).with_context(|| format!("cannot write {}", path.display()))?;
+            written.push(path);
+        }
+    }
+    server.record_report(&format!("{}/{}", framework.id, framework.version), &fetched)?;
+    Ok(written)
+}
+
+fn token(arguments: &Arguments) -> Result<String> {
+    match &arguments.token_file {
+        Some(path) => fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display())),
+        None => {
+            std::env::var("WRIT_TOKEN").context("no access token: give --token-file FILE, or set WRIT_TOKEN")
+        }
+    }
+}
+
+fn report(source: &dyn Evidence, framework: &Framework, words: &Wording, out: &Path) -> Result<Vec<PathBuf>> {
+    let snapshot = gather(source, framework)?;
+    write(&build(framework, &snapshot, words), out)
 }
 
 fn read(path: &Path, period: Period) -> Result<Records> {
