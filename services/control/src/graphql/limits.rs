@@ -6,6 +6,7 @@ use std::sync::Arc;
 use async_graphql::extensions::{
     Extension, ExtensionContext, ExtensionFactory, NextParseQuery, NextPrepareRequest, NextValidation,
 };
+use async_graphql::parser::parse_query;
 use async_graphql::parser::types::{ExecutableDocument, Selection, SelectionSet};
 use async_graphql::{
     Name, Positioned, Request, ServerError, ServerResult, ValidationResult, Variables, async_trait,
@@ -72,9 +73,9 @@ impl Extension for Limits {
             error.extensions.get_or_insert_default().set("code", Code::Unauthenticated.word());
             return Err(error);
         }
-        let document = next.run(ctx, query, variables).await?;
-        check_breadth(&document)?;
-        Ok(document)
+        // Read once more than needed, because all that follows walks fragments as often as they are spread.
+        check_breadth(&parse_query(query)?)?;
+        next.run(ctx, query, variables).await
     }
 
     async fn validation(
@@ -134,6 +135,10 @@ fn check_breadth(document: &ExecutableDocument) -> ServerResult<()> {
     let mut total = Breadth::default();
     for (_, operation) in document.operations.iter() {
         total = total.plus(counter.set(&operation.node.selection_set));
+    }
+    // Fragments that nothing spreads are walked by validation too.
+    for fragment in document.fragments.keys() {
+        total.fields = total.fields.max(counter.fragment(fragment).fields);
     }
     if total.fields > MAX_FIELDS {
         return Err(too_large(format!(
