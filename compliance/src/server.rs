@@ -118,7 +118,7 @@ impl Server {
     pub fn record_report(&self, framework: &str, fetched: &Fetched) -> Result<(), EvidenceError> {
         let _: Value = self.ask(
             "mutation ($framework: String!, $digest: String!, $size: UInt!) {
-               done: recordReport(framework: $framework, bundleDigest: $digest, asOfSize: $size) { first } }",
+               done: recordReport(framework: $framework, bundleDigest: $digest, asOfSize: $size) { command } }",
             json!({ "framework": framework, "digest": fetched.digest(), "size": fetched.as_of_size }),
             "done",
         )?;
