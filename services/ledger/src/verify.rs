@@ -222,12 +222,13 @@ impl Walk {
             self.tile_findings.drain(..).for_each(|finding| self.report.add(finding));
             return Ok(self.report);
         }
+        // The record that was altered comes before what follows from it.
+        self.altered.drain(..).for_each(|damage| self.report.add(Finding::Record(damage)));
         match self.root_at_signed {
             Some(_) => self.report.add(Finding::RootMismatch { signed }),
             None if self.next < signed => self.report.add(Finding::Truncated { signed, found: self.next }),
             None => {}
         }
-        self.altered.drain(..).for_each(|damage| self.report.add(Finding::Record(damage)));
         for finding in tiles_among_themselves(dir, signed, root)? {
             self.report.add(finding);
         }
