@@ -96,11 +96,12 @@ impl EvidenceQuery {
         };
         collect(&answer, &mut positions);
         let moment = moment(context, selection.as_ref().and_then(|selection| selection.as_of)).await?;
-        let mut has_more = false;
+        let (mut has_more, mut last_selected) = (false, None);
         if let Some(selection) = selection {
-            let (selected, more) = select(context, moment, selection).await?;
+            let room = MAX_RECORDS.saturating_sub(positions.len());
+            let (selected, more) = select(context, moment, selection, room).await?;
+            (has_more, last_selected) = (more, selected.last().copied());
             positions.extend(selected);
-            has_more = more;
         }
         if positions.is_empty() || positions.len() > MAX_RECORDS {
             let message = format!(
@@ -129,7 +130,8 @@ impl EvidenceQuery {
         Ok(EvidenceBundle {
             as_of: AsOf::new(context, &moment)?,
             records: indexes.len().into(),
-            last_seq: indexes.last().copied().unwrap_or_default().into(),
+            // Records that were named besides may lie beyond the selection, which has to go on where it stopped.
+            last_seq: last_selected.or(indexes.last().copied()).unwrap_or_default().into(),
             has_more,
             digest: HEXLOWER.encode(&Sha256::digest(text.as_bytes())),
             text,
@@ -182,11 +184,17 @@ async fn select(
     context: &Context<'_>,
     moment: Moment,
     selection: SelectionInput,
+    room: usize,
 ) -> Result<(Vec<u64>, bool)> {
     let limit = selection.limit.map_or(MAX_RECORDS, |limit| usize::try_from(limit).unwrap_or(MAX_RECORDS));
     if limit > MAX_RECORDS {
         return Err(fail(Code::TooLarge, format!("`limit` may be {MAX_RECORDS}, not {limit}")));
     }
+    if room == 0 {
+        let message = format!("the records named and those of the query fill the bundle of {MAX_RECORDS}");
+        return Err(fail(Code::TooLarge, message));
+    }
+    let limit = limit.clamp(1, room);
     let (filter, after) = (selection.filter.read()?, selection.after.map(Into::into));
     let found = query(context, moment, move |lookup| {
         Ok(records::positions(lookup.connection, &lookup.moment, &filter, after, limit)?)

@@ -214,6 +214,9 @@ async fn a_bundle_of_a_selection_goes_on_where_it_stopped() {
     assert_eq!((&first["records"], &first["hasMore"]), (&json!(3), &json!(true)));
     let rest = stage.ask(query, json!({ "after": first["lastSeq"] })).await["evidenceBundle"].clone();
     assert_eq!((&rest["records"], &rest["hasMore"]), (&json!(1), &json!(false)));
+    let beyond = query.replace("selection:", "seqs: [15], selection:");
+    let with_another = stage.ask(&beyond, json!({})).await["evidenceBundle"].clone();
+    assert_eq!((&with_another["records"], &with_another["lastSeq"]), (&json!(4), &first["lastSeq"]));
     let nothing = stage.ask_as(Role::Owner, "{ evidenceBundle { text } }", json!({})).await;
     refused(nothing, "BAD_INPUT", "1 to 20000 records");
     let nested = json!({ "query": { "document": "{ evidenceBundle(seqs: [1]) { text } }" } });

@@ -223,7 +223,7 @@ pub struct EvidenceBundle {
     pub as_of: AsOf,
     /// How many records it proves.
     pub records: UInt,
-    /// The last of them.
+    /// The last of the selection, if there is one; else the last of them.
     pub last_seq: UInt,
     /// Whether the selection goes on after it.
     pub has_more: bool,
