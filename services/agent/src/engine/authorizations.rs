@@ -113,6 +113,7 @@ impl Engine {
         self.live.insert(id.clone(), Live::of(authorization));
         self.acknowledge(id, authorization.record(), authorization.leaf(), AcknowledgedAction::Established);
         self.replay_early(now);
+        self.replay_early_packets(now);
         self.release_pending(now, authorization);
     }
 

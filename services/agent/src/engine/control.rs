@@ -34,7 +34,8 @@ impl Engine {
     pub fn handle_message(&mut self, now: Now, message: Verified) {
         match message {
             Verified::Snapshot(snapshot) => self.take_snapshot(now, *snapshot),
-            Verified::NetmapChanged(_) => {}
+            // What was denied may be allowed now.
+            Verified::NetmapChanged(_) => self.pending.forget_denials(),
             Verified::Authorized(authorization) => self.admit(now, &authorization, Origin::Decided),
             Verified::Denied { request, reason, explanation, record } => {
                 self.denied(now, &request, reason, explanation, record);

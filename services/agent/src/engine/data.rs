@@ -19,6 +19,10 @@ use super::{Engine, Via, answer};
 const EARLY_FOR: Duration = Duration::from_secs(3);
 const MAX_EARLY: usize = 64;
 
+/// The same for packets through a tunnel that stands already. A program sends again after a second by itself.
+const EARLY_PACKETS_FOR: Duration = Duration::from_secs(1);
+const MAX_EARLY_PACKETS: usize = 64;
+
 /// A handshake of somebody who is not a peer yet.
 #[derive(Debug)]
 pub(super) struct EarlyHandshake {
@@ -27,6 +31,14 @@ pub(super) struct EarlyHandshake {
     theirs: PublicKey,
     via: Via,
     datagram: Vec<u8>,
+}
+
+/// A packet of a peer that nothing permits yet.
+#[derive(Debug)]
+pub(super) struct EarlyPacket {
+    at: Instant,
+    from: NodeBytes,
+    bytes: Vec<u8>,
 }
 
 impl Engine {
@@ -249,14 +261,38 @@ impl Engine {
             return self.handle_probe(now, via, from, &packet, &bytes);
         }
         match self.filter.inbound(now.instant, from, &packet, bytes.len()) {
-            Ok(()) => {
-                if let Some(peer) = self.peers.get_mut(&from) {
-                    peer.bytes_received = peer.bytes_received.saturating_add(bytes.len() as u64);
-                    peer.paths.touch(now.instant);
+            Ok(()) => self.take_inner(now, from, bytes),
+            Err(Refused::NotGranted) => {
+                self.counters.refused_in += 1;
+                if self.early_packets.len() >= MAX_EARLY_PACKETS {
+                    self.early_packets.pop_front();
                 }
-                super::bounded_push(&mut self.packets, bytes);
+                self.early_packets.push_back(EarlyPacket { at: now.instant, from, bytes });
             }
             Err(_) => self.counters.refused_in += 1,
+        }
+    }
+
+    fn take_inner(&mut self, now: Now, from: NodeBytes, bytes: Vec<u8>) {
+        if let Some(peer) = self.peers.get_mut(&from) {
+            peer.bytes_received = peer.bytes_received.saturating_add(bytes.len() as u64);
+            peer.paths.touch(now.instant);
+        }
+        super::bounded_push(&mut self.packets, bytes);
+    }
+
+    /// Looks again at packets that came before their permission. Those that are still not permitted go on waiting.
+    pub(super) fn replay_early_packets(&mut self, now: Now) {
+        for early in std::mem::take(&mut self.early_packets) {
+            if now.instant.saturating_duration_since(early.at) >= EARLY_PACKETS_FOR {
+                continue;
+            }
+            let Ok(packet) = Packet::parse(&early.bytes) else { continue };
+            match self.filter.inbound(now.instant, early.from, &packet, early.bytes.len()) {
+                Ok(()) => self.take_inner(now, early.from, early.bytes),
+                Err(Refused::NotGranted) => self.early_packets.push_back(early),
+                Err(_) => {}
+            }
         }
     }
 

@@ -51,7 +51,7 @@ use writ_schema::{AuthorizationId, NetworkId, RequestId};
 use crate::trust::Membership;
 use authorizations::Live;
 use candidates::OwnCandidates;
-use data::EarlyHandshake;
+use data::{EarlyHandshake, EarlyPacket};
 use filter::Filter;
 use keys::Keys;
 use peer::Peer;
@@ -121,6 +121,7 @@ pub struct Engine {
     candidates: OwnCandidates,
     limiter: HandshakeLimiter,
     early: VecDeque<EarlyHandshake>,
+    early_packets: VecDeque<EarlyPacket>,
     session_is_up: bool,
     is_removed: bool,
     next_tick: Instant,
@@ -164,6 +165,7 @@ impl Engine {
             candidates: OwnCandidates::default(),
             limiter: HandshakeLimiter::default(),
             early: VecDeque::new(),
+            early_packets: VecDeque::new(),
             session_is_up: false,
             is_removed: false,
             next_tick: now.instant,

@@ -129,6 +129,11 @@ impl Pending {
         Some((waiting.wish, waiting.packets))
     }
 
+    /// Lets everything be asked anew: the control plane may decide otherwise now.
+    pub fn forget_denials(&mut self) {
+        self.denied.clear();
+    }
+
     /// Drops what has waited for too long, and tells whose.
     pub fn expire(&mut self, now: Instant) -> Vec<Wish> {
         let late = |waiting: &Waiting| now.saturating_duration_since(waiting.since) >= HELD_FOR;
@@ -224,5 +229,14 @@ mod tests {
         assert_eq!(pending.hold(now, wish(80), b"x", || name(2)), Held::Denied);
         assert_eq!(pending.hold(now, wish(81), b"x", || name(3)), Held::Waits);
         assert_eq!(pending.hold(now + DENIED_FOR, wish(80), b"x", || name(4)), Held::Waits);
+    }
+
+    #[test]
+    fn a_denial_is_forgotten_when_what_may_be_reached_has_changed() {
+        let (mut pending, now) = (Pending::default(), Instant::now());
+        pending.hold(now, wish(80), b"x", || name(1));
+        pending.deny(now, &name(1)).unwrap();
+        pending.forget_denials();
+        assert_eq!(pending.hold(now, wish(80), b"x", || name(2)), Held::Waits);
     }
 }

@@ -94,6 +94,9 @@ pub struct World {
     /// Ports that may be reached.
     pub allowed: BTreeSet<u16>,
     pub life: Duration,
+    /// While set, destinations are told of authorizations only by [`World::tell_destinations`].
+    pub destinations_wait: bool,
+    untold: Vec<(usize, ServerMessage)>,
     /// Datagrams that were seen on the wire outside, for an eavesdropper.
     pub wire: Vec<Vec<u8>>,
     relay: Relay,
@@ -150,6 +153,8 @@ impl World {
             live: Vec::new(),
             allowed: BTreeSet::from([80]),
             life: Duration::from_secs(600),
+            destinations_wait: false,
+            untold: Vec::new(),
             wire: Vec::new(),
             relay: Relay::new(RELAY_SECRET, Limits::default()),
             began,
@@ -403,8 +408,21 @@ impl World {
             let candidates = self.hosts[peer].candidates.clone();
             let request = request.clone().filter(|_| side == Side::Source);
             let message = self.control.authorized(seq, side, &self.hosts[peer].node, candidates, request);
-            self.tell(host, ServerMessage::Authorized(Box::new(message)));
+            let message = ServerMessage::Authorized(Box::new(message));
+            if self.destinations_wait && side == Side::Destination {
+                self.untold.push((host, message));
+            } else {
+                self.tell(host, message);
+            }
         }
+    }
+
+    /// Tells destinations what they were not told.
+    pub fn tell_destinations(&mut self) {
+        for (host, message) in std::mem::take(&mut self.untold) {
+            self.tell(host, message);
+        }
+        self.settle();
     }
 
     fn deny(&mut self, host: usize, request: RequestId) {

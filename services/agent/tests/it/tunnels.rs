@@ -75,6 +75,28 @@ fn the_first_packet_is_asked_for_relayed_and_then_direct() {
 }
 
 #[test]
+fn a_packet_that_is_faster_than_its_authorization_waits_for_it_a_moment() {
+    let mut world = World::new(1, &[Nat::None, Nat::None]);
+    open(&mut world);
+    world.allowed.extend([81, 82]);
+    world.destinations_wait = true;
+    let (a, b) = addresses(&world);
+    let knock = |world: &mut World, port| {
+        world.send(0, &tcp(a, b, (4001, port), SYN, b""));
+        world.run_for(SECOND / 4);
+        assert!(world.hosts[1].received.is_empty(), "a packet passed before its authorization was verified");
+    };
+    knock(&mut world, 81);
+    world.tell_destinations();
+    assert_eq!(world.hosts[1].received.drain(..).count(), 1);
+
+    knock(&mut world, 82);
+    world.run_for(2 * SECOND);
+    world.tell_destinations();
+    assert!(world.hosts[1].received.is_empty(), "a packet of long ago was delivered");
+}
+
+#[test]
 fn nats_that_cannot_be_passed_stay_relayed_and_work() {
     let mut world = World::new(1, &[Nat::Symmetric, Nat::Symmetric]);
     open(&mut world);
