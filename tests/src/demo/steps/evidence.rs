@@ -37,7 +37,7 @@ pub(super) fn checked_offline(stage: &mut Stage) -> anyhow::Result<Verified> {
     ensure!(!verified, "a log with another byte verifies");
     let log_problem = problem(&verdict, "findings")?;
     ensure!(
-        log_problem.contains(&record.to_string()),
+        log_problem.starts_with(&format!("record {record} ")),
         "the finding does not name record {record}: {log_problem}"
     );
     Ok(Verified::new(
@@ -69,15 +69,15 @@ fn offline(stage: &Stage, words: &[&str], path: &Path) -> anyhow::Result<(bool, 
     Ok((verified, verdict))
 }
 
-/// What is wrong, in the program's own words.
+/// What is wrong, in the program's own words: the finding that names a record, if one does.
 fn problem(verdict: &Value, list: &str) -> anyhow::Result<String> {
-    let first = verdict[list].as_array().and_then(|list| list.first());
-    let first = first.with_context(|| format!("nothing is named: {verdict}"))?;
-    let text = ["problem", "text", "message"].iter().find_map(|name| first[*name].as_str());
-    let text = first.as_str().or(text).map_or_else(|| first.to_string(), str::to_owned);
-    Ok(match first["record"].as_u64() {
-        Some(record) if !text.contains(&record.to_string()) => format!("record {record}: {text}"),
-        _ => text,
+    let findings = verdict[list].as_array().with_context(|| format!("nothing is named: {verdict}"))?;
+    let named = findings.iter().find(|finding| finding["record"].is_u64()).or(findings.first());
+    let found = named.with_context(|| format!("nothing is named: {verdict}"))?;
+    let text = found.as_str().or(found["problem"].as_str()).unwrap_or_default();
+    Ok(match (found["record"].as_u64(), found["place"].as_str()) {
+        (Some(record), Some(place)) => format!("record {record} ({place}): {text}"),
+        _ => text.to_owned(),
     })
 }
 
