@@ -8,7 +8,6 @@ export PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin:${CARGO_HOME:-$HOME/.cargo}/b
 # Commands, each with the package that has it.
 WRIT_RUN_NEEDS=(ip:iproute2 nft:nftables unshare:util-linux setpriv:util-linux mount:mount curl:curl pdftotext:poppler-utils)
 WRIT_BUILD_NEEDS=(cc:build-essential make:build-essential pkg-config:pkg-config git:git jq:jq)
-WRIT_TEST_NEEDS=()
 
 fail() {
     printf '%s: %s\n' "${0##*/}" "$*" >&2

@@ -28,12 +28,15 @@ pub(super) fn open_tun(name: &str, membership: &Membership) -> Result<AsyncDevic
     let device = DeviceBuilder::new()
         .name(name)
         .mtu(mtu)
-        .tx_queue_len(TUN_QUEUE)
         .ipv4(membership.address_v4, PREFIX_V4, None)
         .build_async()
         .with_context(|| {
             format!("the TUN device `{name}` cannot be made: that needs /dev/net/tun and CAP_NET_ADMIN")
         })?;
+    // The kernel lets only the machine's own root do this, not that of a user namespace; it costs speed, not more.
+    if let Err(error) = device.set_tx_queue_len(TUN_QUEUE) {
+        tracing::debug!(%error, "the TUN device keeps its short queue");
+    }
     if let Err(error) = device.add_address_v6(membership.address_v6, PREFIX_V6) {
         tracing::warn!(%error, "the overlay has no IPv6 on this host");
     }
