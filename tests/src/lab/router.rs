@@ -67,7 +67,7 @@ impl Router {
         self.forget_mappings()
     }
 
-    /// Forgets every mapping, as a router that was switched off and on.
+    /// Forgets every mapping, as a router that was switched off and on; the kernel may take a moment for it.
     ///
     /// # Errors
     /// When a command fails.
