@@ -258,6 +258,7 @@ impl Engine {
                 self.by_index.remove(&index);
             }
         }
+        self.forget_early_packets(bytes);
         self.filter.remove_peer(bytes);
     }
 

@@ -22,6 +22,8 @@ const MAX_EARLY: usize = 64;
 /// The same for packets through a tunnel that stands already. A program sends again after a second by itself.
 const EARLY_PACKETS_FOR: Duration = Duration::from_secs(1);
 const MAX_EARLY_PACKETS: usize = 64;
+/// So that no peer can push out what others wait for.
+const MAX_EARLY_PACKETS_OF_ONE_PEER: usize = 8;
 
 /// A handshake of somebody who is not a peer yet.
 #[derive(Debug)]
@@ -264,13 +266,23 @@ impl Engine {
             Ok(()) => self.take_inner(now, from, bytes),
             Err(Refused::NotGranted) => {
                 self.counters.refused_in += 1;
-                if self.early_packets.len() >= MAX_EARLY_PACKETS {
-                    self.early_packets.pop_front();
-                }
-                self.early_packets.push_back(EarlyPacket { at: now.instant, from, bytes });
+                self.hold_early_packet(EarlyPacket { at: now.instant, from, bytes });
             }
             Err(_) => self.counters.refused_in += 1,
         }
+    }
+
+    fn hold_early_packet(&mut self, packet: EarlyPacket) {
+        self.early_packets.retain(|early| packet.at.saturating_duration_since(early.at) < EARLY_PACKETS_FOR);
+        let of_peer = self.early_packets.iter().filter(|early| early.from == packet.from).count();
+        if of_peer < MAX_EARLY_PACKETS_OF_ONE_PEER && self.early_packets.len() < MAX_EARLY_PACKETS {
+            self.early_packets.push_back(packet);
+        }
+    }
+
+    /// Forgets the packets of a peer that is no longer one.
+    pub(super) fn forget_early_packets(&mut self, from: NodeBytes) {
+        self.early_packets.retain(|early| early.from != from);
     }
 
     fn take_inner(&mut self, now: Now, from: NodeBytes, bytes: Vec<u8>) {

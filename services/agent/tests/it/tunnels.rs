@@ -97,6 +97,21 @@ fn a_packet_that_is_faster_than_its_authorization_waits_for_it_a_moment() {
 }
 
 #[test]
+fn only_a_few_packets_of_a_peer_wait_for_their_authorization() {
+    let mut world = World::new(1, &[Nat::None, Nat::None]);
+    open(&mut world);
+    world.allowed.extend([81]);
+    world.destinations_wait = true;
+    let (a, b) = addresses(&world);
+    for port in 5000..5020 {
+        world.send(0, &tcp(a, b, (port, 81), SYN, b""));
+    }
+    world.run_for(SECOND / 4);
+    world.tell_destinations();
+    assert_eq!(world.hosts[1].received.drain(..).count(), 8);
+}
+
+#[test]
 fn nats_that_cannot_be_passed_stay_relayed_and_work() {
     let mut world = World::new(1, &[Nat::Symmetric, Nat::Symmetric]);
     open(&mut world);
