@@ -62,6 +62,17 @@ impl Fetched {
     }
 }
 
+/// Whether nobody on the way can read what is sent: TLS, or this machine.
+fn is_private(url: &str) -> bool {
+    let Ok(url) = reqwest::Url::parse(url) else { return false };
+    let is_local = match url.host_str() {
+        Some("localhost" | "[::1]") => true,
+        Some(host) => host.parse().is_ok_and(|address: std::net::Ipv4Addr| address.is_loopback()),
+        None => false,
+    };
+    url.scheme() == "https" || (url.scheme() == "http" && is_local)
+}
+
 fn digest(bytes: &[u8]) -> String {
     HEXLOWER.encode(&Sha256::digest(bytes))
 }
@@ -70,6 +81,9 @@ impl Server {
     /// A server at a URL, recognised by its certificate's pin or else by the authorities of the web.
     pub fn new(url: &str, pin: Option<&str>, token: &str, log_key: &str) -> Result<Self, EvidenceError> {
         let problem = |problem: String| EvidenceError::Source { source_name: url.to_owned(), problem };
+        if !is_private(url) {
+            return Err(problem("the token would travel in the clear; use https://".to_owned()));
+        }
         let log_key = log_key.parse().map_err(|error| problem(format!("the log's key: {error}")))?;
         let mut builder =
             reqwest::Client::builder().timeout(ANSWER_TIMEOUT).redirect(reqwest::redirect::Policy::none());
@@ -185,9 +199,15 @@ impl Server {
     fn verified(&self, text: &str) -> Result<Vec<Record>, EvidenceError> {
         let bundle = self.parse(text)?;
         bundle.verify(&self.log_key).map_err(|error| self.problem(&error.to_string()))?;
-        let decode =
-            |text: &str| Record::decode(text.as_bytes()).map_err(|error| self.problem(&error.to_string()));
-        bundle.entries().iter().map(|entry| decode(&entry.record)).collect()
+        bundle.entries().iter().map(|entry| self.decode(entry.index, &entry.record)).collect()
+    }
+
+    fn decode(&self, index: u64, text: &str) -> Result<Record, EvidenceError> {
+        let record = Record::decode(text.as_bytes()).map_err(|error| self.problem(&error.to_string()))?;
+        if record.seq.0 == index {
+            return Ok(record);
+        }
+        Err(self.problem(&format!("the record at position {index} says that it is record {}", record.seq)))
     }
 
     /// The tree as it was at a size, proven to be what the log's newest checkpoint goes on from. Unlike the newest
@@ -318,4 +338,19 @@ struct Consistency {
 #[derive(Deserialize)]
 struct Note {
     note: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_private;
+
+    #[test]
+    fn a_token_goes_over_tls_or_stays_on_this_machine() {
+        for url in ["https://writ.example", "http://127.0.0.1:8080", "http://localhost", "http://[::1]:80"] {
+            assert!(is_private(url), "{url}");
+        }
+        for url in ["http://writ.example", "http://192.0.2.1", "ftp://127.0.0.1", "writ.example"] {
+            assert!(!is_private(url), "{url}");
+        }
+    }
 }
