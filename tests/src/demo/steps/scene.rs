@@ -31,9 +31,15 @@ pub(super) fn check(stage: &mut Stage) -> anyhow::Result<()> {
     ensure!(before.packets == 0, "{} packets reached the database before anybody asked", before.packets);
     let probe = scene.staging.connect(scene.production.at(DATABASE_PORT), LIMIT);
     drop(probe.context("the database's port does not answer in its own LAN")?);
-    let after = scene.database_packets.read()?;
-    ensure!(after.packets > 0, "the database's packet counter does not count");
-    stage.notes.counted_before = after.packets;
+    // The goodbye of that connection takes a moment to be counted.
+    let mut counted = 0;
+    wait_until(LIMIT, "the database's packet counter comes to rest", || {
+        let last =
+            std::mem::replace(&mut counted, scene.database_packets.read().map_or(0, |count| count.packets));
+        std::thread::sleep(Duration::from_millis(200));
+        counted > 0 && counted == last
+    })?;
+    stage.notes.counted_before = counted;
 
     let plain = scene.control.serve_http(PLAIN_PORT, GREETING)?;
     scene.developer.http_get(scene.control.at(PLAIN_PORT), "/", LIMIT)?;
