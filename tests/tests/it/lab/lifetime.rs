@@ -37,6 +37,9 @@ fn busy(name: &str) -> (Lab, i32, impl Sized) {
     let host = lab.router("router", Nat::PortRestricted).unwrap().host("host").unwrap();
     let program = host.spawn(Command::new("sleep").arg("1000")).unwrap();
     let pid = program.id();
+    // Until then it has not asked for a signal at its parent's death.
+    let name = || fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.trim() == "sleep");
+    wait_until(LIMIT, "the program runs", name).unwrap();
     let rest = (host.serve_http(80, "").unwrap(), host.udp(0).unwrap(), program);
     (lab, pid, rest)
 }

@@ -42,8 +42,11 @@ impl Observer {
         socket.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
         for _ in 0..3 {
             socket.send_to(b"who am I?", self.addresses[which]).unwrap();
-            if let Ok((length, _)) = socket.recv_from(&mut buffer) {
-                return std::str::from_utf8(&buffer[..length]).unwrap().parse().ok();
+            while let Ok((length, from)) = socket.recv_from(&mut buffer) {
+                // A late answer of the other port says something else.
+                if from == self.addresses[which] {
+                    return std::str::from_utf8(&buffer[..length]).unwrap().parse().ok();
+                }
             }
         }
         None

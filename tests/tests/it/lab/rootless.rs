@@ -4,6 +4,9 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Output};
+use std::time::Duration;
+
+use writ_tests::lab::wait_for;
 
 /// The user that owns nothing.
 const NOBODY: u32 = 65534;
@@ -15,14 +18,15 @@ fn as_nobody(test: &str) -> Output {
     fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
     let program = directory.path().join("it");
     fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
-    Command::new(&program)
+    let mut command = Command::new(&program);
+    command
         .args([test, "--exact", "--include-ignored", "--nocapture", "--test-threads=1"])
         .env_remove("TMPDIR")
         .current_dir("/")
         .uid(NOBODY)
-        .gid(NOBODY)
-        .output()
-        .unwrap()
+        .gid(NOBODY);
+    // A program that another test starts at this moment may still hold the copy open for writing, until it is one itself.
+    wait_for(Duration::from_secs(10), "the copy can be run", || command.output()).unwrap()
 }
 
 fn text(output: &Output) -> String {
