@@ -1,7 +1,7 @@
 //! The ledger: bytes in, proofs out.
 //!
 //! Records are opaque JSON objects; their exact bytes are the leaves of a Merkle tree after RFC 6962, published in
-//! the formats of C2SP (tlog-tiles, tlog-checkpoint, signed-note). [`store::FileLog`] writes them, [`store::Reader`]
+//! the formats of C2SP (tlog-tiles, tlog-checkpoint, signed-note). [`store::Log`] writes them, [`store::Reader`]
 //! reads and proves them, [`verify`] and [`bundle`] check them with nothing but the log's public key.
 
 pub mod bundle;
@@ -22,6 +22,6 @@ pub use key::{KeyError, SignError, Signer, SigningKey, VerifierKey};
 pub use note::{Note, NoteError};
 pub use proof::{ConsistencyProof, InclusionProof, ProofError};
 pub use proof_file::{ProofFile, ProofFileError};
-pub use store::{AppendError, Commit, FileLog, OpenError, ReadError, Reader};
+pub use store::{AppendError, Commit, FileLog, Log, OpenError, ReadError, Reader};
 pub use tree::{Hash, leaf_hash};
 pub use verify::{Finding, Report, verify_log};

@@ -17,7 +17,7 @@ use std::path::Path;
 use std::process::Command;
 
 use serde_json::Value;
-use writ_ledger::{FileLog, SigningKey};
+use writ_ledger::{FileLog, Log, SigningKey};
 use writ_schema::event::{LogClosed, NetworkCreated, UserProvisioned, UserSource};
 use writ_schema::seal::{HeldKey, Retention, Salt, Sealed, Subject, SubjectKey};
 use writ_schema::{Actor, CommandId, CommandRef, Event, NetworkId, Record, Seq, UserId};
@@ -116,7 +116,7 @@ fn record(seq: u64) -> String {
 }
 
 /// A log of so many records.
-fn filled(folder: &Path, size: u64) -> FileLog {
+fn filled(folder: &Path, size: u64) -> Log {
     let mut log = FileLog::create(folder, Box::new(signer())).unwrap();
     let records: Vec<String> = (0..size).map(record).collect();
     for batch in records.chunks(7) {

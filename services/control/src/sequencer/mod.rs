@@ -27,7 +27,7 @@ use std::thread::JoinHandle;
 
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::broadcast;
-use writ_ledger::FileLog;
+use writ_ledger::Log;
 use writ_schema::protocol::AUTHORIZATION_SECONDS;
 
 use crate::vault::Vault;
@@ -85,7 +85,7 @@ pub struct Sequencer;
 impl Sequencer {
     /// Folds the log into a state, carries out erasures that were recorded and not finished, and starts to write.
     pub fn start(
-        log: FileLog,
+        log: Log,
         vault: Vault,
         options: Options,
     ) -> Result<(SequencerHandle, SequencerGuard), StartError> {

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use jiff::{SignedDuration, Timestamp};
 use writ_ledger::disk::{AppendFile, Disk, OsDisk};
-use writ_ledger::{FileLog, SigningKey, store};
+use writ_ledger::{FileLog, Log, SigningKey, store};
 use writ_schema::event::{JoinRefusal, NodeOwner};
 use writ_schema::record::DecodeError;
 use writ_schema::seal::{RecordKeys, Retention, Salt, Subject};
@@ -48,7 +48,7 @@ impl Deployment {
         Sequencer::start(self.open_log(folder), vault, options)
     }
 
-    fn open_log(&self, folder: &Path) -> FileLog {
+    fn open_log(&self, folder: &Path) -> Log {
         let disk = FaultyDisk { is_full: self.is_full.clone(), gate: self.gate.clone() };
         let options = store::Options { disk: Box::new(disk), ..store::Options::default() };
         let key = SigningKey::from_seed("writ.example/log", [7; 32]).unwrap();

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use writ_ledger::store::StoreError;
-use writ_ledger::{AppendError, FileLog};
+use writ_ledger::{AppendError, Log};
 use writ_schema::record::CommandRef;
 use writ_schema::seal::{Retention, Subject};
 use writ_schema::{Actor, CommandId, Event, Seq};
@@ -38,7 +38,7 @@ const MAX_DRAFTS: usize = 50_000;
 const TICK: Duration = Duration::from_secs(1);
 
 pub(super) struct Writer {
-    log: FileLog,
+    log: Log,
     shared: Arc<Shared>,
     working: State,
     refusals: Refusals,
@@ -50,7 +50,7 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    pub(super) fn new(log: FileLog, shared: Arc<Shared>, state: State, options: Options) -> Self {
+    pub(super) fn new(log: Log, shared: Arc<Shared>, state: State, options: Options) -> Self {
         let (refusals, unfinished_erasures) = (Refusals::default(), Vec::new());
         Self { log, shared, working: state, refusals, options, is_opened: false, unfinished_erasures }
     }

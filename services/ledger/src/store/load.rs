@@ -3,6 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::log::AppendError;
 use super::scan::{Damage, Problem, SegmentName, list_segments, scan_segment};
 use super::segments::{Index, SegmentIndex};
 use super::tiles::{Difference, TileComparison, TileRewrite};
@@ -78,6 +79,9 @@ pub enum OpenError {
     /// The checkpoint cannot be signed.
     #[error("the checkpoint cannot be signed: {0}")]
     Sign(#[from] SignError),
+    /// The tree cannot be brought up to what the store holds.
+    #[error("the log cannot be taken up: {0}")]
+    CatchUp(#[source] Box<AppendError>),
 }
 
 impl OpenError {

@@ -11,20 +11,23 @@
 //! Only the segments are the truth; tiles and checkpoint are derived from them. They are made again on opening when they are
 //! missing or behind, and opening refuses when the records are not what the signed checkpoint covers.
 
+mod error;
 mod file;
 pub(crate) mod load;
+mod log;
 mod reader;
 mod record;
 pub(crate) mod scan;
 mod segments;
 pub(crate) mod tiles;
 
-pub use file::{AppendError, Commit, FileLog, Options, Recovery};
+pub use error::StoreError;
+pub use file::{FileLog, Options};
 pub use load::OpenError;
+pub use log::{AppendError, Commit, Log, Recovery};
 pub use reader::{ReadError, Reader, Records};
 pub use record::{RecordProblem, check_record};
 pub use scan::{Damage, Problem};
-pub use segments::{MAX_COMMIT_BYTES, MAX_COMMIT_RECORDS, StoreError};
 
 use std::ops::Range;
 
@@ -34,6 +37,12 @@ pub(crate) const SEGMENTS: &str = "segments";
 pub(crate) const TILES: &str = "tiles";
 pub(crate) const CHECKPOINT: &str = "checkpoint";
 pub(crate) const LOCK: &str = "lock";
+
+/// The most bytes of one commit's records. Together with the size at which a segment rolls it keeps offsets in 32 bits.
+pub const MAX_COMMIT_BYTES: usize = 64 * 1024 * 1024;
+
+/// The most records of one commit.
+pub const MAX_COMMIT_RECORDS: usize = 65_536;
 
 /// One commit: records that become part of the log together or not at all.
 #[derive(Debug, Clone, Copy)]
@@ -46,15 +55,61 @@ pub struct Batch<'a> {
     pub records: &'a [&'a [u8]],
 }
 
-/// A place that keeps records in order: files here, a replicated log elsewhere.
-pub trait LogStore {
-    /// The number of records that are durably stored.
+impl Batch<'_> {
+    /// Checks what no store takes, for one of a size that takes `max_bytes` at once.
+    pub(crate) fn check(&self, size: u64, max_bytes: usize) -> Result<(), StoreError> {
+        if self.first != size {
+            return Err(StoreError::NotNext { found: self.first, size });
+        }
+        if self.records.is_empty() {
+            return Err(StoreError::EmptyBatch);
+        }
+        let (records, bytes) = (self.records.len(), self.records.iter().map(|r| r.len()).sum());
+        if records > MAX_COMMIT_RECORDS || bytes > max_bytes {
+            let max_records = MAX_COMMIT_RECORDS;
+            return Err(StoreError::BatchTooLarge { records, bytes, max_records, max_bytes });
+        }
+        for (index, record) in self.records.iter().enumerate() {
+            check_record(record).map_err(|problem| StoreError::BadRecord { index, problem })?;
+        }
+        Ok(())
+    }
+}
+
+/// A place that keeps a log's records in order: files here, a replicated log elsewhere.
+///
+/// Any number of processes may follow a store; one of them leads. A store that others can reach shuts out the one that
+/// led before: its batches are refused as [`StoreError::Deposed`], by the store and by every follower alike.
+pub trait LogStore: Send {
+    /// The number of records that are durably stored, as far as this store has looked.
     fn size(&self) -> u64;
 
-    /// Stores a batch durably and whole.
+    /// The most bytes of records that one batch takes.
+    fn max_batch_bytes(&self) -> usize;
+
+    /// Becomes the writer: shuts out whoever led before, then takes in everything that is stored. Only a leader's
+    /// batches are taken. It is asked again after any failed append, and then settles what became of that batch.
     ///
     /// # Errors
-    /// When the batch does not continue the store, or was not stored; [`StoreError`] says whether it may yet be.
+    /// When the store cannot be written now, or another process became the writer at the same moment.
+    fn lead(&mut self) -> Result<(), StoreError>;
+
+    /// Takes in what is stored by now, whoever wrote it.
+    ///
+    /// # Errors
+    /// When the store cannot be read, or is not the one that it was.
+    fn catch_up(&mut self) -> Result<(), StoreError>;
+
+    /// Checks all that can be checked of a batch before anything is written.
+    ///
+    /// # Errors
+    /// When the batch does not continue the store, or cannot be stored.
+    fn check(&self, batch: &Batch<'_>) -> Result<(), StoreError>;
+
+    /// Stores a batch durably and whole. When this returns, every reader will find it where the batch says.
+    ///
+    /// # Errors
+    /// When the batch does not continue the store, or was not stored; [`StoreError::is_unknown`] says whether it may yet be.
     fn append(&mut self, batch: &Batch<'_>) -> Result<(), StoreError>;
 
     /// Reads records from the start of the range: at least one if the range is stored, and as many as one read yields.

@@ -8,72 +8,12 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use super::reader::ReadError;
-use super::record::{RecordProblem, check_record};
 use super::scan::file_name;
-use super::{Batch, LogStore};
+use super::{Batch, LogStore, MAX_COMMIT_BYTES, StoreError};
 use crate::disk::{AppendFile, Disk};
-
-/// The most bytes of one commit's records. Together with the size at which a segment rolls it keeps offsets in 32 bits.
-pub const MAX_COMMIT_BYTES: usize = 64 * 1024 * 1024;
-
-/// The most records of one commit.
-pub const MAX_COMMIT_RECORDS: usize = 65_536;
 
 /// The most bytes that one read of several records fetches.
 const READ_BYTES: u64 = 256 * 1024;
-
-/// Why a batch was not stored.
-#[derive(Debug, thiserror::Error)]
-pub enum StoreError {
-    /// There is nothing in the batch.
-    #[error("a commit needs at least one record")]
-    EmptyBatch,
-    /// The batch is too large.
-    #[error(
-        "the commit has {records} records of {bytes} bytes; at most {MAX_COMMIT_RECORDS} and {MAX_COMMIT_BYTES} are taken"
-    )]
-    BatchTooLarge {
-        /// Its records.
-        records: usize,
-        /// Their bytes.
-        bytes: usize,
-    },
-    /// One of the records is none.
-    #[error("record {index} of the commit is refused: {problem}")]
-    BadRecord {
-        /// Its place in the batch, from 0.
-        index: usize,
-        /// What is wrong.
-        problem: RecordProblem,
-    },
-    /// The batch does not continue the log.
-    #[error("the commit begins at record {found}, but the log has {size}: another writer was here")]
-    NotNext {
-        /// Where the batch begins.
-        found: u64,
-        /// The log's size.
-        size: u64,
-    },
-    /// The medium refused; nothing of the batch is stored.
-    #[error("{path}: nothing of the commit was stored: {source}")]
-    Failed {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// The medium failed so that nobody can tell; the store takes no more until it is opened again.
-    #[error("{path}: the commit may or may not have been stored; open the log again to find out: {source}")]
-    Unknown {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// An earlier failure left the store in doubt.
-    #[error("an earlier write or sync failed; open the log again")]
-    Poisoned,
-}
 
 /// Where the records of one segment are.
 #[derive(Debug, Clone)]
@@ -194,35 +134,8 @@ impl Segments {
         self.index.clone()
     }
 
-    /// Refuses everything from now on.
-    pub fn poison(&mut self) {
-        self.poisoned = true;
-    }
-
-    /// Checks all that can be checked before anything is written.
-    pub fn check(&self, batch: &Batch<'_>) -> Result<(), StoreError> {
-        if self.poisoned {
-            return Err(StoreError::Poisoned);
-        }
-        let size = self.index.size();
-        if batch.first != size {
-            return Err(StoreError::NotNext { found: batch.first, size });
-        }
-        if batch.records.is_empty() {
-            return Err(StoreError::EmptyBatch);
-        }
-        let (records, bytes) = (batch.records.len(), batch.records.iter().map(|r| r.len()).sum());
-        if records > MAX_COMMIT_RECORDS || bytes > MAX_COMMIT_BYTES {
-            return Err(StoreError::BatchTooLarge { records, bytes });
-        }
-        for (index, record) in batch.records.iter().enumerate() {
-            check_record(record).map_err(|problem| StoreError::BadRecord { index, problem })?;
-        }
-        Ok(())
-    }
-
     /// Writes a batch that was checked.
-    pub fn write(&mut self, batch: &Batch<'_>) -> Result<(), StoreError> {
+    fn write(&mut self, batch: &Batch<'_>) -> Result<(), StoreError> {
         if self.end >= self.roll_bytes {
             let path = self.folder.join(file_name(batch.first));
             self.active = self.disk.open_append(&path).map_err(|source| self.failed(source))?;
@@ -254,6 +167,27 @@ impl Segments {
 impl LogStore for Segments {
     fn size(&self) -> u64 {
         self.index.size()
+    }
+
+    fn max_batch_bytes(&self) -> usize {
+        MAX_COMMIT_BYTES
+    }
+
+    /// Whoever has the folder's lock leads.
+    fn lead(&mut self) -> Result<(), StoreError> {
+        if self.poisoned { Err(StoreError::Poisoned) } else { Ok(()) }
+    }
+
+    /// Nobody else writes here.
+    fn catch_up(&mut self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    fn check(&self, batch: &Batch<'_>) -> Result<(), StoreError> {
+        if self.poisoned {
+            return Err(StoreError::Poisoned);
+        }
+        batch.check(self.index.size(), MAX_COMMIT_BYTES)
     }
 
     fn append(&mut self, batch: &Batch<'_>) -> Result<(), StoreError> {

@@ -11,7 +11,7 @@ mod verify;
 use std::path::Path;
 
 use writ_ledger::store::Options;
-use writ_ledger::{FileLog, Signer, SigningKey, VerifierKey};
+use writ_ledger::{FileLog, Log, Signer, SigningKey, VerifierKey};
 
 const ORIGIN: &str = "writ.example/log";
 
@@ -36,7 +36,7 @@ fn small_segments() -> Options {
 }
 
 /// A log of `size` records in commits of 1, 2, 3 … 7, 1, 2 … records, over several segments.
-fn filled(dir: &Path, size: u64) -> FileLog {
+fn filled(dir: &Path, size: u64) -> Log {
     let mut log = FileLog::create_with(dir, signer(), small_segments()).unwrap();
     let mut step = 0;
     while log.size() < size {
@@ -47,11 +47,11 @@ fn filled(dir: &Path, size: u64) -> FileLog {
     log
 }
 
-fn reopen(dir: &Path) -> Result<FileLog, writ_ledger::OpenError> {
+fn reopen(dir: &Path) -> Result<Log, writ_ledger::OpenError> {
     FileLog::open_with(dir, signer(), small_segments())
 }
 
-fn assert_holds(log: &FileLog, size: u64) {
+fn assert_holds(log: &Log, size: u64) {
     assert_eq!(log.size(), size);
     let found: Vec<_> = log.reader().read_range(0..u64::MAX).map(|r| r.unwrap()).collect();
     let expected: Vec<_> = (0..size).map(|seq| (seq, record(seq).into_bytes())).collect();

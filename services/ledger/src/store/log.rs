@@ -1,0 +1,273 @@
+//! The one writer of a log, over any store: it keeps the tree and the tiles, signs the checkpoints and shows both to readers.
+
+use std::fmt;
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use super::load::OpenError;
+use super::reader::{ReadError, Reader, Shared, Tree};
+use super::segments::SharedIndex;
+use super::tiles::{LEVELS, stored_hashes};
+use super::{Batch, CHECKPOINT, LogStore, StoreError, TILES};
+use crate::checkpoint::{Checkpoint, SignedCheckpoint};
+use crate::key::{SignError, Signer, VerifierKey};
+use crate::tree::Frontier;
+
+/// A commit that is durable, and the checkpoint that covers it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Commit {
+    /// The sequence number of its first record.
+    pub first: u64,
+    /// The log's size after it.
+    pub size: u64,
+    /// The signed note of the checkpoint after it.
+    pub checkpoint: String,
+}
+
+/// Why a commit was not acknowledged.
+#[derive(Debug, thiserror::Error)]
+pub enum AppendError {
+    /// The store did not take it.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The tree's hashes could not be written; nothing of the commit is stored.
+    #[error("{path}: nothing of the commit was stored: {source}")]
+    Tiles {
+        /// The folder.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The records are stored, but their checkpoint cannot be signed; [`Log::lead`], or opening the log again, signs and shows them.
+    #[error("the commit is stored but not signed, so nobody may rely on it yet; open the log again: {0}")]
+    Sign(#[from] SignError),
+    /// Records that the store took cannot be read back from it.
+    #[error("what the store took cannot be read back: {0}")]
+    Read(#[from] ReadError),
+}
+
+impl AppendError {
+    /// Whether the commit may be stored all the same. Then ask again with the same commands, after [`Log::lead`].
+    #[must_use]
+    pub fn is_unknown(&self) -> bool {
+        match self {
+            Self::Store(error) => error.is_unknown(),
+            Self::Tiles { .. } => false,
+            Self::Sign(_) | Self::Read(_) => true,
+        }
+    }
+}
+
+/// What opening had to mend.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Recovery {
+    /// Bytes of a commit that was never finished, and was cut off.
+    pub unfinished_bytes: u64,
+    /// Whether the tiles were written anew.
+    pub tiles_rebuilt: bool,
+    /// Records that were stored but not yet covered by the checkpoint file.
+    pub newly_signed: u64,
+}
+
+/// What a log's folder holds beside the store: where the tree and the checkpoint stand.
+pub(super) struct Standing {
+    pub dir: PathBuf,
+    pub frontier: Frontier,
+    pub checkpoint: Option<SignedCheckpoint>,
+    pub unfinished_bytes: u64,
+    pub tiles_rebuilt: bool,
+    pub lock: File,
+}
+
+/// The one writer of a log. Opened with [`FileLog`](super::FileLog); readers are made with [`Log::reader`].
+pub struct Log {
+    dir: PathBuf,
+    signer: Box<dyn Signer>,
+    origin: String,
+    store: Box<dyn LogStore>,
+    frontier: Frontier,
+    reader: Reader,
+    recovery: Recovery,
+    /// The store may hold more than the tree does.
+    is_behind: bool,
+    _lock: File,
+}
+
+impl fmt::Debug for Log {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Log").field("dir", &self.dir).field("size", &self.frontier.size()).finish()
+    }
+}
+
+impl Log {
+    /// Takes up a log at the size that its store has: the tree is brought up to it and a checkpoint signed.
+    pub(super) fn over(
+        store: Box<dyn LogStore>,
+        index: SharedIndex,
+        standing: Standing,
+        signer: Box<dyn Signer>,
+    ) -> Result<Self, OpenError> {
+        let Standing { dir, frontier, checkpoint, unfinished_bytes, tiles_rebuilt, lock } = standing;
+        let key = signer.verifier_key();
+        let tiles = dir.join(TILES);
+        let signed_size = checkpoint.as_ref().map_or(0, |signed| signed.checkpoint().size);
+        let newly_signed = store.size().saturating_sub(signed_size);
+        let is_signed = signed_size == frontier.size() && checkpoint.is_some();
+        let shown = match checkpoint.filter(|_| is_signed) {
+            Some(signed) => signed,
+            None => {
+                let (origin, size, root) = (key.name().to_owned(), frontier.size(), frontier.root());
+                Checkpoint { origin, size, root }.sign(signer.as_ref())?
+            }
+        };
+        let tree = Tree::Files(super::tiles::TileFiles::new(tiles, true));
+        let reader = reader(index, tree, shown, dir.join(super::SEGMENTS));
+        let recovery = Recovery { unfinished_bytes, tiles_rebuilt, newly_signed };
+        let origin = key.name().to_owned();
+        let mut log =
+            Self { dir, signer, origin, store, frontier, reader, recovery, is_behind: false, _lock: lock };
+        log.adopt().map_err(|source| OpenError::CatchUp(Box::new(source)))?;
+        if !is_signed {
+            let path = log.dir.join(CHECKPOINT);
+            write_checkpoint(&log.dir, log.reader.checkpoint().text()).map_err(OpenError::io(&path))?;
+        }
+        Ok(log)
+    }
+
+    /// Appends records as one commit: when this returns they are durable, and covered by the returned checkpoint.
+    ///
+    /// # Errors
+    /// When a record is refused or the store fails. Nothing of the commit is visible then. After an error whose outcome
+    /// [is unknown](AppendError::is_unknown), the log takes no more commits until [`Log::lead`] succeeds.
+    pub fn append<R: AsRef<[u8]>>(&mut self, records: &[R]) -> Result<Commit, AppendError> {
+        if self.is_behind {
+            return Err(StoreError::Poisoned.into());
+        }
+        let records: Vec<&[u8]> = records.iter().map(AsRef::as_ref).collect();
+        let first = self.frontier.size();
+        let batch = Batch { first, previous_root: self.frontier.root(), records: &records };
+        self.store.check(&batch)?;
+        // Hashes first: readers look only below the published size, so hashes of a commit that fails are never seen.
+        let frontier = self.write_hashes(&records)?;
+        self.store.append(&batch)?;
+        self.show(frontier)
+    }
+
+    /// Shows what others have appended to the store since, and returns the log's size. A follower lives by this.
+    ///
+    /// # Errors
+    /// When the store cannot be read, or the checkpoint not be signed.
+    pub fn catch_up(&mut self) -> Result<u64, AppendError> {
+        self.store.catch_up()?;
+        self.adopt()
+    }
+
+    /// Becomes the writer: whoever wrote before is shut out, and everything that is stored is shown, so also a commit whose
+    /// outcome was unknown. Returns the log's size.
+    ///
+    /// # Errors
+    /// When the store cannot be written now, or somebody else became the writer in the same moment.
+    pub fn lead(&mut self) -> Result<u64, AppendError> {
+        self.store.lead()?;
+        self.adopt()
+    }
+
+    /// The reading side, for this or (cloned) any other thread.
+    #[must_use]
+    pub fn reader(&self) -> &Reader {
+        &self.reader
+    }
+
+    /// The number of committed records.
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        self.frontier.size()
+    }
+
+    /// The most bytes of records that one commit takes.
+    #[must_use]
+    pub fn max_commit_bytes(&self) -> usize {
+        self.store.max_batch_bytes()
+    }
+
+    /// The public key that verifies this log's checkpoints.
+    #[must_use]
+    pub fn verifier_key(&self) -> VerifierKey {
+        self.signer.verifier_key()
+    }
+
+    /// What opening had to mend.
+    #[must_use]
+    pub fn recovery(&self) -> Recovery {
+        self.recovery
+    }
+
+    /// Brings the tree up to what the store holds.
+    fn adopt(&mut self) -> Result<u64, AppendError> {
+        self.is_behind = true;
+        let mut frontier = self.frontier.clone();
+        let size = self.store.size();
+        while frontier.size() < size {
+            let records = self.store.read(frontier.size()..size)?;
+            frontier = self.write_hashes_after(&frontier, records.iter().map(Vec::as_slice))?;
+        }
+        if frontier.size() > self.frontier.size() {
+            self.show(frontier)?;
+        }
+        self.is_behind = false;
+        Ok(size)
+    }
+
+    /// Signs and shows a tree whose records are stored.
+    fn show(&mut self, frontier: Frontier) -> Result<Commit, AppendError> {
+        let (first, size, root) = (self.frontier.size(), frontier.size(), frontier.root());
+        let signed = Checkpoint { origin: self.origin.clone(), size, root }.sign(self.signer.as_ref());
+        let signed = signed.inspect_err(|_| self.is_behind = true)?;
+        self.frontier = frontier;
+        let checkpoint = signed.text().to_owned();
+        *self.reader.0.published.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(signed);
+        // The records are safe and signed. A checkpoint file that cannot be written now is written with the next
+        // commit or on opening; failing here would deny a commit that holds.
+        let _ = write_checkpoint(&self.dir, &checkpoint);
+        Ok(Commit { first, size, checkpoint })
+    }
+
+    fn write_hashes(&self, records: &[&[u8]]) -> Result<Frontier, AppendError> {
+        self.write_hashes_after(&self.frontier, records.iter().copied())
+    }
+
+    fn write_hashes_after<'a>(
+        &self,
+        before: &Frontier,
+        records: impl Iterator<Item = &'a [u8]>,
+    ) -> Result<Frontier, AppendError> {
+        let Tree::Files(files) = &self.reader.0.tree else { return Err(StoreError::Poisoned.into()) };
+        let (mut frontier, mut levels) = (before.clone(), [const { Vec::new() }; LEVELS]);
+        for record in records {
+            frontier.push_with(crate::tree::leaf_hash(record), |level, hash| {
+                if let Some(level) = levels.get_mut(usize::from(level)) {
+                    level.extend_from_slice(&hash.0);
+                }
+            });
+        }
+        for (level, hashes) in levels.iter().enumerate().filter(|(_, hashes)| !hashes.is_empty()) {
+            files
+                .write(level, stored_hashes(before.size(), level), hashes)
+                .map_err(|source| AppendError::Tiles { path: self.dir.join(TILES), source })?;
+        }
+        Ok(frontier)
+    }
+}
+
+pub(super) fn reader(index: SharedIndex, tree: Tree, signed: SignedCheckpoint, folder: PathBuf) -> Reader {
+    let published = RwLock::new(Arc::new(signed));
+    Reader(Arc::new(Shared { index, tree, published, folder }))
+}
+
+fn write_checkpoint(dir: &Path, text: &str) -> io::Result<()> {
+    let new = dir.join("checkpoint.new");
+    std::fs::write(&new, text)?;
+    std::fs::rename(new, dir.join(CHECKPOINT))
+}
