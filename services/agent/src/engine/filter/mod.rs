@@ -1,0 +1,315 @@
+//! The packet filter: stateful, and closed by default.
+//!
+//! A packet passes if a live *grant* covers it (an authorization in which this node is the source, for packets out, or
+//! the destination, for packets in), or if it answers a flow that a grant covers still. So taking a grant away stops its
+//! flows with the very next packet. A peer may only send from its own addresses and only to ours.
+//!
+//! A flow outlives its grant in the table for a reason: what a local server still has to say in a flow that was cut must
+//! not look like a wish of this node to connect.
+
+mod flow;
+mod grant;
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::time::Instant;
+
+use writ_relay::wire::NodeBytes;
+use writ_schema::AuthorizationId;
+use writ_schema::event::Side;
+use writ_schema::net::Protocol;
+
+use super::packet::{Packet, Quoted, Transport};
+use flow::{Direction, Ends, Flow, FlowKey};
+
+pub(in crate::engine) use grant::Grant;
+
+/// Most flows at a time.
+const MAX_FLOWS: usize = 65_536;
+/// Most flows with one peer at a time, so that none can fill the table.
+const MAX_FLOWS_PER_PEER: usize = 16_384;
+
+/// What to ask the control plane for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(in crate::engine) struct Wish {
+    pub address: IpAddr,
+    pub protocol: Protocol,
+    pub port: u16,
+}
+
+/// What becomes of a packet from the TUN device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::engine) enum Outbound {
+    Admit(NodeBytes),
+    Ask(Wish),
+    Refuse(Refused),
+}
+
+/// Why a packet does not pass.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::engine) enum Refused {
+    /// From or to an address that is not the sender's or not ours.
+    ForeignAddress,
+    /// No grant covers it.
+    NotGranted,
+    /// It belongs to no flow, and is not how one begins.
+    NoFlow,
+    /// There are too many flows.
+    TableFull,
+}
+
+#[derive(Debug, Default)]
+struct Peer {
+    grants: Vec<Grant>,
+    flows: usize,
+}
+
+/// The filter.
+#[derive(Debug)]
+pub(in crate::engine) struct Filter {
+    own: [IpAddr; 2],
+    addresses: HashMap<IpAddr, NodeBytes>,
+    peers: HashMap<NodeBytes, Peer>,
+    flows: HashMap<FlowKey, Flow>,
+}
+
+impl Filter {
+    pub fn new(own: [IpAddr; 2]) -> Self {
+        Self { own, addresses: HashMap::new(), peers: HashMap::new(), flows: HashMap::new() }
+    }
+
+    /// Names the addresses that are a peer's own.
+    pub fn add_peer(&mut self, peer: NodeBytes, addresses: [IpAddr; 2]) {
+        self.peers.entry(peer).or_default();
+        for address in addresses {
+            self.addresses.insert(address, peer);
+        }
+    }
+
+    /// Forgets a peer. Its flows stay as marks of what was cut until they time out.
+    pub fn remove_peer(&mut self, peer: NodeBytes) {
+        self.addresses.retain(|_, owner| *owner != peer);
+        if let Some(known) = self.peers.get_mut(&peer) {
+            known.grants.clear();
+        }
+        self.forget_empty();
+    }
+
+    pub fn grant(&mut self, peer: NodeBytes, grant: Grant) {
+        self.peers.entry(peer).or_default().grants.push(grant);
+    }
+
+    /// Takes a grant away.
+    pub fn revoke(&mut self, peer: NodeBytes, authorization: &AuthorizationId) -> Option<Grant> {
+        let grants = &mut self.peers.get_mut(&peer)?.grants;
+        let at = grants.iter().position(|grant| grant.authorization == *authorization)?;
+        Some(grants.swap_remove(at))
+    }
+
+    pub fn grants(&self, peer: NodeBytes) -> &[Grant] {
+        self.peers.get(&peer).map_or(&[], |peer| peer.grants.as_slice())
+    }
+
+    /// Decides about a packet of this node.
+    pub fn outbound(&mut self, now: Instant, packet: &Packet, bytes: usize) -> Outbound {
+        if !self.own.contains(&packet.source) {
+            return Outbound::Refuse(Refused::ForeignAddress);
+        }
+        if let Transport::Error(quoted) = packet.transport {
+            return self.outbound_error(now, packet, &quoted, bytes);
+        }
+        let Some(ends) = Ends::of(packet, Direction::Out) else {
+            return Outbound::Refuse(Refused::NoFlow);
+        };
+        let flow = self.live_flow(now, &ends.key);
+        if let Some(peer) = flow.and_then(|flow| self.pass(now, &ends, flow, Direction::Out, bytes)) {
+            return Outbound::Admit(peer);
+        }
+        if let Some(opened) = self.open_outbound(now, packet, &ends, bytes) {
+            return opened.map_or_else(Outbound::Refuse, Outbound::Admit);
+        }
+        match flow {
+            // What a local server still has to say in a flow that was cut.
+            Some(Flow { side: Side::Destination, .. }) => Outbound::Refuse(Refused::NotGranted),
+            None if !ends.begins => Outbound::Refuse(Refused::NoFlow),
+            Some(_) | None => Outbound::Ask(Wish {
+                address: packet.destination,
+                protocol: packet.protocol(),
+                port: ends.opens_port,
+            }),
+        }
+    }
+
+    /// Begins a flow, if a grant covers it.
+    fn open_outbound(
+        &mut self,
+        now: Instant,
+        packet: &Packet,
+        ends: &Ends,
+        bytes: usize,
+    ) -> Option<Result<NodeBytes, Refused>> {
+        let peer = self.addresses.get(&packet.destination).copied().filter(|_| !ends.answers)?;
+        self.covering(peer, Side::Source, packet.protocol(), ends.opens_port)?;
+        let flow = Flow { peer, side: Side::Source, service: ends.opens_port, last: now, ended: false };
+        Some(self.open(now, ends, flow, Direction::Out, bytes).map(|()| peer))
+    }
+
+    /// Decides about a packet that a peer sent through its tunnel.
+    pub fn inbound(
+        &mut self,
+        now: Instant,
+        from: NodeBytes,
+        packet: &Packet,
+        bytes: usize,
+    ) -> Result<(), Refused> {
+        let is_peers = self.addresses.get(&packet.source) == Some(&from);
+        if !is_peers || !self.own.contains(&packet.destination) {
+            return Err(Refused::ForeignAddress);
+        }
+        if let Transport::Error(quoted) = packet.transport {
+            return self.inbound_error(now, from, &quoted, bytes);
+        }
+        let ends = Ends::of(packet, Direction::In).ok_or(Refused::NoFlow)?;
+        if let Some(flow) = self.live_flow(now, &ends.key)
+            && flow.peer == from
+            && self.pass(now, &ends, flow, Direction::In, bytes).is_some()
+        {
+            return Ok(());
+        }
+        if self.covering(from, Side::Destination, packet.protocol(), ends.opens_port).is_none() {
+            return Err(Refused::NotGranted);
+        }
+        if ends.answers {
+            return Err(Refused::NoFlow);
+        }
+        let flow =
+            Flow { peer: from, side: Side::Destination, service: ends.opens_port, last: now, ended: false };
+        self.open(now, &ends, flow, Direction::In, bytes)
+    }
+
+    /// Forgets flows that have been silent for too long.
+    pub fn sweep(&mut self, now: Instant) {
+        let peers = &mut self.peers;
+        self.flows.retain(|key, flow| {
+            let lives = now.saturating_duration_since(flow.last) < flow.lifetime(key.number);
+            if !lives && let Some(peer) = peers.get_mut(&flow.peer) {
+                peer.flows = peer.flows.saturating_sub(1);
+            }
+            lives
+        });
+        self.forget_empty();
+    }
+
+    fn forget_empty(&mut self) {
+        let addresses = &self.addresses;
+        self.peers.retain(|name, peer| peer.flows > 0 || addresses.values().any(|owner| owner == name));
+    }
+
+    /// How many flows there are.
+    pub fn flow_count(&self) -> usize {
+        self.flows.len()
+    }
+
+    fn live_flow(&self, now: Instant, key: &FlowKey) -> Option<Flow> {
+        let flow = self.flows.get(key)?;
+        (now.saturating_duration_since(flow.last) < flow.lifetime(key.number)).then_some(*flow)
+    }
+
+    fn covering(&self, peer: NodeBytes, side: Side, protocol: Protocol, port: u16) -> Option<usize> {
+        self.grants(peer).iter().position(|grant| grant.covers(side, protocol, port))
+    }
+
+    /// Lets a packet of a known flow pass, if a grant still covers the flow.
+    fn pass(
+        &mut self,
+        now: Instant,
+        ends: &Ends,
+        flow: Flow,
+        direction: Direction,
+        bytes: usize,
+    ) -> Option<NodeBytes> {
+        let protocol = Protocol::of_number(ends.key.number);
+        let at = self.covering(flow.peer, flow.side, protocol, flow.service)?;
+        self.count(now, flow, at, direction, bytes);
+        if let Some(known) = self.flows.get_mut(&ends.key) {
+            known.last = now;
+            known.ended =
+                ends.tcp.map_or(known.ended, |flags| (known.ended || flags.ends()) && !flags.opens());
+        }
+        Some(flow.peer)
+    }
+
+    fn open(
+        &mut self,
+        now: Instant,
+        ends: &Ends,
+        flow: Flow,
+        direction: Direction,
+        bytes: usize,
+    ) -> Result<(), Refused> {
+        let protocol = Protocol::of_number(ends.key.number);
+        let at = self.covering(flow.peer, flow.side, protocol, flow.service).ok_or(Refused::NotGranted)?;
+        let peer = self.peers.entry(flow.peer).or_default();
+        let is_new = !self.flows.contains_key(&ends.key);
+        if is_new && (self.flows.len() >= MAX_FLOWS || peer.flows >= MAX_FLOWS_PER_PEER) {
+            return Err(Refused::TableFull);
+        }
+        if is_new {
+            peer.flows += 1;
+        }
+        self.flows.insert(ends.key, flow);
+        self.count(now, flow, at, direction, bytes);
+        Ok(())
+    }
+
+    fn count(&mut self, now: Instant, flow: Flow, at: usize, direction: Direction, bytes: usize) {
+        let Some(grant) = self.peers.get_mut(&flow.peer).and_then(|peer| peer.grants.get_mut(at)) else {
+            return;
+        };
+        let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
+        match direction {
+            Direction::Out => grant.bytes_sent = grant.bytes_sent.saturating_add(bytes),
+            Direction::In => grant.bytes_received = grant.bytes_received.saturating_add(bytes),
+        }
+        grant.used = Some(now);
+        grant.last_port = flow.service;
+    }
+
+    /// An error of this node about a packet that a peer sent in a flow.
+    fn outbound_error(&mut self, now: Instant, packet: &Packet, quoted: &Quoted, bytes: usize) -> Outbound {
+        let key = FlowKey {
+            number: quoted.number,
+            local: quoted.destination,
+            remote: quoted.source,
+            local_port: quoted.destination_port,
+            remote_port: quoted.source_port,
+        };
+        let admitted = (quoted.source == packet.destination)
+            .then(|| self.live_flow(now, &key))
+            .flatten()
+            .and_then(|flow| self.pass(now, &Ends::quoted(key), flow, Direction::Out, bytes));
+        admitted.map_or(Outbound::Refuse(Refused::NoFlow), Outbound::Admit)
+    }
+
+    /// An error of a peer about a packet that this node sent in a flow.
+    fn inbound_error(
+        &mut self,
+        now: Instant,
+        from: NodeBytes,
+        quoted: &Quoted,
+        bytes: usize,
+    ) -> Result<(), Refused> {
+        let key = FlowKey {
+            number: quoted.number,
+            local: quoted.source,
+            remote: quoted.destination,
+            local_port: quoted.source_port,
+            remote_port: quoted.destination_port,
+        };
+        let flow = self.live_flow(now, &key).filter(|flow| flow.peer == from).ok_or(Refused::NoFlow)?;
+        self.pass(now, &Ends::quoted(key), flow, Direction::In, bytes).map(|_| ()).ok_or(Refused::NotGranted)
+    }
+}
+
+#[cfg(test)]
+mod tests;
