@@ -258,7 +258,7 @@ impl Engine {
                 self.by_index.remove(&index);
             }
         }
-        self.forget_early_packets(bytes);
+        self.early_packets.forget(bytes);
         self.filter.remove_peer(bytes);
     }
 

@@ -1,11 +1,12 @@
 //! Packets and datagrams: what comes in, and where it goes.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use boringtun::x25519::PublicKey;
 use writ_relay::wire::{self, Kind, NodeBytes};
 
+use super::early::Bounds;
 use super::filter::{Outbound, Refused, Wish};
 use super::packet::{Packet, number};
 use super::pending::Held;
@@ -14,33 +15,20 @@ use super::time::Now;
 use super::wireguard::{Address, MAX_DATAGRAM_BYTES, Opened, address_of};
 use super::{Engine, Via, answer};
 
-/// Handshakes that came before their authorization are kept this long: the control plane tells both ends at once, but
-/// the peer's first datagram may be faster.
-const EARLY_FOR: Duration = Duration::from_secs(3);
-const MAX_EARLY: usize = 64;
+/// Handshakes of nodes that are no peers yet. The source is what they are limited by everywhere.
+pub(super) const EARLY_HANDSHAKES: Bounds =
+    Bounds { of_one: 4, of_all: 64, held_for: Duration::from_secs(3) };
 
-/// The same for packets through a tunnel that stands already. A program sends again after a second by itself.
-const EARLY_PACKETS_FOR: Duration = Duration::from_secs(1);
-const MAX_EARLY_PACKETS: usize = 64;
-/// So that no peer can push out what others wait for.
-const MAX_EARLY_PACKETS_OF_ONE_PEER: usize = 8;
+/// Packets through a tunnel that stands already. A program sends again after a second by itself.
+pub(super) const EARLY_PACKETS: Bounds = Bounds { of_one: 8, of_all: 512, held_for: Duration::from_secs(1) };
 
 /// A handshake of somebody who is not a peer yet.
 #[derive(Debug)]
 pub(super) struct EarlyHandshake {
-    at: Instant,
     ours: PublicKey,
     theirs: PublicKey,
     via: Via,
     datagram: Vec<u8>,
-}
-
-/// A packet of a peer that nothing permits yet.
-#[derive(Debug)]
-pub(super) struct EarlyPacket {
-    at: Instant,
-    from: NodeBytes,
-    bytes: Vec<u8>,
 }
 
 impl Engine {
@@ -178,12 +166,8 @@ impl Engine {
         }
         let Some((ours, theirs)) = self.keys.initiator(datagram) else { return };
         if !self.open_initiation(now, via, &ours, &theirs, datagram) {
-            self.early.retain(|early| now.instant.saturating_duration_since(early.at) < EARLY_FOR);
-            if self.early.len() >= MAX_EARLY {
-                self.early.pop_front();
-            }
-            let datagram = datagram.to_vec();
-            self.early.push_back(EarlyHandshake { at: now.instant, ours, theirs, via, datagram });
+            let early = EarlyHandshake { ours, theirs, via, datagram: datagram.to_vec() };
+            self.early_handshakes.hold(now.instant, via_address(via), early);
         }
     }
 
@@ -207,10 +191,10 @@ impl Engine {
 
     /// Takes up handshakes that came before the peer was known.
     pub(super) fn replay_early(&mut self, now: Now) {
-        for early in std::mem::take(&mut self.early) {
-            let fresh = now.instant.saturating_duration_since(early.at) < EARLY_FOR;
-            if fresh && !self.open_initiation(now, early.via, &early.ours, &early.theirs, &early.datagram) {
-                self.early.push_back(early);
+        for waiting in self.early_handshakes.take(now.instant) {
+            let EarlyHandshake { ours, theirs, via, datagram } = &waiting.thing;
+            if !self.open_initiation(now, *via, ours, theirs, datagram) {
+                self.early_handshakes.give_back(waiting);
             }
         }
     }
@@ -266,23 +250,10 @@ impl Engine {
             Ok(()) => self.take_inner(now, from, bytes),
             Err(Refused::NotGranted) => {
                 self.counters.refused_in += 1;
-                self.hold_early_packet(EarlyPacket { at: now.instant, from, bytes });
+                self.early_packets.hold(now.instant, from, bytes);
             }
             Err(_) => self.counters.refused_in += 1,
         }
-    }
-
-    fn hold_early_packet(&mut self, packet: EarlyPacket) {
-        self.early_packets.retain(|early| packet.at.saturating_duration_since(early.at) < EARLY_PACKETS_FOR);
-        let of_peer = self.early_packets.iter().filter(|early| early.from == packet.from).count();
-        if of_peer < MAX_EARLY_PACKETS_OF_ONE_PEER && self.early_packets.len() < MAX_EARLY_PACKETS {
-            self.early_packets.push_back(packet);
-        }
-    }
-
-    /// Forgets the packets of a peer that is no longer one.
-    pub(super) fn forget_early_packets(&mut self, from: NodeBytes) {
-        self.early_packets.retain(|early| early.from != from);
     }
 
     fn take_inner(&mut self, now: Now, from: NodeBytes, bytes: Vec<u8>) {
@@ -295,14 +266,11 @@ impl Engine {
 
     /// Looks again at packets that came before their permission. Those that are still not permitted go on waiting.
     pub(super) fn replay_early_packets(&mut self, now: Now) {
-        for early in std::mem::take(&mut self.early_packets) {
-            if now.instant.saturating_duration_since(early.at) >= EARLY_PACKETS_FOR {
-                continue;
-            }
-            let Ok(packet) = Packet::parse(&early.bytes) else { continue };
-            match self.filter.inbound(now.instant, early.from, &packet, early.bytes.len()) {
-                Ok(()) => self.take_inner(now, early.from, early.bytes),
-                Err(Refused::NotGranted) => self.early_packets.push_back(early),
+        for waiting in self.early_packets.take(now.instant) {
+            let Ok(packet) = Packet::parse(&waiting.thing) else { continue };
+            match self.filter.inbound(now.instant, waiting.from, &packet, waiting.thing.len()) {
+                Ok(()) => self.take_inner(now, waiting.from, waiting.thing),
+                Err(Refused::NotGranted) => self.early_packets.give_back(waiting),
                 Err(_) => {}
             }
         }

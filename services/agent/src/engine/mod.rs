@@ -22,6 +22,7 @@ mod authorizations;
 mod candidates;
 mod control;
 mod data;
+mod early;
 mod filter;
 mod keys;
 mod packet;
@@ -51,7 +52,8 @@ use writ_schema::{AuthorizationId, NetworkId, RequestId};
 use crate::trust::Membership;
 use authorizations::Live;
 use candidates::OwnCandidates;
-use data::{EarlyHandshake, EarlyPacket};
+use data::{EARLY_HANDSHAKES, EARLY_PACKETS, EarlyHandshake};
+use early::Early;
 use filter::Filter;
 use keys::Keys;
 use peer::Peer;
@@ -120,8 +122,8 @@ pub struct Engine {
     stun: Vec<StunClient>,
     candidates: OwnCandidates,
     limiter: HandshakeLimiter,
-    early: VecDeque<EarlyHandshake>,
-    early_packets: VecDeque<EarlyPacket>,
+    early_handshakes: Early<IpAddr, EarlyHandshake>,
+    early_packets: Early<NodeBytes, Vec<u8>>,
     session_is_up: bool,
     is_removed: bool,
     next_tick: Instant,
@@ -164,8 +166,8 @@ impl Engine {
             stun: Vec::new(),
             candidates: OwnCandidates::default(),
             limiter: HandshakeLimiter::default(),
-            early: VecDeque::new(),
-            early_packets: VecDeque::new(),
+            early_handshakes: Early::new(EARLY_HANDSHAKES),
+            early_packets: Early::new(EARLY_PACKETS),
             session_is_up: false,
             is_removed: false,
             next_tick: now.instant,

@@ -17,6 +17,8 @@ impl Engine {
         }
         self.tend_servers(now);
         self.tend_pending(now);
+        self.early_handshakes.expire(now.instant);
+        self.early_packets.expire(now.instant);
         if self.next_second <= now.instant {
             self.next_second = after(now.instant, SECOND);
             self.tend_every_second(now);
@@ -51,11 +53,13 @@ impl Engine {
         let tick = (!self.peers.is_empty()).then_some((self.next_tick, "WireGuard's timers"));
         let retries = self.peers.values().filter_map(|peer| peer.tunnels.retry_at());
         let probes = self.peers.values().filter_map(|peer| peer.paths.deadline());
+        let early = [self.early_handshakes.deadline(), self.early_packets.deadline()].into_iter().flatten();
         [(self.next_second, "authorizations, flows and keys")]
             .into_iter()
             .chain(servers)
             .chain(relay)
             .chain(pending)
+            .chain(early.map(|at| (at, "what came too early has waited long enough")))
             .chain(tick)
             .chain(retries.map(|at| (at, "a handshake is not answered")))
             .chain(probes.map(|at| (at, "a path is probed")))

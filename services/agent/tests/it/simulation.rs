@@ -96,7 +96,7 @@ pub struct World {
     pub life: Duration,
     /// While set, destinations are told of authorizations only by [`World::tell_destinations`].
     pub destinations_wait: bool,
-    untold: Vec<(usize, ServerMessage)>,
+    untold: Vec<(usize, Seq, Side, usize)>,
     /// Datagrams that were seen on the wire outside, for an eavesdropper.
     pub wire: Vec<Vec<u8>>,
     relay: Relay,
@@ -405,24 +405,34 @@ impl World {
         for (host, peer, side) in
             [(source, destination, Side::Source), (destination, source, Side::Destination)]
         {
-            let candidates = self.hosts[peer].candidates.clone();
-            let request = request.clone().filter(|_| side == Side::Source);
-            let message = self.control.authorized(seq, side, &self.hosts[peer].node, candidates, request);
-            let message = ServerMessage::Authorized(Box::new(message));
             if self.destinations_wait && side == Side::Destination {
-                self.untold.push((host, message));
+                self.untold.push((host, seq, side, peer));
             } else {
-                self.tell(host, message);
+                let request = request.clone().filter(|_| side == Side::Source);
+                self.tell_authorized(host, seq, side, peer, request);
             }
         }
     }
 
     /// Tells destinations what they were not told.
     pub fn tell_destinations(&mut self) {
-        for (host, message) in std::mem::take(&mut self.untold) {
-            self.tell(host, message);
+        for (host, seq, side, peer) in std::mem::take(&mut self.untold) {
+            self.tell_authorized(host, seq, side, peer, None);
         }
         self.settle();
+    }
+
+    fn tell_authorized(
+        &mut self,
+        host: usize,
+        seq: Seq,
+        side: Side,
+        peer: usize,
+        request: Option<RequestId>,
+    ) {
+        let candidates = self.hosts[peer].candidates.clone();
+        let message = self.control.authorized(seq, side, &self.hosts[peer].node, candidates, request);
+        self.tell(host, ServerMessage::Authorized(Box::new(message)));
     }
 
     fn deny(&mut self, host: usize, request: RequestId) {

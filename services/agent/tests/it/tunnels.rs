@@ -112,6 +112,33 @@ fn only_a_few_packets_of_a_peer_wait_for_their_authorization() {
 }
 
 #[test]
+fn a_greedy_peer_does_not_push_out_what_another_waits_for() {
+    let mut world = World::new(1, &[Nat::None, Nat::None, Nat::None]);
+    let address = |world: &World, host: usize| world.hosts[host].node.membership.address_v4;
+    let (greedy, asked, modest) = (address(&world, 0), address(&world, 1), address(&world, 2));
+    world.run_for(SECOND);
+    for (host, from) in [(0, greedy), (2, modest)] {
+        world.send(host, &tcp(from, asked, (4000, 80), SYN, b""));
+        world.run_until(SECOND, "it is connected", |w| w.hosts[1].received.pop_front().is_some());
+    }
+    world.allowed.extend([81]);
+    world.destinations_wait = true;
+    for round in 0..20 {
+        for port in 5000..5020 {
+            world.send(0, &tcp(greedy, asked, (port, 81), SYN, b""));
+        }
+        if round == 10 {
+            world.send(2, &tcp(modest, asked, (6000, 81), SYN, b""));
+        }
+        world.run_for(SECOND / 50);
+    }
+    world.tell_destinations();
+    let of_modest = |packet: &Vec<u8>| packet[12..16] == modest.octets();
+    let (of_modest, of_greedy): (Vec<_>, Vec<_>) = world.hosts[1].received.drain(..).partition(of_modest);
+    assert_eq!((of_modest.len(), of_greedy.len()), (1, 8));
+}
+
+#[test]
 fn nats_that_cannot_be_passed_stay_relayed_and_work() {
     let mut world = World::new(1, &[Nat::Symmetric, Nat::Symmetric]);
     open(&mut world);
