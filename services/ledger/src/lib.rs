@@ -6,6 +6,7 @@
 
 pub mod bundle;
 pub mod checkpoint;
+pub mod cosignature;
 pub mod disk;
 pub mod key;
 pub mod note;
@@ -18,8 +19,8 @@ pub mod verify;
 
 pub use bundle::{Bundle, BundleReport, Statement};
 pub use checkpoint::{Checkpoint, CheckpointError, SignedCheckpoint};
-pub use key::{KeyError, SignError, Signer, SigningKey, VerifierKey};
-pub use note::{Note, NoteError};
+pub use key::{CosignerKey, CosigningKey, KeyError, SignError, Signer, SigningKey, VerifierKey};
+pub use note::{Note, NoteError, NoteSignature};
 pub use proof::{ConsistencyProof, InclusionProof, ProofError};
 pub use proof_file::{ProofFile, ProofFileError};
 pub use store::{AppendError, Commit, FileLog, Log, OpenError, ReadError, Reader};

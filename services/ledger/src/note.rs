@@ -93,6 +93,16 @@ impl Note {
         Ok(())
     }
 
+    /// Adds a signature that was made elsewhere. It is checked when the note is.
+    pub fn add(&mut self, signature: NoteSignature) {
+        self.signatures.push(signature);
+    }
+
+    /// Takes out the signatures that do not satisfy a condition.
+    pub fn retain(&mut self, keep: impl FnMut(&NoteSignature) -> bool) {
+        self.signatures.retain(keep);
+    }
+
     /// Checks the signatures of these keys, and returns how many of the keys signed. Others are ignored.
     ///
     /// # Errors
@@ -124,28 +134,38 @@ impl FromStr for Note {
     fn from_str(note: &str) -> Result<Self, NoteError> {
         check_text(note)?;
         let split = note.rfind("\n\n").ok_or(NoteError::NoSignatures)?;
-        let (text, block) = (&note[..=split], &note[split + 2..]);
-        let block = block.strip_suffix('\n').ok_or(NoteError::NoSignatures)?;
-        let mut signatures = Vec::new();
-        for (number, line) in block.split('\n').enumerate() {
-            if number == MAX_SIGNATURES {
-                return Err(NoteError::TooManySignatures);
-            }
-            signatures.push(parse_signature(line).ok_or(NoteError::BadSignatureLine(number + 1))?);
-        }
-        Ok(Self { text: text.to_owned(), signatures })
+        let signatures = parse_signatures(&note[split + 2..])?;
+        Ok(Self { text: note[..=split].to_owned(), signatures })
     }
 }
 
 impl fmt::Display for Note {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{}", self.text)?;
-        for signature in &self.signatures {
-            let bytes = [signature.key_id.as_slice(), &signature.bytes].concat();
-            writeln!(f, "— {} {}", signature.name, BASE64.encode(&bytes))?;
-        }
-        Ok(())
+        self.signatures.iter().try_for_each(|signature| writeln!(f, "{signature}"))
     }
+}
+
+impl fmt::Display for NoteSignature {
+    /// The signature line, without its line break.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let bytes = [self.key_id.as_slice(), &self.bytes].concat();
+        write!(f, "— {} {}", self.name, BASE64.encode(&bytes))
+    }
+}
+
+/// Reads lines of signatures, each ended by a line break, as a witness answers them. The number of a malformed line is its
+/// error.
+pub(crate) fn parse_signatures(block: &str) -> Result<Vec<NoteSignature>, NoteError> {
+    let block = block.strip_suffix('\n').ok_or(NoteError::NoSignatures)?;
+    let mut signatures = Vec::new();
+    for (number, line) in block.split('\n').enumerate() {
+        if number == MAX_SIGNATURES {
+            return Err(NoteError::TooManySignatures);
+        }
+        signatures.push(parse_signature(line).ok_or(NoteError::BadSignatureLine(number + 1))?);
+    }
+    Ok(signatures)
 }
 
 fn parse_signature(line: &str) -> Option<NoteSignature> {
@@ -193,6 +213,17 @@ mod tests {
         assert_eq!(note.to_string(), GO_NOTE);
         let altered: Note = GO_NOTE.replace("answer", "Answer").parse().unwrap();
         assert_eq!(altered.verify(&[&key]), Err(NoteError::WrongSignature("PeterNeumann".into())));
+    }
+
+    #[test]
+    fn the_example_of_the_specification_is_verified() {
+        let key: VerifierKey =
+            "example.com/foo+530d903a+AekyeRrm56hApGFkyQR4ZCbV54Id2LKaANYcrnKv3U2k".parse().unwrap();
+        let note: Note = "This is an example message.\n\n— example.com/foo \
+            Uw2QOkn8srV1yJGh2VYRlL1Tnagv1YEq6TfXppzi2ONncAlTgK7Ztg1ERYNZXsYjOBH3mFXmRKuwHjG1Yu72IneyaQM=\n"
+            .parse()
+            .unwrap();
+        assert_eq!(note.verify(&[&key]), Ok(1));
     }
 
     #[test]
