@@ -15,6 +15,7 @@ pub mod proof_file;
 pub mod store;
 pub mod tile;
 pub mod tree;
+pub mod trust_policy;
 pub mod verify;
 
 pub use bundle::{Bundle, BundleReport, Statement};
@@ -25,4 +26,5 @@ pub use proof::{ConsistencyProof, InclusionProof, ProofError};
 pub use proof_file::{ProofFile, ProofFileError};
 pub use store::{AppendError, Commit, FileLog, Log, OpenError, ReadError, Reader};
 pub use tree::{Hash, leaf_hash};
+pub use trust_policy::TrustPolicy;
 pub use verify::{Finding, Report, verify_log};

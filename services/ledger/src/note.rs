@@ -7,11 +7,12 @@ use data_encoding::BASE64;
 
 use crate::key::{SignError, Signer, VerifierKey, check_name};
 
-/// The largest note that is read. A checkpoint with sixteen signatures is under four kilobytes.
+/// The largest note that is read. A checkpoint with all the signatures that are read is under sixteen kilobytes.
 pub const MAX_NOTE_BYTES: usize = 64 * 1024;
 
-/// The most signatures that are read on one note: as many as the specification asks a verifier to accept.
-pub const MAX_SIGNATURES: usize = 16;
+/// The most signatures that are read on one note. A verifier has to accept 16 (C2SP signed-note), and a trust policy may
+/// well name 32 witnesses (C2SP tlog-policy).
+pub const MAX_SIGNATURES: usize = 64;
 
 /// Why a note is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
