@@ -17,6 +17,7 @@ pub mod tile;
 pub mod tree;
 pub mod trust_policy;
 pub mod verify;
+pub mod witness;
 
 pub use bundle::{Bundle, BundleReport, Statement};
 pub use checkpoint::{Checkpoint, CheckpointError, SignedCheckpoint};
