@@ -4,7 +4,6 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::Context;
 use clap::Parser;
 use writ_tests::lab::{privilege, signals};
 use writ_tests::load;
@@ -33,14 +32,7 @@ fn main() -> ExitCode {
 fn run(options: &Options) -> anyhow::Result<()> {
     privilege::obtain()?;
     signals::install()?;
-    let programs = match &options.bin_dir {
-        Some(directory) => Programs::in_directory(
-            directory
-                .canonicalize()
-                .with_context(|| format!("--bin-dir {} cannot be used", directory.display()))?,
-        ),
-        None => Programs::built()?,
-    };
+    let programs = Programs::at(options.bin_dir.as_deref())?;
     let mut out = std::io::stdout().lock();
     for figure in load::figures(&programs)? {
         writeln!(out, "{figure}")?;

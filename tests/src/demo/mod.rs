@@ -12,7 +12,6 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
 
-use anyhow::Context;
 use clap::Parser;
 
 pub use self::runner::{Outcome, Step, Verified, play};
@@ -44,14 +43,7 @@ pub struct Options {
 pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
     privilege::obtain()?;
     signals::install()?;
-    let programs = match &options.bin_dir {
-        Some(directory) => Programs::in_directory(
-            directory
-                .canonicalize()
-                .with_context(|| format!("--bin-dir {} cannot be used", directory.display()))?,
-        ),
-        None => Programs::built()?,
-    };
+    let programs = Programs::at(options.bin_dir.as_deref())?;
     let mut out = std::io::stdout().lock();
     writeln!(out, "{INTRODUCTION}")?;
     let start = Instant::now();

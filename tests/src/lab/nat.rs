@@ -21,6 +21,8 @@ pub enum Nat {
     PlainMasquerade,
     /// Another random mapping for every destination, each open to that destination only.
     Symmetric,
+    /// As [`Nat::Symmetric`], but the ports are drawn from 64: few enough to be guessed.
+    SymmetricFewPorts,
     /// As [`Nat::PortRestricted`] for TCP; UDP is dropped silently, apart from DNS.
     UdpBlocked,
 }
@@ -34,6 +36,12 @@ pub(crate) fn ruleset(nat: Nat) -> String {
         Nat::PortRestricted => format!("{}{DROP_STRAY}", masquerade("masquerade")),
         Nat::PlainMasquerade => masquerade("masquerade"),
         Nat::Symmetric => format!("{}{DROP_STRAY}", masquerade("masquerade fully-random")),
+        Nat::SymmetricFewPorts => {
+            let few = format!(
+                "meta l4proto udp masquerade to :40000-40063 fully-random; oifname \"{WAN}\" masquerade"
+            );
+            format!("{}{DROP_STRAY}", masquerade(&few))
+        }
         Nat::UdpBlocked => format!("{}{DROP_STRAY}{DROP_UDP}", masquerade("masquerade")),
     };
     format!(

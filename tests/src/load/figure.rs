@@ -27,19 +27,19 @@ pub struct Figure {
 
 impl Figure {
     /// A count over a time.
-    pub(super) fn rate(name: &'static str, count: usize, took: Duration) -> Self {
+    pub(crate) fn rate(name: &'static str, count: usize, took: Duration) -> Self {
         #[expect(clippy::cast_precision_loss, reason = "counts are small")]
         let value = count as f64 / took.as_secs_f64().max(1e-9);
         Self { name, value, unit: Unit::PerSecond }
     }
 
     /// A time.
-    pub(super) fn time(name: &'static str, time: Duration) -> Self {
+    pub(crate) fn time(name: &'static str, time: Duration) -> Self {
         Self { name, value: time.as_secs_f64() * 1000.0, unit: Unit::Milliseconds }
     }
 
     /// This one in terms of another.
-    pub(super) fn beside(&self, name: &'static str, other: &Self) -> Self {
+    pub(crate) fn beside(&self, name: &'static str, other: &Self) -> Self {
         Self { name, value: self.value / other.value.max(1e-9), unit: Unit::Times }
     }
 }
@@ -62,7 +62,7 @@ impl fmt::Display for Figure {
 }
 
 /// The time that a share of all took at most (nearest rank). Zero if there are none.
-pub(super) fn percentile(times: &mut [Duration], share: f64) -> Duration {
+pub(crate) fn percentile(times: &mut [Duration], share: f64) -> Duration {
     times.sort_unstable();
     #[expect(
         clippy::cast_precision_loss,

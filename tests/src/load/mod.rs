@@ -10,6 +10,7 @@ mod node;
 mod session;
 mod throughput;
 
+pub(crate) use self::figure::percentile;
 pub use self::figure::{Figure, Unit};
 pub use self::node::{Joined, Node};
 pub use self::session::{Answer, Carried, Session};

@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use anyhow::Context;
+
 pub use self::agent::Agent;
 pub use self::control_plane::{ControlPlane, Settings};
 pub use self::operator::{Operator, Owner};
@@ -30,6 +32,18 @@ impl Programs {
     #[must_use]
     pub fn in_directory(directory: PathBuf) -> Self {
         Self { directory }
+    }
+
+    /// Those of a folder that a person named, or else those that were built along with this program.
+    ///
+    /// # Errors
+    /// When the folder cannot be used, or the system does not say where this program is.
+    pub fn at(directory: Option<&Path>) -> anyhow::Result<Self> {
+        let Some(directory) = directory else { return Self::built() };
+        let found = directory.canonicalize();
+        found
+            .map(Self::in_directory)
+            .with_context(|| format!("--bin-dir {} cannot be used", directory.display()))
     }
 
     /// Those that were built along with this program.

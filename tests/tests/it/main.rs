@@ -4,6 +4,7 @@
 
 mod arrows;
 mod lab;
+mod natlab;
 mod system;
 
 /// A test in the network lab. Without the right to make networks it runs itself again in a user namespace.

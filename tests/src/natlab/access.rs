@@ -1,0 +1,171 @@
+//! The ways in which a host can be connected, and which pairs of them can be crossed directly.
+
+use std::fmt;
+use std::net::Ipv4Addr;
+
+use crate::lab::{Host, Lab, LabError, Nat};
+
+/// How a host is connected to the internet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// A public address of its own.
+    Public,
+    /// Behind a [`Nat::FullCone`].
+    FullCone,
+    /// Behind a [`Nat::AddressRestricted`].
+    AddressRestricted,
+    /// Behind a [`Nat::PortRestricted`]: the usual home.
+    PortRestricted,
+    /// Behind a [`Nat::PlainMasquerade`]: a cloud machine or container host that shares its address.
+    PlainMasquerade,
+    /// Behind a [`Nat::Symmetric`].
+    Symmetric,
+    /// Behind a [`Nat::SymmetricFewPorts`].
+    SymmetricFewPorts,
+    /// Behind a home router whose carrier translates once more, both as port-restricted cones.
+    DoubleNat,
+    /// Behind a home router whose carrier translates symmetrically.
+    SymmetricCarrier,
+    /// Behind a firewall that lets no UDP out.
+    UdpBlocked,
+}
+
+/// What must come of a pair.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Expected {
+    /// The two can reach each other directly, so they have to.
+    Direct,
+    /// No direct path exists.
+    Relayed,
+    /// Chance decides: which packet comes first, or which port is drawn.
+    Either,
+}
+
+impl Access {
+    /// Every one, from the easiest to cross to the hardest.
+    pub const ALL: [Self; 10] = [
+        Self::Public,
+        Self::FullCone,
+        Self::AddressRestricted,
+        Self::PortRestricted,
+        Self::PlainMasquerade,
+        Self::DoubleNat,
+        Self::SymmetricFewPorts,
+        Self::Symmetric,
+        Self::SymmetricCarrier,
+        Self::UdpBlocked,
+    ];
+
+    /// Connects a host so. `home` tells homes of one kind apart.
+    pub(super) fn host(self, lab: &Lab, home: &str) -> Result<Host, LabError> {
+        let name = format!("{home}-{self}");
+        let router = |nat| lab.router(&format!("{name}-nat"), nat);
+        let behind_carrier = |carrier| {
+            let lan = Ipv4Addr::new(10, 0, 0, 0);
+            router(carrier)?.router(&format!("{name}-home"), Nat::PortRestricted, lan)
+        };
+        match self {
+            Self::Public => lab.host(&name),
+            Self::FullCone => router(Nat::FullCone)?.host(&name),
+            Self::AddressRestricted => router(Nat::AddressRestricted)?.host(&name),
+            Self::PortRestricted => router(Nat::PortRestricted)?.host(&name),
+            Self::PlainMasquerade => router(Nat::PlainMasquerade)?.host(&name),
+            Self::Symmetric => router(Nat::Symmetric)?.host(&name),
+            Self::SymmetricFewPorts => router(Nat::SymmetricFewPorts)?.host(&name),
+            Self::DoubleNat => behind_carrier(Nat::PortRestricted)?.host(&name),
+            Self::SymmetricCarrier => behind_carrier(Nat::Symmetric)?.host(&name),
+            Self::UdpBlocked => router(Nat::UdpBlocked)?.host(&name),
+        }
+    }
+
+    /// Whether these two can reach each other directly: neither may be without UDP, and where one's port cannot be known
+    /// (RFC 4787, address- and port-dependent mapping) the other must let any port of its address in.
+    #[must_use]
+    pub fn expected(self, other: Self) -> Expected {
+        let pair = [(self, other), (other, self)];
+        if pair.iter().any(|(one, _)| *one == Self::UdpBlocked) {
+            return Expected::Relayed;
+        }
+        if pair.iter().any(|(one, two)| one.port_is_hidden() && two.lets_known_ports_in()) {
+            return Expected::Relayed;
+        }
+        if pair.iter().any(|(one, two)| *one == Self::SymmetricFewPorts && two.lets_known_ports_in()) {
+            // Of 64 ports the right one may be drawn.
+            return Expected::Either;
+        }
+        if pair.iter().any(|(one, two)| *one == Self::PlainMasquerade && two.lets_known_ports_in()) {
+            // A packet of the other's that comes first takes the place of the mapping to be.
+            return Expected::Either;
+        }
+        Expected::Direct
+    }
+
+    /// Another port for each destination, drawn from all there are.
+    fn port_is_hidden(self) -> bool {
+        matches!(self, Self::Symmetric | Self::SymmetricCarrier)
+    }
+
+    /// Filters by address and port (RFC 4787), so that only a port that was sent to gets in.
+    fn lets_known_ports_in(self) -> bool {
+        let drawn = self.port_is_hidden() || self == Self::SymmetricFewPorts;
+        drawn || matches!(self, Self::PortRestricted | Self::PlainMasquerade | Self::DoubleNat)
+    }
+}
+
+impl fmt::Display for Access {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Public => "public",
+            Self::FullCone => "full",
+            Self::AddressRestricted => "address",
+            Self::PortRestricted => "port",
+            Self::PlainMasquerade => "plain",
+            Self::Symmetric => "sym",
+            Self::SymmetricFewPorts => "symfew",
+            Self::DoubleNat => "double",
+            Self::SymmetricCarrier => "symcgn",
+            Self::UdpBlocked => "noudp",
+        })
+    }
+}
+
+impl fmt::Display for Expected {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Direct => "direct",
+            Self::Relayed => "relayed",
+            Self::Either => "either",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_can_be_crossed_is_what_rfc_4787_predicts() {
+        use Access::{
+            AddressRestricted, DoubleNat, FullCone, PlainMasquerade, PortRestricted, Public, Symmetric,
+            UdpBlocked,
+        };
+        for (one, two, expected) in [
+            (Public, Public, Expected::Direct),
+            (Public, Symmetric, Expected::Direct),
+            (FullCone, Symmetric, Expected::Direct),
+            (AddressRestricted, Symmetric, Expected::Direct),
+            (PortRestricted, Symmetric, Expected::Relayed),
+            (Symmetric, Symmetric, Expected::Relayed),
+            (DoubleNat, PortRestricted, Expected::Direct),
+            (PlainMasquerade, AddressRestricted, Expected::Direct),
+            (PlainMasquerade, PortRestricted, Expected::Either),
+            (SymmetricFewPorts, PortRestricted, Expected::Either),
+            (SymmetricFewPorts, Symmetric, Expected::Relayed),
+            (SymmetricFewPorts, AddressRestricted, Expected::Direct),
+            (UdpBlocked, Public, Expected::Relayed),
+        ] {
+            assert_eq!(one.expected(two), expected, "{one} and {two}");
+            assert_eq!(two.expected(one), expected, "{two} and {one}");
+        }
+    }
+}
