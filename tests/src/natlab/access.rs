@@ -147,7 +147,7 @@ mod tests {
     fn what_can_be_crossed_is_what_rfc_4787_predicts() {
         use Access::{
             AddressRestricted, DoubleNat, FullCone, PlainMasquerade, PortRestricted, Public, Symmetric,
-            UdpBlocked,
+            SymmetricFewPorts, UdpBlocked,
         };
         for (one, two, expected) in [
             (Public, Public, Expected::Direct),
