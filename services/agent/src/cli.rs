@@ -172,6 +172,9 @@ fn print_status(status: &Value) {
         true => println!("connected since {since}; log verified up to record {}", status["checkpoint_size"]),
         false => println!("not connected since {since}: {}", text(&status["session_why"])),
     }
+    if let Some(why) = status["storage_failure"].as_str() {
+        println!("NOTHING NEW IS TAKEN: what is verified cannot be stored: {why}");
+    }
     for peer in status["peers"].as_array().into_iter().flatten() {
         let path = &peer["path"];
         let name = if peer["name"].is_null() { text(&peer["node"]) } else { text(&peer["name"]) };

@@ -93,6 +93,17 @@ impl Agent {
         Ok(())
     }
 
+    /// Kills it, as a power cut would.
+    ///
+    /// # Errors
+    /// When it does not end.
+    pub fn kill(&mut self) -> anyhow::Result<()> {
+        if let Some(process) = self.process.take() {
+            process.kill()?;
+        }
+        Ok(())
+    }
+
     /// Waits until it has a session.
     ///
     /// # Errors

@@ -18,7 +18,7 @@ use super::paths::Paths;
 use super::peer::{Peer, Tunnels};
 use super::time::Now;
 use super::wireguard::Tunnel;
-use crate::trust::{VerifiedAuthorization, VerifiedKey, VerifiedPeer};
+use crate::trust::{Restored, VerifiedAuthorization, VerifiedKey, VerifiedPeer};
 
 /// Most live authorizations.
 const MAX_LIVE: usize = 16_384;
@@ -42,6 +42,8 @@ pub(super) struct Live {
     pub issued_at: Timestamp,
     pub expires_at: Timestamp,
     pub renewal: Renewal,
+    /// Whether the control plane was told, by this process, that it is established.
+    pub is_acknowledged: bool,
 }
 
 /// How far the renewal of an authorization is.
@@ -66,6 +68,7 @@ impl Live {
             issued_at: authorization.issued_at(),
             expires_at: authorization.expires_at(),
             renewal: Renewal::None,
+            is_acknowledged: false,
         }
     }
 
@@ -89,37 +92,63 @@ pub(super) enum Origin {
     Decided,
     /// It was live already when this session began.
     Snapshot,
+    /// It was live already when this process began.
+    Restored,
 }
 
 impl Engine {
+    /// Takes up what was live before this process began, without waiting for the control plane.
+    pub fn handle_restored(&mut self, now: Now, restored: Restored) {
+        if let Some(relay) = restored.relay {
+            self.set_relay(now, relay);
+        }
+        for authorization in &restored.authorizations {
+            self.admit(now, authorization, Origin::Restored);
+        }
+    }
+
     /// Admits a verified authorization: from here on its peer exists and its packets pass.
     pub(super) fn admit(&mut self, now: Now, authorization: &VerifiedAuthorization, origin: Origin) {
         let id = authorization.authorization().clone();
         let is_known = self.live.contains_key(&id);
         if authorization.expires_at() <= now.wall || (!is_known && self.live.len() >= MAX_LIVE) {
             self.counters.authorizations_dropped += 1;
+            if !is_known {
+                self.ended.push_back(id);
+            }
             return;
         }
         let peer = self.ensure_peer(now, authorization.peer(), origin);
-        if is_known {
-            return;
+        if !is_known {
+            let mut grant =
+                Grant::new(id.clone(), authorization.side(), authorization.protocol(), authorization.ports());
+            if let Some(old) = authorization.renews() {
+                self.continue_from(old, &mut grant);
+            }
+            self.filter.grant(peer, grant);
+            self.live.insert(id.clone(), Live::of(authorization));
         }
-        let mut grant =
-            Grant::new(id.clone(), authorization.side(), authorization.protocol(), authorization.ports());
-        if let Some(old) = authorization.renews() {
-            self.continue_from(old, &mut grant);
+        if origin != Origin::Restored {
+            self.acknowledge_established(&id, authorization);
         }
-        self.filter.grant(peer, grant);
-        self.live.insert(id.clone(), Live::of(authorization));
-        self.acknowledge(id, authorization.record(), authorization.leaf(), AcknowledgedAction::Established);
-        self.replay_early(now);
-        self.replay_early_packets(now);
-        self.release_pending(now, authorization);
+        if !is_known {
+            self.replay_early(now);
+            self.replay_early_packets(now);
+            self.release_pending(now, authorization);
+        }
+    }
+
+    fn acknowledge_established(&mut self, id: &AuthorizationId, authorization: &VerifiedAuthorization) {
+        let Some(live) = self.live.get_mut(id).filter(|live| !live.is_acknowledged) else { return };
+        live.is_acknowledged = true;
+        let action = AcknowledgedAction::Established;
+        self.acknowledge(id.clone(), authorization.record(), authorization.leaf(), action);
     }
 
     /// A renewed authorization takes the place of the old one, and its count of bytes with it.
     fn continue_from(&mut self, old: &AuthorizationId, grant: &mut Grant) {
         let Some(live) = self.live.remove(old) else { return };
+        self.ended.push_back(old.clone());
         if let Some(before) = self.filter.revoke(live.peer, old) {
             grant.used = before.used;
             grant.last_port = before.last_port;
@@ -160,7 +189,7 @@ impl Engine {
         let index = self.free_index();
         let mut tunnel = Tunnel::new(self.keys.current(), theirs, index);
         // After a restart either end may be the one that has forgotten the sessions, so both begin.
-        let initiation = (origin == Origin::Snapshot).then(|| tunnel.initiate(now.instant)).flatten();
+        let initiation = (origin != Origin::Decided).then(|| tunnel.initiate(now.instant)).flatten();
         self.by_index.insert(index, bytes);
         self.filter.add_peer(bytes, verified.addresses());
         let peer = Peer {
@@ -209,8 +238,12 @@ impl Engine {
         }
     }
 
-    /// Ends every authorization: the agent stops.
+    /// The agent stops: ends every authorization, if the control plane can be told so. Otherwise they stay live in the log,
+    /// and so for the next start.
     pub fn stop(&mut self, _now: Now) {
+        if !self.session_is_up {
+            return;
+        }
         let ids: Vec<_> = self.live.keys().cloned().collect();
         for id in ids {
             self.close(&id, CloseReason::AgentStopped);
@@ -238,6 +271,7 @@ impl Engine {
         reason: CloseReason,
     ) -> Option<AgentMessage> {
         let live = self.live.remove(authorization)?;
+        self.ended.push_back(authorization.clone());
         let grant = self.filter.revoke(live.peer, authorization)?;
         let path = self.peers.get(&live.peer).map(|peer| peer.paths.kind());
         if self.filter.grants(live.peer).is_empty() {

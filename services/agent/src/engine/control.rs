@@ -164,7 +164,7 @@ impl Engine {
         }
     }
 
-    fn set_relay(&mut self, now: Now, relay: Relay) {
+    pub(super) fn set_relay(&mut self, now: Now, relay: Relay) {
         match self.relay.as_mut().filter(|current| current.is_same(relay.address, &relay.key)) {
             // A control plane that was started anew tells everything anew, and its relay has forgotten who was there.
             Some(current) => current.restart(now.instant),

@@ -103,7 +103,26 @@ impl Engine {
                 self.send_relayed(to, &sealed);
             }
             Some(address) => self.transmit(address, sealed),
-            None => self.send_relayed(to, &sealed),
+            None => {
+                self.send_relayed(to, &sealed);
+                self.send_without_relay(to, &sealed, is_initiation);
+            }
+        }
+    }
+
+    /// While no relay answers, a handshake is tried wherever the peer may be, and what follows goes where it was heard.
+    fn send_without_relay(&mut self, to: NodeBytes, sealed: &[u8], is_initiation: bool) {
+        if self.relay.as_ref().is_some_and(|relay| relay.observed().is_some()) {
+            return;
+        }
+        let Some(peer) = self.peers.get(&to) else { return };
+        let targets = if is_initiation {
+            peer.paths.everywhere()
+        } else {
+            peer.paths.heard_from().into_iter().collect()
+        };
+        for address in targets {
+            self.transmit(address, sealed.to_vec());
         }
     }
 

@@ -118,6 +118,8 @@ pub struct Engine {
     live: BTreeMap<AuthorizationId, Live>,
     /// What is to be reported about revoked authorizations once the revocation is acknowledged.
     closing: BTreeMap<AuthorizationId, AgentMessage>,
+    /// No more than were live, and taken after every input.
+    ended: VecDeque<AuthorizationId>,
     relay: Option<RelayClient>,
     stun: Vec<StunClient>,
     candidates: OwnCandidates,
@@ -162,6 +164,7 @@ impl Engine {
             by_index: HashMap::new(),
             live: BTreeMap::new(),
             closing: BTreeMap::new(),
+            ended: VecDeque::new(),
             relay: None,
             stun: Vec::new(),
             candidates: OwnCandidates::default(),
@@ -193,6 +196,11 @@ impl Engine {
     /// The next message for the control plane; none while there is no session.
     pub fn poll_message(&mut self) -> Option<AgentMessage> {
         if self.session_is_up { self.messages.pop_front() } else { None }
+    }
+
+    /// The next authorization that is over, for whatever reason, or was not taken.
+    pub fn poll_ended(&mut self) -> Option<AuthorizationId> {
+        self.ended.pop_front()
     }
 
     /// Whether the control plane has removed this node from the network.

@@ -6,7 +6,7 @@
 //! candidate, a network, a lost path) begins a new series. On a direct path probes go on: three unanswered in a row and the
 //! peer is reached over the relay again, while the probing begins anew.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
@@ -80,6 +80,8 @@ struct Direct {
 pub(super) struct Paths {
     announced: Vec<Remote>,
     reflexive: Vec<SocketAddr>,
+    /// Where an authentic packet came from last, if not over the relay.
+    heard: Option<SocketAddr>,
     direct: Option<Direct>,
     probes: VecDeque<Probe>,
     /// The next round, and its number in the series; none before the tunnel stands.
@@ -93,6 +95,7 @@ impl Paths {
         let mut paths = Self {
             announced: Vec::new(),
             reflexive: Vec::new(),
+            heard: None,
             direct: None,
             probes: VecDeque::new(),
             round: None,
@@ -107,6 +110,21 @@ impl Paths {
     /// The direct address, if there is one.
     pub fn direct(&self) -> Option<SocketAddr> {
         self.direct.map(|direct| direct.address)
+    }
+
+    /// Where the peer was heard last, if not over the relay.
+    pub fn heard_from(&self) -> Option<SocketAddr> {
+        self.heard
+    }
+
+    /// Every address that the peer may have.
+    pub fn everywhere(&self) -> BTreeSet<SocketAddr> {
+        self.announced
+            .iter()
+            .map(|remote| remote.address)
+            .chain(self.reflexive.iter().copied())
+            .chain(self.heard)
+            .collect()
     }
 
     /// Round-trip time of the direct path.
@@ -157,6 +175,7 @@ impl Paths {
 
     /// An authentic packet came directly from this address: it is worth a probe at once.
     pub fn seen_from(&mut self, now: Instant, address: SocketAddr) {
+        self.heard = Some(address).filter(|address| is_usable(*address));
         let known = self.announced.iter().any(|remote| remote.address == address)
             || self.reflexive.contains(&address);
         if known || !is_usable(address) {

@@ -11,7 +11,7 @@ use writ_schema::keys::{IdentityKey, SecretHash, Statement, WireGuardKey};
 use writ_schema::protocol::{EnrolmentTicket, ErrorBody, JoinRequest, JoinResponse};
 
 use super::{server, tls};
-use crate::state::{Enrolment, PendingJoin, StateDir, StoredTrust, WireGuardKeys, random_secret};
+use crate::state::{Enrolment, PendingJoin, StateDir, WireGuardKeys, random_secret};
 use crate::trust::{JoiningKeys, Trust};
 
 /// How often a control plane that is away or busy is asked.
@@ -46,8 +46,7 @@ pub(super) async fn join(
         name: pending.name,
         removed: false,
     };
-    let checkpoint = trust.chain().note().unwrap_or_default().to_owned();
-    state.store_trust(&StoredTrust { checkpoint, seen: trust.seen().clone() })?;
+    state.store_trust(&trust.stored())?;
     state.store_enrolment(&enrolment)?;
     state.remove_pending_join()?;
     Ok(enrolment)

@@ -2,6 +2,7 @@
 
 mod agent;
 mod join;
+mod keeper;
 pub mod local;
 mod net;
 mod server;

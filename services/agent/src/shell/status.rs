@@ -31,6 +31,9 @@ pub struct AgentStatus {
     /// Why there is none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub session_why: Option<String>,
+    /// Why what is verified cannot be stored, while it cannot: nothing new is taken until it can.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub storage_failure: Option<String>,
     /// Records that the newest verified checkpoint covers.
     pub checkpoint_size: u64,
     /// What may be reached, as the control plane says.

@@ -5,7 +5,6 @@
 
 mod files;
 
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -15,11 +14,11 @@ use data_encoding::BASE64;
 use ed25519_dalek::SigningKey;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use writ_schema::{CommandId, NodeId};
+use writ_schema::CommandId;
 use zeroize::Zeroizing;
 
 use crate::engine::NextKey;
-use crate::trust::{Membership, SeenKey};
+use crate::trust::{Membership, StoredLive, StoredTrust};
 
 /// Why the state cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -78,16 +77,6 @@ pub struct PendingJoin {
     pub ticket: String,
     /// The name asked for.
     pub name: String,
-}
-
-/// What was verified before.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct StoredTrust {
-    /// The newest verified checkpoint, a signed note.
-    pub checkpoint: String,
-    /// The newest key that was seen of each node.
-    pub seen: BTreeMap<NodeId, SeenKey>,
 }
 
 /// The WireGuard keys on disk.
@@ -221,7 +210,7 @@ impl StateDir {
         files::remove(&path).map_err(file_error(&path))
     }
 
-    /// What was verified before.
+    /// What was verified before: the newest checkpoint, and what ended before its time.
     pub fn trust(&self) -> Result<Option<StoredTrust>, StateError> {
         self.read_json(&self.path.join("trust.json"))
     }
@@ -229,6 +218,16 @@ impl StateDir {
     /// Stores what was verified.
     pub fn store_trust(&self, trust: &StoredTrust) -> Result<(), StateError> {
         self.write_json(&self.path.join("trust.json"), trust)
+    }
+
+    /// What was live before.
+    pub fn live(&self) -> Result<Option<StoredLive>, StateError> {
+        self.read_json(&self.path.join("live.json"))
+    }
+
+    /// Stores what is live.
+    pub fn store_live(&self, live: &StoredLive) -> Result<(), StateError> {
+        self.write_json(&self.path.join("live.json"), live)
     }
 
     fn read_json<T: DeserializeOwned>(&self, path: &Path) -> Result<Option<T>, StateError> {

@@ -1,5 +1,7 @@
 //! The log as this node has verified it: its key, its newest checkpoint, and what is proven to stand in it.
 
+use std::sync::Arc;
+
 use writ_ledger::{
     Checkpoint, ConsistencyProof, Hash, InclusionProof, SignedCheckpoint, VerifierKey, leaf_hash,
 };
@@ -44,19 +46,41 @@ impl Chain {
         self.held.as_ref().map(SignedCheckpoint::text)
     }
 
+    /// The same, shared with whatever is proven by it.
+    pub(super) fn shared_note(&self) -> Result<Arc<str>, Refusal> {
+        self.note().map(Into::into).ok_or(Refusal::NoCheckpoint)
+    }
+
     /// The log's key.
     pub fn key(&self) -> &VerifierKey {
         &self.key
     }
 
-    /// Takes a newer checkpoint, if the log's key signed it and it continues the one that is held.
+    /// Takes a newer checkpoint, if the log's key signed it and it continues the one that is held. Of two notes of the same
+    /// checkpoint the one with more signatures is kept.
     pub fn advance(&mut self, update: &CheckpointUpdate) -> Result<(), Refusal> {
         let newer = SignedCheckpoint::open(&update.note, &self.key)?;
         if let Some(held) = &self.held {
             continues(held.checkpoint(), newer.checkpoint(), update)?;
+            if held.checkpoint() == newer.checkpoint() && held.text().len() >= newer.text().len() {
+                return Ok(());
+            }
         }
         self.held = Some(newer);
         Ok(())
+    }
+
+    /// The chain as it was at a checkpoint that was verified before and kept with what it proves.
+    pub(super) fn at(&self, note: &str) -> Result<Self, Refusal> {
+        let then = Self::resume(self.key.clone(), note)?;
+        let (held, before) = (self.held.as_ref().ok_or(Refusal::NoCheckpoint)?.checkpoint(), then.size());
+        if before > held.size {
+            return Err(Refusal::Shrunk { size: held.size, held: before });
+        }
+        if before == held.size && then.held.as_ref().is_some_and(|then| then.checkpoint().root != held.root) {
+            return Err(Refusal::Forked { size: before });
+        }
+        Ok(then)
     }
 
     /// Checks that a record stands in the log as far as the held checkpoint covers it, and opens what it may.

@@ -7,33 +7,36 @@
 //! takes. Pure: time comes in as an argument.
 
 mod chain;
+mod checks;
+mod kept;
 mod refusal;
+mod stored;
 mod verified;
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
 
-use data_encoding::BASE64;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use writ_ledger::VerifierKey;
-use writ_relay::RelayKey;
-use writ_schema::event::{KeyRotated, NodeJoined, Side};
-use writ_schema::keys::{IdentityKey, Statement, WireGuardKey};
+use writ_schema::event::Side;
+use writ_schema::keys::{IdentityKey, WireGuardKey};
 use writ_schema::protocol::{
-    Authorized, Candidate, JoinResponse, MAX_CANDIDATES, Peer, ProvenRecord, RelayAccess, ServerFrame,
-    ServerMessage, Snapshot,
+    Authorized, JoinResponse, Peer, ProvenRecord, ServerFrame, ServerMessage, Snapshot,
 };
 use writ_schema::{AuthorizationId, Event, NetworkId, NodeId, Seq};
 
 use chain::expect_event;
+use checks::{bounded, check_genesis, check_join, check_rotation, expect_node, read_relay};
+
+use kept::Live;
 
 pub use chain::Chain;
+pub use kept::*;
 pub use refusal::Refusal;
+pub use stored::*;
 pub use verified::*;
-
-/// Most STUN servers that are asked.
-const MAX_STUN_SERVERS: usize = 8;
 
 /// Newest key of a node that was seen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -77,7 +80,28 @@ pub struct Trust {
     node: NodeId,
     identity: IdentityKey,
     chain: Chain,
-    seen: BTreeMap<NodeId, SeenKey>,
+    seen: Arc<BTreeMap<NodeId, SeenKey>>,
+    live: Live,
+    changes: Changes,
+}
+
+/// Where the proofs about an authorization lead to.
+struct Anchors<'a> {
+    record: &'a Chain,
+    join: &'a Chain,
+    rotation: &'a Chain,
+}
+
+impl<'a> Anchors<'a> {
+    fn all(chain: &'a Chain) -> Self {
+        Self { record: chain, join: chain, rotation: chain }
+    }
+}
+
+/// A peer's key, from a record that its identity key has signed.
+struct SignedKey {
+    record: Seq,
+    identity: IdentityKey,
 }
 
 impl Trust {
@@ -112,19 +136,19 @@ impl Trust {
             address_v4: joined.address_v4,
             address_v6: joined.address_v6,
         };
-        let trust = Self::resume(&membership, ours.identity, chain, BTreeMap::new());
-        Ok((trust, membership))
+        Ok((Self::begin(&membership, ours.identity, chain), membership))
     }
 
-    /// Goes on from what was verified before this process began.
-    pub fn resume(
-        membership: &Membership,
-        identity: IdentityKey,
-        chain: Chain,
-        seen: BTreeMap<NodeId, SeenKey>,
-    ) -> Self {
-        let (network, node) = (membership.network.clone(), membership.node.clone());
-        Self { network, node, identity, chain, seen }
+    fn begin(membership: &Membership, identity: IdentityKey, chain: Chain) -> Self {
+        Self {
+            network: membership.network.clone(),
+            node: membership.node.clone(),
+            identity,
+            chain,
+            seen: Arc::default(),
+            live: Live::default(),
+            changes: Changes::default(),
+        }
     }
 
     /// The log as it is verified.
@@ -132,15 +156,19 @@ impl Trust {
         &self.chain
     }
 
-    /// The newest key that was seen of each node.
-    pub fn seen(&self) -> &BTreeMap<NodeId, SeenKey> {
-        &self.seen
+    /// An authorization is over, by itself or before its time.
+    pub fn end(&mut self, now: Timestamp, authorization: &AuthorizationId) {
+        if self.live.end(now, authorization) {
+            self.changes.trust += 1;
+            self.changes.live += 1;
+        }
     }
 
     /// Verifies a frame. A snapshot keeps what verifies and names the rest.
     pub fn verify(&mut self, now: Timestamp, frame: ServerFrame) -> Result<Verified, Refusal> {
         if let Some(update) = &frame.checkpoint {
             self.chain.advance(update)?;
+            self.changes.trust += 1;
         }
         Ok(match frame.message {
             ServerMessage::Snapshot(snapshot) => {
@@ -158,7 +186,12 @@ impl Trust {
             }
             ServerMessage::PeerKey { node, record } => Verified::Key(self.verify_key(&node, &record)?),
             ServerMessage::Candidates { node, candidates } => {
-                Verified::Candidates { node, candidates: bounded(&candidates) }
+                let candidates = bounded(&candidates);
+                if let Some(peer) = self.live.kept.peers.get_mut(&node) {
+                    peer.candidates.clone_from(&candidates);
+                    self.changes.live += 1;
+                }
+                Verified::Candidates { node, candidates }
             }
             ServerMessage::Refused { request, error, message, retry_after_ms } => {
                 Verified::Refused { request, error, message, retry_after_ms }
@@ -179,6 +212,10 @@ impl Trust {
                 Err(refusal) => refused.push(refusal),
             }
         }
+        let named = |id: &AuthorizationId| authorizations.iter().any(|live| live.authorization() == id);
+        self.live.end_unless(now, named);
+        self.changes.trust += 1;
+        self.changes.live += 1;
         Ok(VerifiedSnapshot { netmap: snapshot.netmap, authorizations, refused, relay })
     }
 
@@ -187,7 +224,21 @@ impl Trust {
         now: Timestamp,
         sent: &Authorized,
     ) -> Result<VerifiedAuthorization, Refusal> {
-        let included = self.chain.included(&sent.record)?;
+        let (verified, key) = self.check_authorized(now, &Anchors::all(&self.chain), sent)?;
+        // From here on the identity key is known, so that a later rotation can be checked against it.
+        self.remember(key.record, key.identity, &verified.peer().key)?;
+        self.live.add(&self.chain.shared_note()?, &verified, sent);
+        self.changes.live += 1;
+        Ok(verified)
+    }
+
+    fn check_authorized(
+        &self,
+        now: Timestamp,
+        at: &Anchors<'_>,
+        sent: &Authorized,
+    ) -> Result<(VerifiedAuthorization, SignedKey), Refusal> {
+        let included = at.record.included(&sent.record)?;
         let seq = included.record.seq;
         let body = expect_event!(included, ConnectionAuthorized, "connection.authorized")?;
         let source = body.source.value().ok_or(Refusal::SourceSealed(seq))?;
@@ -206,8 +257,8 @@ impl Trust {
         if body.expires_at <= now {
             return Err(Refusal::Expired(seq));
         }
-        let peer = self.verify_peer(&sent.peer)?;
-        Ok(VerifiedAuthorization {
+        let (peer, key) = self.check_peer(at, &sent.peer)?;
+        let verified = VerifiedAuthorization {
             request: sent.request.clone(),
             authorization: body.authorization.clone(),
             record: seq,
@@ -221,31 +272,31 @@ impl Trust {
             issued_at: included.record.time,
             expires_at: body.expires_at,
             renews: body.renews.clone(),
-        })
+        };
+        Ok((verified, key))
     }
 
-    fn verify_peer(&mut self, sent: &Peer) -> Result<VerifiedPeer, Refusal> {
-        let joined = check_join(&self.chain, &self.network, &sent.node, &sent.join)?;
+    fn check_peer(&self, at: &Anchors<'_>, sent: &Peer) -> Result<(VerifiedPeer, SignedKey), Refusal> {
+        let joined = check_join(at.join, &self.network, &sent.node, &sent.join)?;
         let identity = joined.identity_key;
-        let (seq, key) = match &sent.rotation {
+        let (record, key) = match &sent.rotation {
             None => {
                 let first = VerifiedKey { node: sent.node.clone(), generation: 0, key: joined.wireguard_key };
                 (sent.join.seq, first)
             }
             Some(rotation) => {
-                let rotated = check_rotation(&self.chain, &self.network, &sent.node, &identity, rotation)?;
+                let rotated = check_rotation(at.rotation, &self.network, &sent.node, &identity, rotation)?;
                 (rotation.seq, rotated)
             }
         };
-        // From here on the identity key is known, so that a later rotation can be checked against it.
-        self.remember(seq, identity, &key)?;
-        Ok(VerifiedPeer {
+        let peer = VerifiedPeer {
             key,
             name: joined.name.value().cloned(),
             address_v4: joined.address_v4,
             address_v6: joined.address_v6,
             candidates: bounded(&sent.candidates),
-        })
+        };
+        Ok((peer, SignedKey { record, identity }))
     }
 
     fn verify_key(&mut self, node: &NodeId, sent: &ProvenRecord) -> Result<VerifiedKey, Refusal> {
@@ -256,6 +307,10 @@ impl Trust {
         };
         let key = check_rotation(&self.chain, &self.network, node, &identity, sent)?;
         self.remember(sent.seq, identity, &key)?;
+        let checkpoint = self.chain.shared_note()?;
+        if let Some(peer) = self.live.kept.peers.get_mut(node) {
+            peer.rotation = Some(Arc::new(KeptRecord { checkpoint, record: sent.clone() }));
+        }
         Ok(key)
     }
 
@@ -295,80 +350,10 @@ impl Trust {
             }
         }
         let seen = SeenKey { identity, generation: key.generation, key: key.key };
-        self.seen.insert(key.node.clone(), seen);
+        if self.seen.get(&key.node) != Some(&seen) {
+            Arc::make_mut(&mut self.seen).insert(key.node.clone(), seen);
+            self.changes.live += 1;
+        }
         Ok(())
     }
-}
-
-/// Record 0 must be that of the network and log that the enrolment key named. Gives the network's name.
-fn check_genesis(chain: &Chain, network: &NetworkId, sent: &ProvenRecord) -> Result<String, Refusal> {
-    let included = chain.included(sent)?;
-    let created = expect_event!(included, NetworkCreated, "network.created")?;
-    for (differs, what) in [
-        (sent.seq != Seq(0), "position"),
-        (created.network != *network, "network"),
-        (created.origin != chain.key().name(), "log origin"),
-        (created.log_key != chain.key().to_string(), "log key"),
-    ] {
-        if differs {
-            return Err(Refusal::OtherNetwork(what));
-        }
-    }
-    Ok(created.name.clone())
-}
-
-/// A join must be of this node, whose name is the hash of the identity key, which has signed the first WireGuard key.
-fn check_join(
-    chain: &Chain,
-    network: &NetworkId,
-    node: &NodeId,
-    sent: &ProvenRecord,
-) -> Result<NodeJoined, Refusal> {
-    let included = chain.included(sent)?;
-    let joined = expect_event!(included, NodeJoined, "node.joined")?;
-    expect_node(sent.seq, &joined.node, node)?;
-    if NodeId::of_identity_key(joined.identity_key.as_bytes()) != *node {
-        return Err(Refusal::ForeignIdentity(sent.seq));
-    }
-    let statement = Statement::Rotation { network, generation: 0, wireguard_key: &joined.wireguard_key };
-    joined
-        .identity_key
-        .verify(&statement, &joined.key_signature)
-        .map_err(|_| Refusal::UnsignedKey(sent.seq))?;
-    Ok(joined.clone())
-}
-
-/// A rotation must be of this node and signed by its identity key.
-fn check_rotation(
-    chain: &Chain,
-    network: &NetworkId,
-    node: &NodeId,
-    identity: &IdentityKey,
-    sent: &ProvenRecord,
-) -> Result<VerifiedKey, Refusal> {
-    let included = chain.included(sent)?;
-    let rotated = expect_event!(included, KeyRotated, "key.rotated")?;
-    expect_node(sent.seq, &rotated.node, node)?;
-    let KeyRotated { generation, wireguard_key, .. } = *rotated;
-    let statement = Statement::Rotation { network, generation, wireguard_key: &wireguard_key };
-    identity.verify(&statement, &rotated.signature).map_err(|_| Refusal::UnsignedKey(sent.seq))?;
-    Ok(VerifiedKey { node: node.clone(), generation, key: wireguard_key })
-}
-
-fn expect_node(seq: Seq, found: &NodeId, expected: &NodeId) -> Result<(), Refusal> {
-    if found == expected {
-        return Ok(());
-    }
-    Err(Refusal::OtherNode { seq, found: found.clone(), expected: expected.clone() })
-}
-
-fn read_relay(access: &RelayAccess) -> Result<Relay, Refusal> {
-    let key = BASE64.decode(access.key.as_bytes()).ok().and_then(|bytes| bytes.try_into().ok());
-    let key = RelayKey::from_bytes(key.ok_or(Refusal::RelayKey)?);
-    let stun = access.stun.iter().take(MAX_STUN_SERVERS).copied().collect();
-    Ok(Relay { address: access.address, key, stun })
-}
-
-fn bounded(candidates: &[Candidate]) -> Vec<Candidate> {
-    candidates.iter().take(MAX_CANDIDATES).copied().collect()
 }

@@ -131,6 +131,17 @@ pub enum Refusal {
     /// The authorization is over.
     #[error("the authorization of record {0} has expired; if this is wrong, check this machine's clock")]
     Expired(Seq),
+    /// The authorization was kept for the next start, but has ended since.
+    #[error("the authorization of record {0} ended before its time: it is not taken up again from the disk")]
+    Ended(Seq),
+    /// The wall clock shows a time before the one at which the state was written.
+    #[error(
+        "this machine's clock went back behind {0}: what was live then is not taken up again from the disk"
+    )]
+    ClockWentBack(jiff::Timestamp),
+    /// A kept authorization without its other end.
+    #[error("the kept records of {0} are missing")]
+    Incomplete(NodeId),
     /// Record 0 is not that of the network that the enrolment key named.
     #[error("record 0 names another {0} than the enrolment key")]
     OtherNetwork(&'static str),

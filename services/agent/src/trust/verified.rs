@@ -2,12 +2,13 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use data_encoding::BASE64;
 use jiff::Timestamp;
 use writ_relay::RelayKey;
 use writ_schema::event::{DenialReason, RevocationReason, Side};
 use writ_schema::keys::WireGuardKey;
 use writ_schema::net::{PortRange, Protocol};
-use writ_schema::protocol::{Candidate, Netmap, NetmapDelta};
+use writ_schema::protocol::{Candidate, Netmap, NetmapDelta, RelayAccess};
 use writ_schema::{AuthorizationId, NodeId, PolicyVersion, RequestId, Seq};
 
 use super::Refusal;
@@ -192,6 +193,14 @@ pub struct Relay {
     pub key: RelayKey,
     /// Further STUN servers.
     pub stun: Vec<std::net::SocketAddr>,
+}
+
+impl Relay {
+    /// The same as it is kept for the next start.
+    pub fn access(&self) -> RelayAccess {
+        let key = BASE64.encode(self.key.expose_bytes());
+        RelayAccess { address: self.address, key, stun: self.stun.clone() }
+    }
 }
 
 /// All that an agent runs on.

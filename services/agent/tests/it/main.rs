@@ -4,6 +4,7 @@
 
 mod control_plane;
 mod hostile;
+mod restart;
 mod simulation;
 mod state;
 mod trust;

@@ -9,8 +9,10 @@ use boringtun::x25519::StaticSecret;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use writ_agent::engine::{Engine, EngineStatus, Now, Settings};
+use writ_agent::trust::{Refusal, StoredLive, StoredTrust, Trust};
 use writ_relay::{Limits, Relay, relay_key};
 use writ_schema::event::{AcknowledgedAction, CloseReason, DenialReason, PathKind, RevocationReason, Side};
+use writ_schema::keys::IdentityKey;
 use writ_schema::net::Protocol;
 use writ_schema::protocol::*;
 use writ_schema::{AuthorizationId, RequestId, Seq};
@@ -100,6 +102,8 @@ pub struct World {
     /// Datagrams that were seen on the wire outside, for an eavesdropper.
     pub wire: Vec<Vec<u8>>,
     relay: Relay,
+    /// While set, the relay does not answer.
+    pub relay_is_away: bool,
     began: Instant,
     elapsed: Duration,
     flying: Vec<Datagram>,
@@ -114,15 +118,8 @@ impl World {
         let mut hosts = Vec::new();
         for (number, nat) in (1_u8..).zip(nats) {
             let node = control.join(&format!("host{number}"), number);
-            let settings = Settings {
-                membership: node.membership.clone(),
-                identity: node.identity.clone(),
-                wireguard: node.secret.clone(),
-                generation: 0,
-                next_key: None,
-                seed: [number; 32],
-            };
-            let engine = Engine::new(Now { instant: began, wall: control.now }, settings);
+            let now = Now { instant: began, wall: control.now };
+            let engine = Engine::new(now, settings(&node, [number; 32]));
             let outside = Ipv4Addr::new(203, 0, 113, number);
             let address = match nat {
                 Nat::None => SocketAddr::from((outside, 51820)),
@@ -157,6 +154,7 @@ impl World {
             untold: Vec::new(),
             wire: Vec::new(),
             relay: Relay::new(RELAY_SECRET, Limits::default()),
+            relay_is_away: false,
             began,
             elapsed: Duration::ZERO,
             flying: Vec::new(),
@@ -207,17 +205,38 @@ impl World {
             Some(self.control.authorized(seq, side, &self.hosts[peer].node, candidates, None))
         });
         let authorizations = authorizations.collect();
-        let key = relay_key(&RELAY_SECRET, &self.hosts[host].node.id);
-        let snapshot = Snapshot {
-            netmap: self.control.netmap(&self.hosts[host].node),
-            authorizations,
-            relay: RelayAccess {
-                address: RELAY.parse().unwrap(),
-                key: data_encoding::BASE64.encode(key.expose_bytes()),
-                stun: Vec::new(),
-            },
-        };
+        let relay = self.relay_access(host);
+        let netmap = self.control.netmap(&self.hosts[host].node);
+        let snapshot = Snapshot { netmap, authorizations, relay };
         self.tell(host, ServerMessage::Snapshot(snapshot));
+    }
+
+    /// What a host would find on its disk after a crash.
+    pub fn stored(&self, host: usize) -> (StoredTrust, StoredLive) {
+        let trust = &self.hosts[host].node.trust;
+        (trust.stored(), trust.stored_live(self.control.now, Some(self.relay_access(host)), 51820))
+    }
+
+    /// A crash and a new start from what is on disk, without a session. Gives what is not taken up again.
+    pub fn restart(&mut self, host: usize, (trust, live): (StoredTrust, StoredLive)) -> Vec<Refusal> {
+        let now = self.now();
+        let (key, node) = (self.control.log_key(), &mut self.hosts[host].node);
+        let identity = IdentityKey::of(&node.identity);
+        node.trust = Trust::resume(&node.membership, identity, key, trust).unwrap();
+        let mut restored = node.trust.restore(now.wall, live);
+        let refused = std::mem::take(&mut restored.refused);
+        let mut engine = Engine::new(now, settings(node, [77; 32]));
+        engine.set_host_addresses(now, vec![self.hosts[host].address]);
+        engine.handle_restored(now, restored);
+        self.hosts[host].engine = engine;
+        self.hosts[host].session = false;
+        refused
+    }
+
+    fn relay_access(&self, host: usize) -> RelayAccess {
+        let key = relay_key(&RELAY_SECRET, &self.hosts[host].node.id);
+        let key = data_encoding::BASE64.encode(key.expose_bytes());
+        RelayAccess { address: RELAY.parse().unwrap(), key, stun: Vec::new() }
     }
 
     pub fn lose_session(&mut self, host: usize) {
@@ -299,6 +318,9 @@ impl World {
             while let Some(packet) = self.hosts[host].engine.poll_packet() {
                 self.hosts[host].received.push_back(packet);
             }
+            while let Some(ended) = self.hosts[host].engine.poll_ended() {
+                self.hosts[host].node.trust.end(self.control.now, &ended);
+            }
         }
         for host in 0..self.hosts.len() {
             while let Some(message) = self.hosts[host].engine.poll_message() {
@@ -320,6 +342,9 @@ impl World {
         let Datagram { from, to, bytes, .. } = datagram;
         let now = self.now();
         if to == RELAY.parse().unwrap() {
+            if self.relay_is_away {
+                return;
+            }
             let mut out = Vec::new();
             self.relay
                 .handle_datagram(now.instant, from, &bytes, &mut |to, bytes| out.push((to, bytes.to_vec())));
@@ -457,5 +482,16 @@ impl World {
     pub fn rotate(&mut self, host: usize, secret: [u8; 32]) {
         assert!(self.hosts[host].engine.rotate(StaticSecret::from(secret)).is_some());
         self.settle();
+    }
+}
+
+fn settings(node: &Node, seed: [u8; 32]) -> Settings {
+    Settings {
+        membership: node.membership.clone(),
+        identity: node.identity.clone(),
+        wireguard: node.secret.clone(),
+        generation: 0,
+        next_key: None,
+        seed,
     }
 }

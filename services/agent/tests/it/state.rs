@@ -4,7 +4,8 @@ use std::os::unix::fs::PermissionsExt;
 
 use boringtun::x25519::StaticSecret;
 use writ_agent::engine::NextKey;
-use writ_agent::state::{Enrolment, PendingJoin, StateDir, StateError, StoredTrust};
+use writ_agent::state::{Enrolment, PendingJoin, StateDir, StateError};
+use writ_agent::trust::StoredTrust;
 use writ_schema::CommandId;
 
 use super::control_plane::ControlPlane;
@@ -66,7 +67,8 @@ fn a_rotation_a_join_and_what_was_verified_survive_a_restart() {
                 removed: false,
             })
             .unwrap();
-        state.store_trust(&StoredTrust { checkpoint: checkpoint.clone(), seen: Default::default() }).unwrap();
+        let trust = StoredTrust { checkpoint: checkpoint.clone(), ..StoredTrust::default() };
+        state.store_trust(&trust).unwrap();
     }
     let state = StateDir::open(folder.path()).unwrap();
     let next = state.wireguard_keys(0).unwrap().next.unwrap();

@@ -1,8 +1,11 @@
 //! Agents while the control plane is away, and after they were away themselves.
 
+use std::fs;
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::os::unix::fs::PermissionsExt;
+use std::time::{Duration, Instant};
 
+use serde_json::Value;
 use writ_schema::Event;
 use writ_tests::lab::{Host, wait_until};
 use writ_tests::parts::{Agent, Settings};
@@ -15,6 +18,9 @@ const OTHER_PORT: u16 = 7001;
 
 /// The shortest life that a control plane gives an authorization.
 const AUTHORIZATION_SECONDS: u32 = 10;
+
+/// Long enough to kill and start everything, short enough to wait for.
+const LONGER_AUTHORIZATION_SECONDS: u32 = 20;
 
 /// A rule for each port, so that each needs an authorization of its own.
 const BY_PORT: &str = r#"{
@@ -66,6 +72,71 @@ lab_test! {
         one.wait_connected(LIMIT).unwrap();
         two.wait_connected(LIMIT).unwrap();
         asking.connect(other, LIMIT).unwrap();
+    }
+}
+
+/// What a file of an agent's state holds.
+fn kept(agent: &Agent, file: &str) -> String {
+    fs::read_to_string(agent.state().join(file)).unwrap_or_default()
+}
+
+/// Keys and tokens stand in the file that is theirs and nowhere else, and every file is its owner's only.
+fn assert_secrets_are_in_their_places(agent: &Agent) {
+    let wireguard: Value = serde_json::from_str(&kept(agent, "wireguard.json")).unwrap();
+    let wireguard = wireguard["secret"].as_str().unwrap().to_owned();
+    let secrets =
+        [("identity.key", kept(agent, "identity.key").trim().to_owned()), ("wireguard.json", wireguard)];
+    for entry in fs::read_dir(agent.state()).unwrap() {
+        let entry = entry.unwrap();
+        let name = entry.file_name().into_string().unwrap();
+        if !entry.file_type().unwrap().is_file() || matches!(name.as_str(), "lock" | "enrolment-key") {
+            continue;
+        }
+        assert_eq!(entry.metadata().unwrap().permissions().mode() & 0o777, 0o600, "{name}");
+        for (place, secret) in &secrets {
+            assert!(secret.len() > 40);
+            assert_eq!(kept(agent, &name).contains(secret), name == *place, "{place} and {name}");
+        }
+    }
+}
+
+lab_test! {
+    fn agents_that_were_killed_go_on_without_a_control_plane_until_their_authorization_expires() {
+        let mut site = Site::with("crash", |host| Settings {
+            authorization_seconds: Some(LONGER_AUTHORIZATION_SECONDS),
+            ..Settings::at("crash", host.address())
+        });
+        let (mut one, mut two, asking, asked) = two_agents(&site);
+        let _server = asked.serve_echo(PORT).unwrap();
+        let open = target(&two, PORT);
+        let granted = Instant::now();
+        asking.connect(open, LIMIT).unwrap();
+        let is_kept = |agent| kept(agent, "live.json").contains("connection.authorized");
+        wait_until(LIMIT, "what is live is kept", || is_kept(&one) && is_kept(&two)).unwrap();
+
+        site.control.kill().unwrap();
+        for agent in [&mut one, &mut two] {
+            agent.kill().unwrap();
+            assert_secrets_are_in_their_places(agent);
+            agent.start().unwrap();
+        }
+        let life = Duration::from_secs(u64::from(LONGER_AUTHORIZATION_SECONDS));
+        wait_until(life, "traffic flows again", || asking.connect(open, NO_ANSWER).is_ok()).unwrap();
+        assert!(granted.elapsed() < life, "it is tested too late: {:?}", granted.elapsed());
+        assert_eq!(one.peer(&two.node().unwrap()).unwrap()["authorizations"].as_array().unwrap().len(), 1);
+
+        std::thread::sleep(life.saturating_sub(granted.elapsed()) + Duration::from_secs(2));
+        assert!(asking.connect(open, NO_ANSWER).is_err(), "it went on after its authorization expired");
+        for agent in [&mut one, &mut two] {
+            agent.kill().unwrap();
+            agent.start().unwrap();
+        }
+        assert!(asking.connect(open, 2 * NO_ANSWER).is_err(), "a restart brought it back");
+
+        site.control.start().unwrap();
+        one.wait_connected(LIMIT).unwrap();
+        two.wait_connected(LIMIT).unwrap();
+        asking.connect(open, LIMIT).unwrap();
     }
 }
 

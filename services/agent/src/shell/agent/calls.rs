@@ -1,0 +1,103 @@
+//! What people ask on the local socket, and the WireGuard key that they, or its age, replace.
+
+use std::net::IpAddr;
+
+use anyhow::{Context as _, Result};
+use jiff::Timestamp;
+use tokio::sync::oneshot;
+
+use super::{Agent, now};
+use crate::shell::local::Response;
+use crate::shell::status::{AgentStatus, SessionStatus};
+use crate::state::new_wireguard_key;
+
+/// Callers that may wait for a rotation.
+const MAX_ROTATIONS: usize = 16;
+
+impl Agent {
+    /// Stores the WireGuard keys if the engine has taken up, or given up, the next one.
+    pub(super) fn keep_keys(&mut self) -> Result<()> {
+        let (generation, next) = self.engine.key_generations();
+        let Some(stored) = self.keys.next.take_if(|stored| next != Some(stored.generation)) else {
+            return Ok(());
+        };
+        let is_adopted = stored.generation == generation;
+        if is_adopted {
+            tracing::info!(generation, "the new WireGuard key is in use");
+            self.keys.generation = generation;
+            self.keys.secret = stored.secret;
+            self.keys.since = Timestamp::now().as_second();
+        }
+        self.state.store_wireguard_keys(&self.keys).context("the new WireGuard key cannot be stored")?;
+        for waiting in self.rotations.drain(..) {
+            let _ = waiting.send(if is_adopted {
+                Response::Done(format!("generation {generation}"))
+            } else {
+                Response::Failed("the control plane refused the new key".to_owned())
+            });
+        }
+        Ok(())
+    }
+
+    fn rotate(&mut self) -> Result<bool> {
+        let Some(next) = self.engine.rotate(new_wireguard_key()?) else { return Ok(false) };
+        self.keys.next = Some(next);
+        self.state.store_wireguard_keys(&self.keys)?;
+        Ok(true)
+    }
+
+    pub(super) fn rotate_if_old(&mut self) {
+        let age = Timestamp::now().as_second().saturating_sub(self.keys.since);
+        let lifetime = i64::try_from(self.options.key_lifetime.as_secs()).unwrap_or(i64::MAX);
+        if age >= lifetime
+            && let Err(error) = self.rotate()
+        {
+            tracing::warn!("the WireGuard key cannot be replaced: {error:#}");
+        }
+    }
+
+    pub(super) fn answer_status(&self) -> Response {
+        match serde_json::to_value(self.status()) {
+            Ok(status) => Response::Status(Box::new(status)),
+            Err(error) => Response::Failed(error.to_string()),
+        }
+    }
+
+    /// Answers when the key is in use, or was refused.
+    pub(super) fn answer_rotate(&mut self, answer: oneshot::Sender<Response>) {
+        self.rotations.retain(|waiting| !waiting.is_closed());
+        match self.rotate() {
+            // One that is under way already is waited for as well.
+            Ok(_) if self.rotations.len() < MAX_ROTATIONS => self.rotations.push(answer),
+            Ok(_) => drop(answer.send(Response::Failed("too many wait for a new key already".to_owned()))),
+            Err(error) => drop(answer.send(Response::Failed(format!("{error:#}")))),
+        }
+    }
+
+    fn status(&self) -> AgentStatus {
+        let membership = &self.enrolment.membership;
+        let mut engine = self.engine.status(now());
+        for peer in engine.peers.iter_mut().filter(|peer| peer.name.is_none()) {
+            let reachable = self.netmap.iter().flat_map(|netmap| &netmap.reachable);
+            let named = reachable.map(|reachable| &reachable.node).find(|node| node.node == peer.node);
+            peer.name = named.map(|node| node.name.clone());
+        }
+        AgentStatus {
+            version: env!("CARGO_PKG_VERSION"),
+            node: membership.node.clone(),
+            name: self.enrolment.name.clone(),
+            network: membership.network.clone(),
+            network_name: membership.network_name.clone(),
+            addresses: [IpAddr::from(membership.address_v4), membership.address_v6.into()],
+            session: if self.connection.is_up { SessionStatus::Connected } else { SessionStatus::Connecting },
+            session_since: self.connection.since,
+            session_why: self.connection.why.clone(),
+            storage_failure: self.keeper.written.borrow().failure.clone(),
+            checkpoint_size: self.trust.chain().size(),
+            netmap: self.netmap.clone(),
+            candidates: self.engine.announced_candidates().to_vec(),
+            engine,
+            refusals: self.refusals.iter().cloned().collect(),
+        }
+    }
+}

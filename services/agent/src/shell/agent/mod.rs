@@ -1,0 +1,336 @@
+//! The running agent: one task that moves bytes between the engine and the world.
+
+mod calls;
+mod frames;
+mod start;
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+use jiff::Timestamp;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, oneshot};
+use tun_rs::AsyncDevice;
+use writ_schema::protocol::{AgentFrame, Netmap, RelayAccess};
+
+use super::keeper::Keeper;
+use super::local::{self, Call, Request, Response};
+use super::net::{self, Family, Sockets};
+use super::session::{self, Command, Event, Position, Session};
+use super::status::RefusalStatus;
+use super::traces::Traces;
+use crate::engine::{Engine, Now, Settings};
+use crate::state::{Enrolment, StateDir, WireGuardKeys, random_secret};
+use crate::trust::{Changes, Trust};
+use frames::{Connection, Waiting};
+use start::{bind, resume_trust, take_up};
+
+/// Longest packet or datagram that is read; longer ones are cut off and refused.
+const BUFFER_BYTES: usize = 4096;
+/// Packets taken in one go before the other inputs get their turn.
+const BATCH: usize = 64;
+/// How often this host's addresses are looked at.
+const INTERFACES_INTERVAL: Duration = Duration::from_secs(2);
+/// How often the age of the WireGuard key is looked at.
+const KEY_AGE_INTERVAL: Duration = Duration::from_secs(60);
+/// How long a stopping agent waits for its last messages to go out.
+const FAREWELL: Duration = Duration::from_secs(2);
+
+/// How the agent is to run.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The state folder.
+    pub state: PathBuf,
+    /// The enrolment key, if this node may have to join.
+    pub ticket: Option<String>,
+    /// The name to join with.
+    pub name: String,
+    /// Name of the TUN device.
+    pub tun_name: String,
+    /// UDP port; 0 for any.
+    pub port: u16,
+    /// Age at which the WireGuard key is replaced.
+    pub key_lifetime: Duration,
+}
+
+/// Runs the agent until it is told to stop.
+pub async fn up(options: Options) -> Result<()> {
+    let state = StateDir::open(&options.state)?;
+    let identity = state.identity()?;
+    let keys = state.wireguard_keys(Timestamp::now().as_second())?;
+    let enrolment = match state.enrolment()? {
+        Some(enrolment) => enrolment,
+        None => super::join::join(&state, &identity, &keys, options.ticket.as_deref(), &options.name).await?,
+    };
+    if enrolment.removed {
+        bail!(
+            "this node was removed from the network; to join again as a new node, remove {} and use a new enrolment key",
+            state.path().display()
+        );
+    }
+    let membership = &enrolment.membership;
+    tracing::info!(node = %membership.node, name = enrolment.name, address = %membership.address_v4, "joined");
+    let (mut trust, kept) = resume_trust(&state, &enrolment, &identity)?;
+    let position = Position { checkpoint_size: trust.chain().size(), last_frame: None };
+    let settings = Settings {
+        membership: membership.clone(),
+        identity: identity.clone(),
+        wireguard: keys.secret.clone(),
+        generation: keys.generation,
+        next_key: keys.next.clone(),
+        seed: *random_secret()?,
+    };
+    let tun = net::open_tun(&options.tun_name, membership)?;
+    let sockets = bind(options.port, kept.as_ref().map_or(0, |kept| kept.port))?;
+    let calls = local::listen(&StateDir::socket_path(&options.state))?;
+    let session = session::start(&enrolment, identity, position)?;
+    let mut engine = Engine::new(now(), settings);
+    let relay = kept.as_ref().and_then(|kept| kept.relay.clone());
+    let refusals = take_up(&mut engine, &mut trust, kept);
+    let state = Arc::new(state);
+    let agent = Agent {
+        engine,
+        trust,
+        keys,
+        keeper: Keeper::start(state.clone())?,
+        // What was taken up may be less than what is on disk.
+        asked: Changes::default(),
+        waiting: VecDeque::new(),
+        relay,
+        state,
+        enrolment,
+        session,
+        tun,
+        sockets,
+        position,
+        connection: Connection { is_up: false, since: Timestamp::now(), why: None },
+        rotations: Vec::new(),
+        netmap: None,
+        refusals,
+        traces: Traces::default(),
+        is_ending: false,
+        options,
+    };
+    let socket = StateDir::socket_path(&agent.options.state);
+    let outcome = agent.run(calls).await;
+    let _ = std::fs::remove_file(socket);
+    outcome
+}
+
+struct Agent {
+    engine: Engine,
+    trust: Trust,
+    keys: WireGuardKeys,
+    state: Arc<StateDir>,
+    keeper: Keeper,
+    /// What the keeper was asked to write.
+    asked: Changes,
+    /// What is verified and waits for its checkpoint to be on disk, with the change that it waits for.
+    waiting: VecDeque<(u64, Waiting)>,
+    relay: Option<RelayAccess>,
+    enrolment: Enrolment,
+    session: Session,
+    tun: AsyncDevice,
+    sockets: Sockets,
+    position: Position,
+    connection: Connection,
+    /// Who waits for the new WireGuard key to be in use.
+    rotations: Vec<oneshot::Sender<Response>>,
+    netmap: Option<Netmap>,
+    refusals: VecDeque<RefusalStatus>,
+    traces: Traces,
+    /// The session is being given up for a new one.
+    is_ending: bool,
+    options: Options,
+}
+
+/// What the agent was woken by.
+enum Wake {
+    Tun(std::io::Result<usize>),
+    Udp(std::io::Result<(Family, usize, SocketAddr)>),
+    Session(Option<Event>),
+    Call(Option<Call>),
+    Timeout,
+    Interfaces,
+    Written,
+    KeyAge,
+    Stop,
+}
+
+struct Buffers {
+    tun: Vec<u8>,
+    v4: Vec<u8>,
+    v6: Vec<u8>,
+}
+
+impl Agent {
+    async fn run(mut self, mut calls: mpsc::Receiver<Call>) -> Result<()> {
+        let mut buffers =
+            Buffers { tun: vec![0; BUFFER_BYTES], v4: vec![0; BUFFER_BYTES], v6: vec![0; BUFFER_BYTES] };
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut interfaces = tokio::time::interval(INTERFACES_INTERVAL);
+        let mut key_age = tokio::time::interval(KEY_AGE_INTERVAL);
+        loop {
+            let deadline = self.engine.poll_timeout().map_or_else(far_off, |(at, _)| at);
+            let wake = tokio::select! {
+                received = self.tun.recv(&mut buffers.tun) => Wake::Tun(received),
+                received = self.sockets.receive(&mut buffers.v4, &mut buffers.v6) => Wake::Udp(received),
+                event = self.session.events.recv() => Wake::Session(event),
+                call = calls.recv() => Wake::Call(call),
+                () = tokio::time::sleep_until(deadline.into()) => Wake::Timeout,
+                _ = interfaces.tick() => Wake::Interfaces,
+                Ok(()) = self.keeper.written.changed() => Wake::Written,
+                _ = key_age.tick() => Wake::KeyAge,
+                _ = terminate.recv() => Wake::Stop,
+                _ = interrupt.recv() => Wake::Stop,
+            };
+            let goes_on = self.handle(wake, &mut buffers)?;
+            self.keep();
+            self.flush();
+            if !goes_on {
+                return self.stop().await;
+            }
+        }
+    }
+
+    /// Tells whether the agent is to go on.
+    fn handle(&mut self, wake: Wake, buffers: &mut Buffers) -> Result<bool> {
+        match wake {
+            Wake::Tun(received) => self.take_packets(received.context("the TUN device is gone")?, buffers),
+            Wake::Udp(Ok((family, length, from))) => self.take_datagrams(family, length, from, buffers),
+            // What the kernel tells about an earlier datagram of ours.
+            Wake::Udp(Err(error)) => tracing::trace!(%error, "a socket's error"),
+            Wake::Session(Some(event)) => self.take_event(event)?,
+            Wake::Session(None) => bail!("the session's task has ended"),
+            Wake::Call(Some((Request::Down, answer))) => {
+                let _ = answer.send(Response::Done("the agent stops".to_owned()));
+                return Ok(false);
+            }
+            Wake::Call(Some((Request::Rotate, answer))) => self.answer_rotate(answer),
+            Wake::Call(Some((Request::Status, answer))) => {
+                let _ = answer.send(self.answer_status());
+            }
+            Wake::Call(None) => bail!("the local socket has ended"),
+            Wake::Timeout => self.engine.handle_timeout(now()),
+            Wake::Interfaces => {
+                let addresses = net::host_addresses(&self.options.tun_name, self.sockets.port()?);
+                self.engine.set_host_addresses(now(), addresses);
+            }
+            Wake::Written => self.take_written()?,
+            Wake::KeyAge => self.rotate_if_old(),
+            Wake::Stop => return Ok(false),
+        }
+        if self.engine.is_removed() {
+            tracing::warn!("this node was removed from the network: everything stops");
+            self.enrolment.removed = true;
+            self.state.store_enrolment(&self.enrolment)?;
+            return Ok(false);
+        }
+        Ok(true)
+    }
+
+    fn take_packets(&mut self, first: usize, buffers: &mut Buffers) {
+        let mut length = first;
+        for _ in 0..BATCH {
+            if let Some(packet) = buffers.tun.get(..length) {
+                self.engine.handle_tun_packet(now(), packet);
+            }
+            match self.tun.try_recv(&mut buffers.tun) {
+                Ok(next) => length = next,
+                Err(_) => return,
+            }
+        }
+        // The last one read belongs to the batch too.
+        if let Some(packet) = buffers.tun.get(..length) {
+            self.engine.handle_tun_packet(now(), packet);
+        }
+    }
+
+    fn take_datagrams(&mut self, family: Family, first: usize, from: SocketAddr, buffers: &mut Buffers) {
+        let buffer = match family {
+            Family::V4 => &mut buffers.v4,
+            Family::V6 => &mut buffers.v6,
+        };
+        let (mut length, mut from) = (first, from);
+        for _ in 0..BATCH {
+            if let Some(datagram) = buffer.get(..length) {
+                self.engine.handle_datagram(now(), from, datagram);
+            }
+            match self.sockets.try_receive(family, buffer) {
+                Some(next) => (length, from) = next,
+                None => return,
+            }
+        }
+        if let Some(datagram) = buffer.get(..length) {
+            self.engine.handle_datagram(now(), from, datagram);
+        }
+    }
+
+    /// Moves out what the engine has to say.
+    fn flush(&mut self) {
+        while let Some(transmit) = self.engine.poll_transmit() {
+            self.sockets.send(transmit.to, &transmit.bytes);
+        }
+        while let Some(packet) = self.engine.poll_packet() {
+            if let Err(error) = self.tun.try_send(&packet) {
+                tracing::trace!(%error, "a packet did not fit into the TUN device");
+            }
+        }
+        self.flush_messages();
+    }
+
+    fn flush_messages(&mut self) {
+        // A full queue means a session that does not move; the messages stay in the engine, where they are bounded.
+        while self.session.commands.capacity() > 1 {
+            let Some(message) = self.engine.poll_message() else { return };
+            let trace = self.traces.outgoing(&message);
+            self.send(AgentFrame { trace, message });
+        }
+    }
+
+    fn send(&mut self, frame: AgentFrame) {
+        let _ = self.session.commands.try_send(Command::Send(Box::new(frame)));
+    }
+
+    /// Has everything written that has changed.
+    fn keep(&mut self) {
+        let now = now().wall;
+        while let Some(ended) = self.engine.poll_ended() {
+            self.trust.end(now, &ended);
+        }
+        let changes = self.trust.changes();
+        if changes.trust != self.asked.trust {
+            self.keeper.keep_trust(changes.trust, self.trust.stored());
+        }
+        if changes.live != self.asked.live {
+            let port = self.sockets.port().unwrap_or_default();
+            self.keeper.keep_live(self.trust.stored_live(now, self.relay.clone(), port));
+        }
+        self.asked = changes;
+    }
+
+    async fn stop(mut self) -> Result<()> {
+        self.engine.stop(now());
+        self.keep();
+        self.flush();
+        if self.session.commands.send(Command::Close).await.is_ok() {
+            let _ = tokio::time::timeout(FAREWELL, self.session.task).await;
+        }
+        self.keeper.finish();
+        Ok(())
+    }
+}
+
+/// The time, read here and handed to everything inside.
+fn now() -> Now {
+    Now { instant: Instant::now(), wall: Timestamp::now() }
+}
+
+fn far_off() -> Instant {
+    Instant::now() + Duration::from_secs(3600)
+}

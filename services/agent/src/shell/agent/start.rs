@@ -1,0 +1,62 @@
+//! Going on from what was verified before this process began.
+
+use std::collections::VecDeque;
+
+use anyhow::{Context as _, Result};
+use ed25519_dalek::SigningKey;
+use jiff::Timestamp;
+use writ_schema::keys::IdentityKey;
+
+use super::now;
+use crate::engine::Engine;
+use crate::shell::net::Sockets;
+use crate::shell::status::RefusalStatus;
+use crate::state::{Enrolment, StateDir};
+use crate::trust::{StoredLive, Trust};
+
+/// The verified checkpoint, which is verified again, and what was live under it, which is not yet.
+pub(super) fn resume_trust(
+    state: &StateDir,
+    enrolment: &Enrolment,
+    identity: &SigningKey,
+) -> Result<(Trust, Option<StoredLive>)> {
+    let stored = state
+        .trust()?
+        .context("the verified checkpoint is missing; remove the state folder and join anew")?;
+    let key = enrolment.log_key.parse().context("the stored log key is damaged")?;
+    let identity = IdentityKey::of(identity);
+    let trust = Trust::resume(&enrolment.membership, identity, key, stored)
+        .context("the stored checkpoint does not verify")?;
+    Ok((trust, state.live()?))
+}
+
+/// Takes up what was live and verifies still. Gives what does not.
+pub(super) fn take_up(
+    engine: &mut Engine,
+    trust: &mut Trust,
+    kept: Option<StoredLive>,
+) -> VecDeque<RefusalStatus> {
+    let Some(kept) = kept else { return VecDeque::new() };
+    let mut restored = trust.restore(now().wall, kept);
+    let refused = std::mem::take(&mut restored.refused);
+    tracing::info!(authorizations = restored.authorizations.len(), "what was live before is taken up again");
+    engine.handle_restored(now(), restored);
+    let refusals = refused.into_iter().take(super::frames::MAX_REFUSALS);
+    refusals
+        .map(|refusal| {
+            tracing::warn!("what was kept is not taken up again: {refusal}");
+            RefusalStatus { time: Timestamp::now(), frame: 0, reason: refusal.to_string() }
+        })
+        .collect()
+}
+
+/// Listens where peers know this node to listen, unless it is told otherwise or somebody else does.
+pub(super) fn bind(asked: u16, before: u16) -> Result<Sockets> {
+    if asked != 0 || before == 0 {
+        return Sockets::bind(asked);
+    }
+    Sockets::bind(before).or_else(|error| {
+        tracing::info!("the UDP port of before is taken, another is used: {error:#}");
+        Sockets::bind(0)
+    })
+}
