@@ -8,6 +8,11 @@ export PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin:${CARGO_HOME:-$HOME/.cargo}/b
 # Commands, each with the package that has it.
 WRIT_RUN_NEEDS=(ip:iproute2 nft:nftables unshare:util-linux setpriv:util-linux mount:mount curl:curl pdftotext:poppler-utils)
 WRIT_BUILD_NEEDS=(cc:build-essential make:build-essential pkg-config:pkg-config git:git jq:jq)
+# The Kafka broker of the tests: Java runs it, Maven fetches it.
+WRIT_BROKER_NEEDS=(java:default-jre-headless mvn:maven)
+
+# Headers that librdkafka is compiled with, each with the package that has it.
+WRIT_BUILD_HEADERS=(zlib.h:zlib1g-dev openssl/ssl.h:libssl-dev)
 
 fail() {
     printf '%s: %s\n' "${0##*/}" "$*" >&2
@@ -54,6 +59,15 @@ require_commands() {
     for need in "$@"; do
         command -v "${need%%:*}" >/dev/null || fail "${need%%:*} is still missing after installing ${need#*:}"
     done
+}
+
+# require_headers HEADER:PACKAGE...: installs the packages of those C headers that the compiler does not find.
+require_headers() {
+    local need missing=()
+    for need in "$@"; do
+        echo "#include <${need%%:*}>" | cc -E -x c - >/dev/null 2>&1 || missing+=("${need#*:}")
+    done
+    [[ ${#missing[@]} -eq 0 ]] || install_packages "${missing[@]}"
 }
 
 # The oldest Rust that builds the workspace, from its manifest.

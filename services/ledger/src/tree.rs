@@ -112,6 +112,20 @@ impl Frontier {
         Self::default()
     }
 
+    /// The edge of the tree over the first `size` leaves, from its stored hashes.
+    ///
+    /// # Errors
+    /// When a stored hash cannot be read.
+    pub fn at<N: NodeHashes + ?Sized>(nodes: &N, size: u64) -> Result<Self, N::Error> {
+        let (mut peaks, mut low) = (Vec::new(), 0);
+        for height in (0..u64::BITS).rev().filter(|height| size >> height & 1 == 1) {
+            let high = low + (1 << height);
+            peaks.push(range_hash(nodes, low, high)?);
+            low = high;
+        }
+        Ok(Self { size, peaks })
+    }
+
     /// The number of leaves.
     #[must_use]
     pub fn size(&self) -> u64 {
@@ -308,6 +322,8 @@ mod tests {
         }
         for (size, root) in roots.iter().enumerate() {
             assert_eq!(root_at(&tree, size as u64), Ok(*root), "size {size}");
+            let Ok(edge) = Frontier::at(&tree, size as u64);
+            assert_eq!((edge.size(), edge.root()), (size as u64, *root));
         }
         assert_eq!(tree.level(1).len(), 2);
     }

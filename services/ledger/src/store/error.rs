@@ -63,6 +63,9 @@ pub enum StoreError {
         /// Who, as far as the store tells.
         newer: String,
     },
+    /// This process does not write the log: it follows it, or has not taken it up again since a commit failed.
+    #[error("this process is not the writer of the log now: nothing of the commit was stored")]
+    NotLeading,
     /// The store cannot be reached or refuses; nothing of the batch is stored.
     #[error("{place}: nothing of the commit was stored: {problem}")]
     Unavailable {

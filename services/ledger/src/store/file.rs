@@ -113,7 +113,7 @@ impl FileLog {
     }
 }
 
-fn lock(dir: &Path) -> Result<File, OpenError> {
+pub(super) fn lock(dir: &Path) -> Result<File, OpenError> {
     let path = dir.join(LOCK);
     let open = OpenOptions::new().write(true).create(true).truncate(false).open(&path);
     let file = open.map_err(OpenError::io(&path))?;
@@ -128,7 +128,7 @@ fn lock(dir: &Path) -> Result<File, OpenError> {
 }
 
 /// Cuts hashes of a commit that was never finished off the tile files.
-fn cut_tiles(folder: &Path, size: u64) -> io::Result<()> {
+pub(super) fn cut_tiles(folder: &Path, size: u64) -> io::Result<()> {
     for level in 0..LEVELS {
         let length = stored_hashes(size, level) * HASH_BYTES as u64;
         let path = level_path(folder, level);

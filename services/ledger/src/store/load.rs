@@ -7,7 +7,7 @@ use super::log::AppendError;
 use super::scan::{Damage, Problem, SegmentName, list_segments, scan_segment};
 use super::segments::{Index, SegmentIndex};
 use super::tiles::{Difference, TileComparison, TileRewrite};
-use super::{CHECKPOINT, SEGMENTS, TILES};
+use super::{CHECKPOINT, SEGMENTS, StoreError, TILES};
 use crate::checkpoint::{CheckpointError, SignedCheckpoint};
 use crate::key::{SignError, VerifierKey};
 use crate::note::MAX_NOTE_BYTES;
@@ -79,6 +79,9 @@ pub enum OpenError {
     /// The checkpoint cannot be signed.
     #[error("the checkpoint cannot be signed: {0}")]
     Sign(#[from] SignError),
+    /// The store cannot be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
     /// The tree cannot be brought up to what the store holds.
     #[error("the log cannot be taken up: {0}")]
     CatchUp(#[source] Box<AppendError>),

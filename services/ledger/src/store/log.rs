@@ -192,6 +192,25 @@ impl Log {
         self.store.max_batch_bytes()
     }
 
+    /// Whether other processes may write to the log too. Then [`Log::catch_up`] now and then tells whether one does.
+    #[must_use]
+    pub fn is_shared(&self) -> bool {
+        self.store.is_shared()
+    }
+
+    /// Who became the writer after this process was, as far as [`Log::catch_up`] has seen. Then do not [lead](Log::lead) again
+    /// unless it was decided elsewhere that this process is to: two that both insist shut each other out for ever.
+    #[must_use]
+    pub fn deposed_by(&self) -> Option<String> {
+        self.store.deposed_by()
+    }
+
+    /// How much stands in the store that is no part of the log.
+    #[must_use]
+    pub fn ignored_entries(&self) -> u64 {
+        self.store.ignored_entries()
+    }
+
     /// The public key that verifies this log's checkpoints.
     #[must_use]
     pub fn verifier_key(&self) -> VerifierKey {

@@ -11,8 +11,12 @@
 //! Only the segments are the truth; tiles and checkpoint are derived from them. They are made again on opening when they are
 //! missing or behind, and opening refuses when the records are not what the signed checkpoint covers.
 
+pub mod entry;
 mod error;
 mod file;
+pub mod fold;
+#[cfg(feature = "kafka")]
+pub mod kafka;
 pub(crate) mod load;
 mod log;
 mod reader;
@@ -86,6 +90,22 @@ pub trait LogStore: Send {
 
     /// The most bytes of records that one batch takes.
     fn max_batch_bytes(&self) -> usize;
+
+    /// Whether other processes may write to it too, so that it is worth looking.
+    fn is_shared(&self) -> bool {
+        false
+    }
+
+    /// How much stands in the store that is no part of the log: what writers left that were shut out, and what does not
+    /// belong there.
+    fn ignored_entries(&self) -> u64 {
+        0
+    }
+
+    /// Who became the writer after this process was, as far as was read.
+    fn deposed_by(&self) -> Option<String> {
+        None
+    }
 
     /// Becomes the writer: shuts out whoever led before, then takes in everything that is stored. Only a leader's
     /// batches are taken. It is asked again after any failed append, and then settles what became of that batch.

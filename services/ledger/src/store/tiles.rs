@@ -6,7 +6,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use crate::tree::{HASH_BYTES, Hash};
+use crate::tree::{HASH_BYTES, Hash, NodeHashes};
 
 /// Tile levels of a tree of fewer than 2^64 leaves.
 pub(crate) const LEVELS: usize = 8;
@@ -72,6 +72,15 @@ impl TileFiles {
             File::open(path)?
         };
         Ok(slot.get_or_init(|| file))
+    }
+}
+
+impl NodeHashes for TileFiles {
+    type Error = io::Error;
+
+    fn hashes(&self, level: u8, first: u64, count: usize) -> io::Result<Vec<Hash>> {
+        let bytes = self.read(usize::from(level), first, count)?;
+        Ok(bytes.chunks_exact(HASH_BYTES).filter_map(Hash::from_slice).collect())
     }
 }
 

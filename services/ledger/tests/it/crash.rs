@@ -2,12 +2,12 @@ use std::io;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
 use writ_ledger::disk::{AppendFile, Disk, OsDisk};
 use writ_ledger::store::{Options, StoreError};
-use writ_ledger::{AppendError, FileLog, Log, OpenError, SignError, Signer, VerifierKey};
+use writ_ledger::{AppendError, FileLog, Log, OpenError};
 
 use super::{assert_holds, filled, record, records, reopen, signer, small_segments};
 
@@ -218,44 +218,4 @@ fn a_killed_writer_loses_nothing_acknowledged() {
 
 fn last_segment(dir: &Path) -> std::path::PathBuf {
     std::fs::read_dir(dir.join("segments")).unwrap().map(|entry| entry.unwrap().path()).max().unwrap()
-}
-
-/// A key service that can be out of reach.
-struct AwaySigner {
-    key: Box<dyn Signer>,
-    is_away: Arc<AtomicBool>,
-}
-
-impl Signer for AwaySigner {
-    fn verifier_key(&self) -> VerifierKey {
-        self.key.verifier_key()
-    }
-
-    fn sign(&self, text: &[u8]) -> Result<Vec<u8>, SignError> {
-        if self.is_away.load(Ordering::Relaxed) {
-            return Err(SignError::Unavailable("the key service is away".to_owned()));
-        }
-        self.key.sign(text)
-    }
-}
-
-#[test]
-fn a_commit_that_cannot_be_signed_is_shown_when_the_key_is_back() {
-    let dir = tempfile::tempdir().unwrap();
-    drop(filled(dir.path(), 10));
-    let is_away = Arc::new(AtomicBool::new(false));
-    let key = AwaySigner { key: signer(), is_away: is_away.clone() };
-    let mut log = FileLog::open(dir.path(), Box::new(key)).unwrap();
-    is_away.store(true, Ordering::Relaxed);
-    let error = log.append(&records(10..12)).unwrap_err();
-    assert!(matches!(error, AppendError::Sign(_)) && error.is_unknown(), "{error}");
-    assert_holds(&log, 10);
-    assert!(matches!(log.append(&records(12..13)), Err(AppendError::Store(StoreError::Poisoned))));
-    assert!(log.lead().is_err());
-    is_away.store(false, Ordering::Relaxed);
-    assert_eq!(log.lead().unwrap(), 12);
-    assert_holds(&log, 12);
-    log.append(&records(12..13)).unwrap();
-    drop(log);
-    assert_holds(&reopen(dir.path()).unwrap(), 13);
 }

@@ -1,11 +1,15 @@
 //! The ledger through its public interface: what it keeps, what it refuses, and what it finds.
 
-#![expect(clippy::unwrap_used, reason = "a helper of a test fails the test")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a helper of a test fails the test")]
 
 mod bundle;
 mod crash;
+mod fold;
+#[cfg(feature = "kafka")]
+mod kafka;
 mod oracle;
 mod store;
+mod suite;
 mod verify;
 
 use std::path::Path;

@@ -1,0 +1,240 @@
+//! A real Apache Kafka broker for tests: one node of KRaft on loopback ports that are free, its data in a folder that is
+//! removed, its jars fetched once by Maven (`pom.xml`) into the target folder.
+//!
+//! A broker ends with whoever started it: when it is dropped, and by the kernel when the process dies.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write as _};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Any cluster id does for one node.
+const CLUSTER_ID: &str = "AAAAAAAAAAAAAAAAAAAAAQ";
+
+/// How long a broker may take to serve: two Java programs start, on a machine that does much else.
+const START_LIMIT: Duration = Duration::from_secs(120);
+
+/// How long it may take to stop in order.
+const STOP_LIMIT: Duration = Duration::from_secs(30);
+
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// A broker that can be stopped, killed and started again on the same data.
+#[derive(Debug)]
+pub struct Broker {
+    folder: tempfile::TempDir,
+    address: SocketAddr,
+    jars: PathBuf,
+    running: Mutex<Option<Child>>,
+}
+
+impl Broker {
+    /// Fetches the jars if need be, and starts a broker with no data.
+    ///
+    /// # Errors
+    /// When Java or Maven is missing, or the broker does not come up; its log is in the error.
+    pub fn start() -> io::Result<Self> {
+        let jars = fetch_jars()?;
+        let folder = tempfile::Builder::new().prefix("writ-kafka-").tempdir()?;
+        let (address, controller) = free_ports()?;
+        std::fs::write(
+            folder.path().join("server.properties"),
+            properties(folder.path(), address, controller),
+        )?;
+        let broker = Self { folder, address, jars, running: Mutex::new(None) };
+        broker.format()?;
+        broker.restart()?;
+        Ok(broker)
+    }
+
+    /// Where clients connect.
+    #[must_use]
+    pub fn address(&self) -> String {
+        self.address.to_string()
+    }
+
+    /// Starts it again on its data, after it was stopped or killed.
+    ///
+    /// # Errors
+    /// When it does not come up; its log is in the error.
+    pub fn restart(&self) -> io::Result<()> {
+        let mut running = self.running();
+        if running.is_some() {
+            return Ok(());
+        }
+        let mut command = self.java("kafka.Kafka");
+        command.arg(self.file("server.properties"));
+        *running = Some(spawn_bound_to_this_process(command)?);
+        let deadline = Instant::now() + START_LIMIT;
+        while TcpStream::connect_timeout(&self.address, PAUSE).is_err() {
+            let ended = running.as_mut().map(Child::try_wait).transpose()?.flatten();
+            if ended.is_some() || Instant::now() > deadline {
+                return Err(self.failed("the broker does not come up"));
+            }
+            std::thread::sleep(PAUSE);
+        }
+        Ok(())
+    }
+
+    /// Stops it in order.
+    ///
+    /// # Errors
+    /// When it does not end in time.
+    pub fn stop(&self) -> io::Result<()> {
+        let Some(mut child) = self.running().take() else { return Ok(()) };
+        let status = Command::new("kill").arg(child.id().to_string()).status()?;
+        let deadline = Instant::now() + STOP_LIMIT;
+        while status.success() && Instant::now() < deadline {
+            if child.try_wait()?.is_some() {
+                return Ok(());
+            }
+            std::thread::sleep(PAUSE);
+        }
+        child.kill()?;
+        child.wait()?;
+        Err(self.failed("the broker did not stop in order"))
+    }
+
+    /// Ends it at once, as a power cut of the process would.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub fn kill(&self) -> io::Result<()> {
+        let Some(mut child) = self.running().take() else { return Ok(()) };
+        child.kill()?;
+        child.wait().map(|_: ExitStatus| ())
+    }
+
+    fn running(&self) -> MutexGuard<'_, Option<Child>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn format(&self) -> io::Result<()> {
+        let mut command = self.java("kafka.tools.StorageTool");
+        command.args(["format", "-t", CLUSTER_ID, "-c"]).arg(self.file("server.properties"));
+        match command.status()? {
+            status if status.success() => Ok(()),
+            _ => Err(self.failed("the broker's data folder cannot be made")),
+        }
+    }
+
+    fn java(&self, class: &str) -> Command {
+        let log = OpenOptions::new().create(true).append(true).open(self.file("broker.log"));
+        let mut command = Command::new("setpriv");
+        command
+            .args([
+                "--pdeathsig",
+                "KILL",
+                "java",
+                "-Xms128m",
+                "-Xmx512m",
+                "-XX:+UseSerialGC",
+                "-XX:TieredStopAtLevel=1",
+            ])
+            .arg("-Dorg.slf4j.simpleLogger.defaultLogLevel=warn")
+            .arg("-cp")
+            .arg(self.jars.join("*"))
+            .arg(class)
+            .stdin(Stdio::null())
+            .stdout(
+                log.as_ref()
+                    .ok()
+                    .and_then(|file| file.try_clone().ok())
+                    .map_or_else(Stdio::null, Stdio::from),
+            )
+            .stderr(log.map_or_else(|_| Stdio::null(), Stdio::from));
+        command
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn failed(&self, what: &str) -> io::Error {
+        let log = std::fs::read_to_string(self.file("broker.log")).unwrap_or_default();
+        let tail: Vec<&str> = log.lines().rev().take(30).collect();
+        let tail: Vec<&str> = tail.into_iter().rev().collect();
+        io::Error::other(format!("{what}; its log ends with:\n{}", tail.join("\n")))
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        // The folder goes too: nothing is left to be kept in order.
+        let _ = self.kill();
+    }
+}
+
+/// The kernel ends a child with the *thread* that started it, so that one must last as long as the process.
+fn spawn_bound_to_this_process(mut command: Command) -> io::Result<Child> {
+    let (sender, started) = std::sync::mpsc::channel();
+    std::thread::Builder::new().name("kafka-broker".to_owned()).spawn(move || {
+        if sender.send(command.spawn()).is_ok() {
+            loop {
+                std::thread::park();
+            }
+        }
+    })?;
+    started.recv().map_err(io::Error::other)?
+}
+
+/// Two ports that were free a moment ago.
+fn free_ports() -> io::Result<(SocketAddr, SocketAddr)> {
+    let one = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+    let other = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+    Ok((one.local_addr()?, other.local_addr()?))
+}
+
+fn properties(folder: &Path, address: SocketAddr, controller: SocketAddr) -> String {
+    format!(
+        "process.roles=broker,controller\n\
+         node.id=1\n\
+         controller.quorum.voters=1@{controller}\n\
+         listeners=PLAINTEXT://{address},CONTROLLER://{controller}\n\
+         advertised.listeners=PLAINTEXT://{address}\n\
+         controller.listener.names=CONTROLLER\n\
+         inter.broker.listener.name=PLAINTEXT\n\
+         listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT\n\
+         log.dirs={}\n\
+         auto.create.topics.enable=false\n\
+         offsets.topic.replication.factor=1\n\
+         offsets.topic.num.partitions=1\n\
+         transaction.state.log.replication.factor=1\n\
+         transaction.state.log.min.isr=1\n\
+         transaction.state.log.num.partitions=1\n\
+         group.initial.rebalance.delay.ms=0\n",
+        folder.join("data").display()
+    )
+}
+
+/// The folder with the broker's jars. One process fetches them, others wait for it.
+fn fetch_jars() -> io::Result<PathBuf> {
+    let crate_folder = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let target = std::env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
+    let target = target.unwrap_or_else(|| crate_folder.join("../../target"));
+    std::fs::create_dir_all(&target)?;
+    let (jars, complete) = (target.join("kafka"), target.join("kafka/complete"));
+    let pom = std::fs::read(crate_folder.join("pom.xml"))?;
+    let lock = File::create(target.join("kafka.lock"))?;
+    lock.lock()?;
+    if std::fs::read(&complete).is_ok_and(|made_from| made_from == pom) {
+        return Ok(jars);
+    }
+    if jars.exists() {
+        std::fs::remove_dir_all(&jars)?;
+    }
+    let mut maven = Command::new("mvn");
+    maven.args(["-B", "-q", "-f"]).arg(crate_folder.join("pom.xml")).arg("dependency:copy-dependencies");
+    maven.arg(format!("-DoutputDirectory={}", jars.display())).stdin(Stdio::null());
+    let fetched =
+        maven.output().map_err(|error| io::Error::other(format!("Maven (`mvn`) is needed: {error}")))?;
+    if !fetched.status.success() {
+        let said = String::from_utf8_lossy(&fetched.stdout).into_owned();
+        return Err(io::Error::other(format!("Maven could not fetch Kafka's jars: {said}")));
+    }
+    File::create(complete)?.write_all(&pom)?;
+    Ok(jars)
+}
