@@ -20,6 +20,9 @@ pub struct IdError {
 /// Characters of an identifier after its prefix: 128 bits in base32 without padding.
 const BODY_CHARS: usize = 26;
 
+/// Characters of an identifier: a prefix of four and the body.
+pub const ID_CHARS: usize = 4 + BODY_CHARS;
+
 /// Longest piece of a refused text that an error repeats.
 const ECHO_CHARS: usize = 48;
 

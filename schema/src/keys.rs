@@ -7,6 +7,8 @@ use ed25519_dalek::{Signer, SigningKey, Verifier, VerifyingKey};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::seal::Sealable;
+
 /// Why a key or signature was not accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum KeyError {
@@ -89,6 +91,11 @@ base64_bytes!(
     /// SHA-256 of a secret with at least 128 random bits, which a plain hash therefore protects.
     SecretHash, 32
 );
+
+/// A signature always has the same length.
+impl Sealable for Signature {
+    const PAD_BYTES: usize = 1;
+}
 
 impl SecretHash {
     /// Hashes a secret as it was shown to its owner.

@@ -10,7 +10,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::event::Event;
-use crate::seal::{RecordKeys, Retention, Salt, SealError, SealVisitor, Sealed, Subject};
+use crate::seal::{
+    HeldKey, OpeningKey, OpeningKeys, Place, Retention, Salt, SealError, SealVisitor, Sealable, Sealed,
+    SealingKeys,
+};
 use crate::{AdminId, CommandId, NodeId, Seq, UserId};
 
 /// Longest record in bytes: what a tlog-tiles entry bundle can hold.
@@ -30,8 +33,9 @@ pub struct Record {
     /// The record that brought it about, for consequences such as the revocations of a policy change.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cause: Option<Seq>,
-    /// Makes the record's keys its own.
-    pub salt: Salt,
+    /// Makes the keys of the record's sealed fields its own; absent if it has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub salt: Option<Salt>,
     /// What happened.
     pub event: Event,
 }
@@ -97,7 +101,7 @@ impl Record {
     }
 
     /// Closes every open field.
-    pub fn close<K: RecordKeys + ?Sized>(&mut self, keys: &K) -> Result<(), SealError> {
+    pub fn close<K: SealingKeys + ?Sized>(&mut self, keys: &K) -> Result<(), SealError> {
         let mut closing = Closing { salt: self.salt, keys, verdict: Ok(()) };
         self.event.visit_sealed(&mut closing);
         closing.verdict
@@ -105,70 +109,74 @@ impl Record {
 
     /// Opens every field whose key is there; the others stay closed, as after an erasure.
     /// Fails only if a field was altered.
-    pub fn open<K: RecordKeys + ?Sized>(&mut self, keys: &K) -> Result<(), SealError> {
+    pub fn open<K: OpeningKeys + ?Sized>(&mut self, keys: &K) -> Result<(), SealError> {
         let mut opening = Opening { salt: self.salt, keys, verdict: Ok(()) };
         self.event.visit_sealed(&mut opening);
         opening.verdict
     }
 
-    /// The subjects and retentions of the record's sealed fields, without repeats.
-    pub fn subjects(&self) -> Vec<(Subject, Retention)> {
-        let mut listing = Listing(Vec::new());
-        self.event.clone().visit_sealed(&mut listing);
-        listing.0
+    /// The keys of the closed fields, as far as they are there, for a reader who is entitled to fields of such retention.
+    pub fn held_keys<K: OpeningKeys + ?Sized>(
+        &self,
+        keys: &K,
+        is_entitled: impl Fn(&Retention) -> bool,
+    ) -> Vec<HeldKey> {
+        let mut handing = Handing { salt: self.salt, keys, is_entitled, held: Vec::new() };
+        self.event.clone().visit_sealed(&mut handing);
+        handing.held
     }
 }
 
 struct Closing<'a, K: ?Sized> {
-    salt: Salt,
+    salt: Option<Salt>,
     keys: &'a K,
     verdict: Result<(), SealError>,
 }
 
-impl<K: RecordKeys + ?Sized> SealVisitor for Closing<'_, K> {
-    fn visit<T: Serialize + serde::de::DeserializeOwned>(
-        &mut self,
-        field: &'static str,
-        sealed: &mut Sealed<T>,
-    ) {
+impl<K: SealingKeys + ?Sized> SealVisitor for Closing<'_, K> {
+    fn visit<T: Sealable>(&mut self, field: &'static str, sealed: &mut Sealed<T>) {
         if self.verdict.is_ok() {
-            self.verdict = sealed.close(field, &self.salt, self.keys);
+            self.verdict = place(self.salt, field).and_then(|place| sealed.close(place, self.keys));
         }
     }
 }
 
 struct Opening<'a, K: ?Sized> {
-    salt: Salt,
+    salt: Option<Salt>,
     keys: &'a K,
     verdict: Result<(), SealError>,
 }
 
-impl<K: RecordKeys + ?Sized> SealVisitor for Opening<'_, K> {
-    fn visit<T: Serialize + serde::de::DeserializeOwned>(
-        &mut self,
-        field: &'static str,
-        sealed: &mut Sealed<T>,
-    ) {
-        match sealed.open(field, &self.salt, self.keys) {
+impl<K: OpeningKeys + ?Sized> SealVisitor for Opening<'_, K> {
+    fn visit<T: Sealable>(&mut self, field: &'static str, sealed: &mut Sealed<T>) {
+        match place(self.salt, field).and_then(|place| sealed.open(place, self.keys)) {
             Ok(()) | Err(SealError::NoKey { .. }) => {}
             Err(error) => self.verdict = Err(error),
         }
     }
 }
 
-struct Listing(Vec<(Subject, Retention)>);
+struct Handing<'a, K: ?Sized, F> {
+    salt: Option<Salt>,
+    keys: &'a K,
+    is_entitled: F,
+    held: Vec<HeldKey>,
+}
 
-impl SealVisitor for Listing {
-    fn visit<T: Serialize + serde::de::DeserializeOwned>(
-        &mut self,
-        _field: &'static str,
-        sealed: &mut Sealed<T>,
-    ) {
-        let of = (sealed.subject().clone(), sealed.retention().clone());
-        if !self.0.contains(&of) {
-            self.0.push(of);
+impl<K: OpeningKeys + ?Sized, F: Fn(&Retention) -> bool> SealVisitor for Handing<'_, K, F> {
+    fn visit<T: Sealable>(&mut self, field: &'static str, sealed: &mut Sealed<T>) {
+        let (Some(key_ref), Ok(place)) = (sealed.key_ref(), place(self.salt, field)) else { return };
+        let Some(OpeningKey { key, of: Some((_, retention)) }) = self.keys.opening_key(key_ref, place) else {
+            return;
+        };
+        if (self.is_entitled)(&retention) {
+            self.held.push(HeldKey { key_ref, key });
         }
     }
+}
+
+fn place(salt: Option<Salt>, field: &'static str) -> Result<Place, SealError> {
+    salt.map(|salt| Place { salt, field }).ok_or(SealError::NoSalt { field })
 }
 
 /// Tells a record of a later version from garbage.

@@ -12,7 +12,7 @@ use crate::scene::{admin, authorization, key, node, period, proposal};
 
 fn record(seq: u64, time: &str, cause: Option<u64>, event: Value) -> Value {
     let command = json!({"id": writ_schema::CommandId::from_bytes([7; 16]), "digest": "00ff00ff00ff00ff"});
-    let salt = data_encoding::BASE64.encode(&[9; 16]);
+    let salt = data_encoding::BASE64.encode(&[9; 12]);
     let mut record = json!({"seq": seq, "time": time, "actor": {"admin": admin(1)}, "command": command, "salt": salt, "event": event});
     if let Some(cause) = cause {
         record["cause"] = cause.into();

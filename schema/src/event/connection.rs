@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 use super::{Version, sealed_fields};
 use crate::keys::Signature;
 use crate::net::{PortRange, Protocol};
-use crate::seal::Sealed;
-use crate::{AuthorizationId, NodeId, PolicyVersion, Seq, UserId};
+use crate::seal::{Sealable, Sealed};
+use crate::{AuthorizationId, ID_CHARS, NodeId, PolicyVersion, Seq, UserId};
 
 /// Where a connection comes from. Sealed in every record: it says whom a person talked to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -21,6 +21,11 @@ pub struct Source {
     /// Its owner, if that is a person.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user: Option<UserId>,
+}
+
+/// Identifiers have one length each, so this is the length of every source, whether a person owns the node or not.
+impl Sealable for Source {
+    const PAD_BYTES: usize = r#"{"node":"","user":""}"#.len() + 2 * ID_CHARS;
 }
 
 /// One node may reach another on these ports until a moment.
@@ -165,8 +170,9 @@ pub struct ConnectionAcknowledged {
     pub side: Side,
     /// What was done.
     pub action: AcknowledgedAction,
-    /// The identity key's signature over [`Acknowledgement`](crate::keys::Statement::Acknowledgement).
-    pub signature: Signature,
+    /// The identity key's signature over [`Acknowledgement`](crate::keys::Statement::Acknowledgement). Sealed: identity keys
+    /// are in the log, so anybody could try whose signature it is.
+    pub signature: Sealed<Signature>,
 }
 
 /// A connection ended, as one of its agents reports.
@@ -217,6 +223,6 @@ sealed_fields! {
     ConnectionAuthorized { source }
     ConnectionDenied { source }
     ConnectionRevoked {}
-    ConnectionAcknowledged {}
+    ConnectionAcknowledged { signature }
     ConnectionClosed {}
 }

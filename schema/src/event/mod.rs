@@ -8,7 +8,7 @@ use std::fmt;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::seal::SealVisitor;
+use crate::seal::{Retention, SealVisitor, Sealable, Sealed, Subject};
 
 mod administration;
 mod assurance;
@@ -127,6 +127,25 @@ impl Event {
     /// The newest version of a kind that this program knows.
     pub fn known_version(kind: &str) -> Option<u64> {
         Self::CATALOGUE.iter().find(|(known, _)| *known == kind).map(|(_, version)| *version)
+    }
+}
+
+impl Event {
+    /// Under which keys the open fields are to be sealed, as far as that is known here; without repeats.
+    pub fn sealed_for(&self) -> Vec<(Subject, Retention)> {
+        let mut listing = Listing(Vec::new());
+        self.clone().visit_sealed(&mut listing);
+        listing.0
+    }
+}
+
+struct Listing(Vec<(Subject, Retention)>);
+
+impl SealVisitor for Listing {
+    fn visit<T: Sealable>(&mut self, _field: &'static str, sealed: &mut Sealed<T>) {
+        if let Some(of) = sealed.of().filter(|of| !self.0.contains(of)) {
+            self.0.push(of.clone());
+        }
     }
 }
 

@@ -170,8 +170,18 @@ mod tests {
     use super::*;
     use writ_schema::event::{ConnectionDenied, DenialReason};
     use writ_schema::net::Protocol;
-    use writ_schema::seal::{Retention, Salt, Subject};
+    use writ_schema::seal::{HeldKey, KeyRef, Place, Retention, Salt, SealingKeys, Subject, SubjectKey};
     use writ_schema::{Actor, CommandId, CommandRef, NodeId, Seq, UserId};
+
+    /// The key of everybody.
+    struct OneKey;
+
+    impl SealingKeys for OneKey {
+        fn sealing_key(&self, _: &(Subject, Retention), place: Place) -> Option<HeldKey> {
+            let key = SubjectKey::from_bytes([3; 32]).field_key(place);
+            Some(HeldKey { key_ref: KeyRef::from_bytes([0; KeyRef::BYTES]), key })
+        }
+    }
 
     #[test]
     fn an_open_source_is_named_and_a_closed_one_is_not() {
@@ -194,7 +204,7 @@ mod tests {
             actor: Actor::Agent,
             command: CommandRef { id: CommandId::from_bytes([0; 16]), digest: String::new() },
             cause: None,
-            salt: Salt::from_bytes([0; 16]),
+            salt: Some(Salt::from_bytes([0; Salt::BYTES])),
             event: denied.into(),
         };
         let open = event(&record);
@@ -202,13 +212,7 @@ mod tests {
             open.contains(user.as_str()) && open.ends_with("100.64.0.9 tcp 5432: no rule (3 times)"),
             "{open}"
         );
-        let key = writ_schema::seal::SubjectKey::from_bytes([3; 32]).record_key(&record.salt);
-        let held = [writ_schema::seal::HeldKey {
-            subject: Subject::User(user),
-            retention: Retention::Identity,
-            key,
-        }];
-        record.close(&held[..]).unwrap();
+        record.close(&OneKey).unwrap();
         assert!(event(&record).starts_with("(sealed) -> 100.64.0.9"));
     }
 }

@@ -15,7 +15,7 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio_util::sync::CancellationToken;
 use writ_ledger::{FileLog, SigningKey};
 use writ_relay::{Limits, RelayHandle};
-use writ_schema::seal::{RecordKey, RecordKeys, Retention, Salt, Subject};
+use writ_schema::seal::{KeyRef, OpeningKey, OpeningKeys, Place};
 use zeroize::Zeroizing;
 
 use crate::config::{Config, Transport};
@@ -233,9 +233,9 @@ fn wake_on_commit(sequencer: &SequencerHandle, waker: Waker) {
 /// The keys in the sequencer's vault.
 struct VaultOf(SequencerHandle);
 
-impl RecordKeys for VaultOf {
-    fn record_key(&self, subject: &Subject, retention: &Retention, salt: &Salt) -> Option<RecordKey> {
-        self.0.vault().record_key(subject, retention, salt)
+impl OpeningKeys for VaultOf {
+    fn opening_key(&self, key_ref: KeyRef, place: Place) -> Option<OpeningKey> {
+        self.0.vault().opening_key(key_ref, place)
     }
 }
 

@@ -1,7 +1,9 @@
 //! The vault: the keys of sealed fields, in a small store outside the log and outside its backups.
 //!
-//! A key is made when it is first needed and is durable before anything that is sealed under it is. Destroying a key
-//! leaves a mark that it existed, so that it is never made again: what was sealed under it stays closed for ever.
+//! A key is made when it is first needed and is durable before anything that is sealed under it is. Records name it by
+//! [references](KeyRef) to its random id, which the vault alone can read. Destroying a key destroys its id as well, so
+//! that nothing tells any more whose the records were; it leaves a mark that there was a key, so that it is never made
+//! again: what was sealed under it stays closed for ever.
 
 use std::collections::HashMap;
 use std::fs::OpenOptions;
@@ -10,9 +12,12 @@ use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use hmac::{Hmac, Mac};
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, OptionalExtension, Row, params};
 use sha2::Sha256;
-use writ_schema::seal::{RecordKey, RecordKeys, Retention, Salt, Subject, SubjectKey};
+use writ_schema::seal::{
+    HeldKey, IndexKey, KeyId, KeyRef, OpeningKey, OpeningKeys, Place, Retention, SealingKeys, Subject,
+    SubjectKey,
+};
 use zeroize::Zeroizing;
 
 /// Most keys that are held in memory; beyond it they are read again.
@@ -31,13 +36,16 @@ const SCHEMA: &str = "
     CREATE TABLE IF NOT EXISTS keys (
         subject TEXT NOT NULL,
         retention TEXT NOT NULL,
+        id BLOB UNIQUE,
         key BLOB,
         PRIMARY KEY (subject, retention)
     ) WITHOUT ROWID;
+    CREATE TABLE IF NOT EXISTS index_key (key BLOB NOT NULL);
 ";
 
 /// The vault of one network.
 pub struct Vault {
+    index: IndexKey,
     inner: Mutex<Inner>,
 }
 
@@ -45,13 +53,15 @@ struct Inner {
     store: Connection,
     /// What is known: a key, or that it was destroyed.
     known: HashMap<(Subject, Retention), Known>,
+    /// Whose the known keys are.
+    by_id: HashMap<KeyId, (Subject, Retention)>,
     /// Keys that were made and are not stored yet.
     unstored: Vec<(Subject, Retention)>,
 }
 
 #[derive(Clone)]
 enum Known {
-    Key(SubjectKey),
+    Key(KeyId, SubjectKey),
     Destroyed,
 }
 
@@ -77,7 +87,7 @@ pub enum VaultError {
     },
     /// What is stored is not a key.
     #[error("the vault holds something that is not a key for {0}; restore the vault from its own backup")]
-    Damaged(Subject),
+    Damaged(String),
 }
 
 impl std::fmt::Debug for Vault {
@@ -104,13 +114,14 @@ impl Vault {
     fn with_store(store: Connection) -> Result<Self, VaultError> {
         store.busy_timeout(std::time::Duration::from_millis(u64::from(BUSY_MILLIS)))?;
         store.execute_batch(SCHEMA)?;
-        let inner = Inner { store, known: HashMap::new(), unstored: Vec::new() };
-        Ok(Self { inner: Mutex::new(inner) })
+        let index = index_key(&store)?;
+        let inner = Inner { store, known: HashMap::new(), by_id: HashMap::new(), unstored: Vec::new() };
+        Ok(Self { index, inner: Mutex::new(inner) })
     }
 
     /// Makes sure that there is a key to seal with. A new one is durable only after [`store_new`](Self::store_new).
-    pub(crate) fn prepare(&self, subject: &Subject, retention: &Retention) -> Result<(), VaultError> {
-        self.lock().prepared(subject, retention).map(|_| ())
+    pub(crate) fn prepare(&self, of: &(Subject, Retention)) -> Result<(), VaultError> {
+        self.lock().prepared(of).map(|_| ())
     }
 
     /// Makes durable what was prepared. Nothing sealed under a new key may be stored before.
@@ -118,19 +129,20 @@ impl Vault {
         self.lock().store_new()
     }
 
-    /// A code over bytes that only the holder of the subject's key can make or compare: a plain hash of a person's
-    /// data could be found out by guessing.
+    /// A code over bytes, for one purpose, that only the holder of the subject's key can make or compare: a plain hash of a
+    /// person's data could be found out by guessing.
     pub(crate) fn code(
         &self,
-        subject: &Subject,
-        retention: &Retention,
+        of: &(Subject, Retention),
+        purpose: &str,
         bytes: &[u8],
     ) -> Result<[u8; 32], VaultError> {
-        let key = self.lock().prepared(subject, retention)?;
+        let (_, key) = self.lock().prepared(of)?;
         // HMAC takes a key of any length, so this does not fail.
         let code = Hmac::<Sha256>::new_from_slice(key.as_bytes());
-        let code = code.map_err(|_| VaultError::Damaged(subject.clone()))?;
-        Ok(code.chain_update(b"writ/command/v1\n").chain_update(bytes).finalize().into_bytes().into())
+        let code = code.map_err(|_| VaultError::Damaged(of.0.to_string()))?;
+        let code = code.chain_update(purpose).chain_update("\n").chain_update(bytes);
+        Ok(code.finalize().into_bytes().into())
     }
 
     /// Destroys the key of one retention, or all of a subject's. Doing it again is no error.
@@ -143,75 +155,137 @@ impl Vault {
     }
 }
 
-impl RecordKeys for Vault {
-    fn record_key(&self, subject: &Subject, retention: &Retention, salt: &Salt) -> Option<RecordKey> {
-        match self.lock().find(subject, retention) {
-            Ok(Some(Known::Key(key))) => Some(key.record_key(salt)),
-            Ok(Some(Known::Destroyed) | None) => None,
-            Err(error) => {
-                tracing::error!(%error, "a key cannot be read from the vault");
-                None
+impl SealingKeys for Vault {
+    fn sealing_key(&self, of: &(Subject, Retention), place: Place) -> Option<HeldKey> {
+        match readable(self.lock().find(of))? {
+            Known::Key(id, key) => {
+                Some(HeldKey { key_ref: self.index.key_ref(id, place), key: key.field_key(place) })
             }
+            Known::Destroyed => None,
         }
     }
 }
 
+impl OpeningKeys for Vault {
+    fn opening_key(&self, key_ref: KeyRef, place: Place) -> Option<OpeningKey> {
+        let id = self.index.key_id(key_ref, place);
+        let mut inner = self.lock();
+        let of = readable(inner.owner(id))?;
+        match readable(inner.find(&of))? {
+            Known::Key(_, key) => Some(OpeningKey { key: key.field_key(place), of: Some(of) }),
+            Known::Destroyed => None,
+        }
+    }
+}
+
+/// Without its key a field stays closed: whoever cannot go on so, finds that out by the value that is not there.
+fn readable<T>(found: Result<Option<T>, VaultError>) -> Option<T> {
+    found.unwrap_or_else(|error| {
+        tracing::error!(%error, "a key cannot be read from the vault");
+        None
+    })
+}
+
+fn random<const N: usize>() -> Result<Zeroizing<[u8; N]>, VaultError> {
+    let mut bytes = Zeroizing::new([0; N]);
+    getrandom::fill(&mut *bytes).map_err(VaultError::Entropy)?;
+    Ok(bytes)
+}
+
+/// The key to what references mean, made when the vault is.
+fn index_key(store: &Connection) -> Result<IndexKey, VaultError> {
+    let fresh = random::<32>()?;
+    store.execute(
+        "INSERT INTO index_key (key) SELECT ?1 WHERE NOT EXISTS (SELECT 1 FROM index_key)",
+        [fresh.as_slice()],
+    )?;
+    let key = store.query_row("SELECT key FROM index_key", [], |row| secret(row, "key"))?;
+    key.map(|key| IndexKey::from_bytes(*key))
+        .ok_or_else(|| VaultError::Damaged("the index of keys".to_owned()))
+}
+
+/// Reads 32 secret bytes; `None` if they are not that.
+fn secret(row: &Row<'_>, column: &str) -> rusqlite::Result<Option<Zeroizing<[u8; 32]>>> {
+    let bytes = Zeroizing::new(row.get::<_, Vec<u8>>(column)?);
+    Ok(<[u8; 32]>::try_from(bytes.as_slice()).ok().map(Zeroizing::new))
+}
+
 impl Inner {
-    fn find(&mut self, subject: &Subject, retention: &Retention) -> Result<Option<Known>, VaultError> {
-        let of = (subject.clone(), retention.clone());
-        if let Some(known) = self.known.get(&of) {
+    fn find(&mut self, of: &(Subject, Retention)) -> Result<Option<Known>, VaultError> {
+        if let Some(known) = self.known.get(of) {
             return Ok(Some(known.clone()));
         }
-        let Some(known) = self.read(subject, retention)? else { return Ok(None) };
+        let Some(known) = self.read(of)? else { return Ok(None) };
         self.remember(of, known.clone());
         Ok(Some(known))
     }
 
-    fn read(&self, subject: &Subject, retention: &Retention) -> Result<Option<Known>, VaultError> {
+    fn read(&self, (subject, retention): &(Subject, Retention)) -> Result<Option<Known>, VaultError> {
         let mut query = self.store.prepare_cached(
-            "SELECT key FROM keys WHERE subject = ?1 AND retention IN (?2, ?3) ORDER BY retention LIMIT 1",
+            "SELECT id, key, key IS NULL AS destroyed FROM keys WHERE subject = ?1 AND retention IN (?2, ?3)
+             ORDER BY destroyed DESC LIMIT 1",
         )?;
-        let (subject_text, retention_text) = (subject.to_string(), retention.to_string());
-        let found: Option<Option<Vec<u8>>> = query
-            .query_row(params![subject_text, EVERY_RETENTION, retention_text], |row| row.get(0))
-            .optional()?;
-        match found {
-            None => Ok(None),
-            Some(None) => Ok(Some(Known::Destroyed)),
-            Some(Some(bytes)) => {
-                let bytes = Zeroizing::new(bytes);
-                let key = <[u8; 32]>::try_from(bytes.as_slice());
-                let key = key.map_err(|_| VaultError::Damaged(subject.clone()))?;
-                Ok(Some(Known::Key(SubjectKey::from_bytes(key))))
+        let bound = params![subject.to_string(), EVERY_RETENTION, retention.to_string()];
+        let found = query.query_row(bound, |row| {
+            if row.get("destroyed")? {
+                return Ok(Some(Known::Destroyed));
             }
+            let (id, key) = (row.get::<_, [u8; KeyRef::BYTES]>("id")?, secret(row, "key")?);
+            Ok(key.map(|key| Known::Key(KeyId::from_bytes(id), SubjectKey::from_bytes(*key))))
+        });
+        let known = found.optional()?;
+        known.map(|known| known.ok_or_else(|| VaultError::Damaged(subject.to_string()))).transpose()
+    }
+
+    /// Whose the key with this id is, if there is one.
+    fn owner(&self, id: KeyId) -> Result<Option<(Subject, Retention)>, VaultError> {
+        if let Some(of) = self.by_id.get(&id) {
+            return Ok(Some(of.clone()));
         }
+        let mut query = self.store.prepare_cached("SELECT subject, retention FROM keys WHERE id = ?1")?;
+        let found: Option<(String, String)> =
+            query.query_row([id.as_bytes()], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
+        let Some((subject, retention)) = found else { return Ok(None) };
+        let of = subject.parse().and_then(|subject| Ok((subject, retention.parse()?)));
+        of.map(Some).map_err(VaultError::Damaged)
     }
 
     /// The key, made if there is none.
-    fn prepared(&mut self, subject: &Subject, retention: &Retention) -> Result<SubjectKey, VaultError> {
-        match self.find(subject, retention)? {
-            Some(Known::Key(key)) => return Ok(key),
+    fn prepared(&mut self, of: &(Subject, Retention)) -> Result<(KeyId, SubjectKey), VaultError> {
+        match self.find(of)? {
+            Some(Known::Key(id, key)) => return Ok((id, key)),
             Some(Known::Destroyed) => {
-                return Err(VaultError::Destroyed { subject: subject.clone(), retention: retention.clone() });
+                let (subject, retention) = of.clone();
+                return Err(VaultError::Destroyed { subject, retention });
             }
             None => {}
         }
-        let mut bytes = Zeroizing::new([0; 32]);
-        getrandom::fill(&mut *bytes).map_err(VaultError::Entropy)?;
-        let key = SubjectKey::from_bytes(*bytes);
-        let of = (subject.clone(), retention.clone());
-        self.remember(of.clone(), Known::Key(key.clone()));
-        self.unstored.push(of);
-        Ok(key)
+        let (id, key) = (self.unused_id()?, SubjectKey::from_bytes(*random::<32>()?));
+        self.remember(of, Known::Key(id, key.clone()));
+        self.unstored.push(of.clone());
+        Ok((id, key))
     }
 
-    fn remember(&mut self, of: (Subject, Retention), known: Known) {
+    fn unused_id(&self) -> Result<KeyId, VaultError> {
+        loop {
+            let id = KeyId::from_bytes(*random()?);
+            if self.owner(id)?.is_none() {
+                return Ok(id);
+            }
+        }
+    }
+
+    fn remember(&mut self, of: &(Subject, Retention), known: Known) {
         if self.known.len() >= MAX_CACHED {
             let unstored = std::mem::take(&mut self.unstored);
             self.known.retain(|of, _| unstored.contains(of));
+            self.by_id.retain(|_, of| unstored.contains(of));
             self.unstored = unstored;
         }
-        self.known.insert(of, known);
+        if let Known::Key(id, _) = &known {
+            self.by_id.insert(*id, of.clone());
+        }
+        self.known.insert(of.clone(), known);
     }
 
     fn store_new(&mut self) -> Result<(), VaultError> {
@@ -220,10 +294,10 @@ impl Inner {
         }
         let transaction = self.store.transaction()?;
         for of in &self.unstored {
-            let Some(Known::Key(key)) = self.known.get(of) else { continue };
+            let Some(Known::Key(id, key)) = self.known.get(of) else { continue };
             transaction.execute(
-                "INSERT INTO keys (subject, retention, key) VALUES (?1, ?2, ?3)",
-                params![of.0.to_string(), of.1.to_string(), key.as_bytes().as_slice()],
+                "INSERT INTO keys (subject, retention, id, key) VALUES (?1, ?2, ?3, ?4)",
+                params![of.0.to_string(), of.1.to_string(), id.as_bytes(), key.as_bytes()],
             )?;
         }
         transaction.commit()?;
@@ -246,7 +320,7 @@ impl Inner {
         }
         let transaction = self.store.transaction()?;
         transaction.execute(
-            "UPDATE keys SET key = NULL WHERE subject = ?1 AND (?2 = ?3 OR retention = ?2) AND key NOT NULL",
+            "UPDATE keys SET id = NULL, key = NULL WHERE subject = ?1 AND (?2 = ?3 OR retention = ?2) AND key NOT NULL",
             params![subject.to_string(), text, EVERY_RETENTION],
         )?;
         transaction.execute(
@@ -258,6 +332,7 @@ impl Inner {
             |of: &(Subject, Retention)| of.0 == *subject && retention.is_none_or(|only| *only == of.1);
         self.unstored.retain(|of| !is_destroyed(of));
         self.known.retain(|of, _| !is_destroyed(of));
+        self.by_id.retain(|_, of| !is_destroyed(of));
         Ok(())
     }
 }
@@ -266,20 +341,26 @@ impl Inner {
 mod tests {
     use super::*;
     use writ_schema::UserId;
-    use writ_schema::seal::Quarter;
+    use writ_schema::seal::{Quarter, Salt};
 
-    const SALT: Salt = Salt::from_bytes([7; 16]);
+    const HERE: Place = Place { salt: Salt::from_bytes([7; Salt::BYTES]), field: "name" };
 
-    fn subject(number: u8) -> Subject {
-        Subject::User(UserId::from_bytes([number; 16]))
+    fn of(number: u8, retention: Retention) -> (Subject, Retention) {
+        (Subject::User(UserId::from_bytes([number; 16])), retention)
     }
 
     fn quarter() -> Retention {
         Retention::Connections(Quarter::of("2026-11-23T08:00:00Z".parse().unwrap()))
     }
 
-    fn key_text(vault: &Vault, subject: &Subject, retention: &Retention) -> Option<String> {
-        vault.record_key(subject, retention, &SALT).map(String::from)
+    /// The key, and the reference that leads to it.
+    fn sealing(vault: &Vault, of: &(Subject, Retention)) -> Option<(KeyRef, String)> {
+        vault.sealing_key(of, HERE).map(|held| (held.key_ref, held.key.into()))
+    }
+
+    fn opening(vault: &Vault, key_ref: KeyRef) -> Option<((Subject, Retention), String)> {
+        let OpeningKey { key, of } = vault.opening_key(key_ref, HERE)?;
+        Some((of.unwrap(), key.into()))
     }
 
     #[test]
@@ -287,16 +368,29 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("vault.db");
         let vault = Vault::open(&path).unwrap();
-        vault.prepare(&subject(1), &Retention::Identity).unwrap();
+        let (kept, lost) = (of(1, Retention::Identity), of(2, Retention::Identity));
+        vault.prepare(&kept).unwrap();
         vault.store_new().unwrap();
-        vault.prepare(&subject(2), &Retention::Identity).unwrap();
-        let (stored, lost) = (key_text(&vault, &subject(1), &Retention::Identity), subject(2));
-        assert!(stored.is_some());
+        vault.prepare(&lost).unwrap();
+        let (key_ref, key) = sealing(&vault, &kept).unwrap();
+        let (lost_ref, _) = sealing(&vault, &lost).unwrap();
         drop(vault);
         let vault = Vault::open(&path).unwrap();
-        assert_eq!(key_text(&vault, &subject(1), &Retention::Identity), stored);
-        assert_eq!(key_text(&vault, &lost, &Retention::Identity), None);
+        assert_eq!(opening(&vault, key_ref), Some((kept.clone(), key.clone())));
+        assert_eq!(sealing(&vault, &kept), Some((key_ref, key)));
+        assert_eq!(opening(&vault, lost_ref), None);
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    }
+
+    #[test]
+    fn a_reference_means_nothing_to_another_vault_or_in_another_place() {
+        let (ours, theirs) = (Vault::in_memory().unwrap(), Vault::in_memory().unwrap());
+        for vault in [&ours, &theirs] {
+            vault.prepare(&of(1, quarter())).unwrap();
+        }
+        let (key_ref, _) = sealing(&ours, &of(1, quarter())).unwrap();
+        assert!(theirs.opening_key(key_ref, HERE).is_none());
+        assert!(ours.opening_key(key_ref, Place { field: "login", ..HERE }).is_none());
     }
 
     #[test]
@@ -304,47 +398,59 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("vault.db");
         let vault = Vault::open(&path).unwrap();
-        for retention in [Retention::Identity, quarter()] {
-            vault.prepare(&subject(1), &retention).unwrap();
-            vault.prepare(&subject(2), &retention).unwrap();
+        let retentions = [Retention::Identity, quarter()];
+        for retention in retentions.clone() {
+            vault.prepare(&of(1, retention.clone())).unwrap();
+            vault.prepare(&of(2, retention)).unwrap();
         }
         vault.store_new().unwrap();
-        let secret = *vault.lock().prepared(&subject(1), &Retention::Identity).unwrap().as_bytes();
-        let holds = |bytes: &[u8]| bytes.windows(32).any(|window| window == secret);
-        assert!(holds(&std::fs::read(&path).unwrap()));
-        vault.destroy(&subject(1), None).unwrap();
-        vault.destroy(&subject(1), None).unwrap();
-        assert!(!holds(&std::fs::read(&path).unwrap()));
+        let refs = retentions.clone().map(|retention| sealing(&vault, &of(1, retention)).unwrap().0);
+        let (id, key) = vault.lock().prepared(&of(1, Retention::Identity)).unwrap();
+        let holds = |bytes: &[u8]| {
+            let file = std::fs::read(&path).unwrap();
+            file.windows(bytes.len()).any(|window| window == bytes)
+        };
+        assert!(holds(key.as_bytes()) && holds(id.as_bytes()));
+        let (subject, _) = of(1, Retention::Identity);
+        vault.destroy(&subject, None).unwrap();
+        vault.destroy(&subject, None).unwrap();
+        assert!(!holds(key.as_bytes()) && !holds(id.as_bytes()));
+        assert!(refs.iter().all(|key_ref| opening(&vault, *key_ref).is_none()));
         drop(vault);
         let vault = Vault::open(&path).unwrap();
-        for retention in [Retention::Identity, quarter()] {
-            assert_eq!(key_text(&vault, &subject(1), &retention), None);
-            assert!(matches!(vault.prepare(&subject(1), &retention), Err(VaultError::Destroyed { .. })));
-            assert!(key_text(&vault, &subject(2), &retention).is_some());
+        for (retention, key_ref) in retentions.into_iter().zip(refs) {
+            assert_eq!(opening(&vault, key_ref), None);
+            assert_eq!(sealing(&vault, &of(1, retention.clone())), None);
+            assert!(matches!(vault.prepare(&of(1, retention.clone())), Err(VaultError::Destroyed { .. })));
+            assert!(sealing(&vault, &of(2, retention)).is_some());
         }
         // Not even under a retention that there was no key for when the subject was erased.
         let later = Retention::Connections(Quarter::of("2031-01-01T00:00:00Z".parse().unwrap()));
-        assert!(matches!(vault.prepare(&subject(1), &later), Err(VaultError::Destroyed { .. })));
+        assert!(matches!(vault.prepare(&of(1, later)), Err(VaultError::Destroyed { .. })));
     }
 
     #[test]
-    fn one_retention_can_lapse_alone() {
+    fn one_retention_of_a_subject_can_be_destroyed_alone() {
         let vault = Vault::in_memory().unwrap();
         for retention in [Retention::Identity, quarter()] {
-            vault.prepare(&subject(1), &retention).unwrap();
+            vault.prepare(&of(1, retention)).unwrap();
         }
         vault.store_new().unwrap();
-        vault.destroy(&subject(1), Some(&quarter())).unwrap();
-        assert_eq!(key_text(&vault, &subject(1), &quarter()), None);
-        assert!(key_text(&vault, &subject(1), &Retention::Identity).is_some());
+        let (subject, retention) = of(1, quarter());
+        vault.destroy(&subject, Some(&retention)).unwrap();
+        assert_eq!(sealing(&vault, &of(1, quarter())), None);
+        assert!(sealing(&vault, &of(1, Retention::Identity)).is_some());
     }
 
     #[test]
-    fn codes_differ_by_subject_and_content() {
+    fn codes_differ_by_subject_purpose_and_content() {
         let vault = Vault::in_memory().unwrap();
-        let code = |number, bytes: &[u8]| vault.code(&subject(number), &Retention::Identity, bytes).unwrap();
-        assert_eq!(code(1, b"a"), code(1, b"a"));
-        assert_ne!(code(1, b"a"), code(1, b"b"));
-        assert_ne!(code(1, b"a"), code(2, b"a"));
+        let code = |number, purpose: &str, bytes: &[u8]| {
+            vault.code(&of(number, Retention::Identity), purpose, bytes).unwrap()
+        };
+        assert_eq!(code(1, "p", b"a"), code(1, "p", b"a"));
+        for other in [code(1, "p", b"b"), code(2, "p", b"a"), code(1, "q", b"a")] {
+            assert_ne!(code(1, "p", b"a"), other);
+        }
     }
 }

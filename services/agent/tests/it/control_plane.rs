@@ -63,9 +63,17 @@ impl Permit {
 
 struct OneKey<'a>(&'a SubjectKey);
 
-impl RecordKeys for OneKey<'_> {
-    fn record_key(&self, _: &Subject, _: &Retention, salt: &Salt) -> Option<RecordKey> {
-        Some(self.0.record_key(salt))
+impl SealingKeys for OneKey<'_> {
+    fn sealing_key(&self, _: &(Subject, Retention), place: Place) -> Option<HeldKey> {
+        let key_ref = IndexKey::from_bytes([8; 32]).key_ref(KeyId::from_bytes([7; 8]), place);
+        Some(HeldKey { key_ref, key: self.0.field_key(place) })
+    }
+}
+
+impl OpeningKeys for OneKey<'_> {
+    fn opening_key(&self, _: KeyRef, place: Place) -> Option<OpeningKey> {
+        let of = (Subject::User(UserId::from_bytes([1; 16])), Retention::Identity);
+        Some(OpeningKey { key: self.0.field_key(place), of: Some(of) })
     }
 }
 
@@ -114,23 +122,19 @@ impl ControlPlane {
 
     pub fn append(&mut self, event: impl Into<Event>) -> Seq {
         let seq = Seq(self.tree.size());
-        let salt = Salt::from_bytes([u8::try_from(seq.0 % 251).unwrap(); 16]);
+        let salt = Salt::from_bytes([u8::try_from(seq.0 % 251).unwrap(); Salt::BYTES]);
         let mut record = Record {
             seq,
             time: self.now,
             actor: Actor::System,
             command: CommandRef { id: CommandId::from_bytes([3; 16]), digest: "00".repeat(8) },
             cause: None,
-            salt,
+            salt: Some(salt),
             event: event.into(),
         };
-        let keys = record.subjects().into_iter().map(|(subject, retention)| HeldKey {
-            subject,
-            retention,
-            key: self.subject_key.record_key(&salt),
-        });
-        let keys = keys.collect();
-        record.close(&OneKey(&self.subject_key)).unwrap();
+        let keys = OneKey(&self.subject_key);
+        record.close(&keys).unwrap();
+        let keys = record.held_keys(&keys, |_| true);
         let text = record.encode().unwrap();
         self.tree.push(leaf_hash(text.as_bytes()));
         self.records.push((text, keys));

@@ -13,7 +13,7 @@ fn bundle(folder: &Path, is_sealed: bool) -> PathBuf {
         query: json!("who is ada?"),
         result: json!([user()]),
         time: json!("2026-03-14T11:00:00Z"),
-        keys: json!({ "1": [held(1)] }),
+        keys: json!({ "1": held(1) }),
     };
     let mut bundle = Bundle::build(log.reader(), &[1, 17], &statement).unwrap();
     if is_sealed {

@@ -19,7 +19,9 @@ use std::process::Command;
 use serde_json::Value;
 use writ_ledger::{FileLog, Log, SigningKey};
 use writ_schema::event::{LogClosed, NetworkCreated, UserProvisioned, UserSource};
-use writ_schema::seal::{HeldKey, Retention, Salt, Sealed, Subject, SubjectKey};
+use writ_schema::seal::{
+    HeldKey, IndexKey, KeyId, Place, Retention, Salt, Sealed, SealingKeys, Subject, SubjectKey,
+};
 use writ_schema::{Actor, CommandId, CommandRef, Event, NetworkId, Record, Seq, UserId};
 
 const ORIGIN: &str = "writ.example/log";
@@ -67,13 +69,24 @@ fn user() -> UserId {
 }
 
 fn salt(seq: u64) -> Salt {
-    Salt::from_bytes([u8::try_from(seq % 251).unwrap(); 16])
+    Salt::from_bytes([u8::try_from(seq % 251).unwrap(); Salt::BYTES])
 }
 
-/// The key that opens the sealed fields of a record about the user.
-fn held(seq: u64) -> HeldKey {
-    let key = SubjectKey::from_bytes([9; 32]).record_key(&salt(seq));
-    HeldKey { subject: Subject::User(user()), retention: Retention::Identity, key }
+/// The key of everybody.
+struct OneKey;
+
+impl SealingKeys for OneKey {
+    fn sealing_key(&self, _: &(Subject, Retention), place: Place) -> Option<HeldKey> {
+        let key_ref = IndexKey::from_bytes([8; 32]).key_ref(KeyId::from_bytes([7; 8]), place);
+        Some(HeldKey { key_ref, key: SubjectKey::from_bytes([9; 32]).field_key(place) })
+    }
+}
+
+/// The keys that open the sealed fields of a record about the user.
+fn held(seq: u64) -> Vec<HeldKey> {
+    let place = |field| Place { salt: salt(seq), field };
+    let of = (Subject::User(user()), Retention::Identity);
+    ["login", "display_name"].iter().filter_map(|field| OneKey.sealing_key(&of, place(field))).collect()
 }
 
 fn event(seq: u64) -> Event {
@@ -108,10 +121,10 @@ fn record(seq: u64) -> String {
         actor: Actor::System,
         command: CommandRef { id: CommandId::from_bytes([0; 16]), digest: String::new() },
         cause: None,
-        salt: salt(seq),
+        salt: Some(salt(seq)),
         event: event(seq),
     };
-    record.close(&[held(seq)][..]).unwrap();
+    record.close(&OneKey).unwrap();
     record.encode().unwrap()
 }
 

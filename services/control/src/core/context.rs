@@ -32,13 +32,13 @@ impl Context {
         Salt::from_bytes(self.derive(b"salt", position))
     }
 
-    fn derive(&self, purpose: &[u8], number: usize) -> [u8; 16] {
+    fn derive<const N: usize>(&self, purpose: &[u8], number: usize) -> [u8; N] {
         let digest = Sha256::new_with_prefix(self.entropy)
             .chain_update(purpose)
             .chain_update(number.to_le_bytes())
             .finalize();
-        let mut bytes = [0; 16];
-        bytes.copy_from_slice(&digest[..16]);
+        let mut bytes = [0; N];
+        bytes.copy_from_slice(&digest[..N]);
         bytes
     }
 }

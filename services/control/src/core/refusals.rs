@@ -150,7 +150,7 @@ impl Refusals {
     /// Forgets what was counted of somebody whose keys are destroyed: it cannot be sealed any more.
     pub fn forget(&mut self, subject: &Subject) {
         let is_about = |window: &Window| match &window.fact {
-            RefusalFact::Connection { denied, .. } => denied.source.subject() == subject,
+            RefusalFact::Connection { denied, .. } => denied.source.of().is_some_and(|of| of.0 == *subject),
             RefusalFact::Join(_) | RefusalFact::LogIn(_) | RefusalFact::Act(_) => false,
         };
         let keys: Vec<Key> =

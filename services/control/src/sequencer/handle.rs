@@ -8,9 +8,10 @@ use std::time::Duration;
 
 use tokio::sync::{broadcast, oneshot};
 use writ_ledger::{Hash, Reader};
-use writ_schema::{CommandId, Record, Seq};
+use writ_schema::{CommandId, NodeId, Record, Seq};
 
 use super::Metrics;
+use super::digest::confidential_id;
 use crate::core::{Rejection, State, Submission};
 use crate::vault::Vault;
 
@@ -157,6 +158,12 @@ impl SequencerHandle {
     /// The vault.
     pub fn vault(&self) -> &Vault {
         &self.shared.vault
+    }
+
+    /// The id of a command that a node is behind, the same for a repeat of the same wish. It does not show the node.
+    pub fn confidential_id(&self, node: &NodeId, wish: &[&str]) -> Result<CommandId, SubmitError> {
+        confidential_id(&self.shared.vault, &self.state(), node, wish)
+            .map_err(|error| SubmitError::Unavailable { why: error.to_string() })
     }
 
     /// Counters.

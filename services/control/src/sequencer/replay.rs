@@ -2,7 +2,7 @@
 
 use writ_ledger::{ReadError, Reader, leaf_hash};
 use writ_schema::record::DecodeError;
-use writ_schema::seal::{RecordKeys, SealError};
+use writ_schema::seal::{OpeningKeys, SealError};
 use writ_schema::{Event, Record, Seq};
 
 use super::OpenRecord;
@@ -40,7 +40,7 @@ pub enum ReplayError {
 }
 
 /// Reads a record as it stands in the log, and opens it as far as keys exist.
-pub fn open_record<K: RecordKeys + ?Sized>(
+pub fn open_record<K: OpeningKeys + ?Sized>(
     seq: u64,
     bytes: &[u8],
     keys: &K,

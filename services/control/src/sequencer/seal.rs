@@ -41,7 +41,7 @@ pub(crate) fn seal(
                 actor: draft.actor,
                 command: command.clone(),
                 cause: draft.cause.map(|cause| at(first, cause)),
-                salt: context.salt(position),
+                salt: Some(context.salt(position)),
                 event: draft.event,
             };
             close(vault, record).map(Arc::new)
@@ -53,9 +53,13 @@ fn at(first: u64, position: usize) -> Seq {
     Seq(first.saturating_add(position as u64))
 }
 
-fn close(vault: &Vault, record: Record) -> Result<OpenRecord, SealFailure> {
-    for (subject, retention) in record.subjects() {
-        vault.prepare(&subject, &retention)?;
+fn close(vault: &Vault, mut record: Record) -> Result<OpenRecord, SealFailure> {
+    let keys = record.event.sealed_for();
+    if keys.is_empty() {
+        record.salt = None;
+    }
+    for of in &keys {
+        vault.prepare(of)?;
     }
     let mut closed = record.clone();
     closed.close(vault)?;

@@ -10,7 +10,9 @@ use writ_ledger::disk::{AppendFile, Disk, OsDisk};
 use writ_ledger::{FileLog, Log, SigningKey, store};
 use writ_schema::event::{JoinRefusal, NodeOwner};
 use writ_schema::record::DecodeError;
-use writ_schema::seal::{RecordKeys, Retention, Salt, Subject};
+use writ_schema::seal::{Place, Retention, Salt, SealingKeys, Subject};
+
+mod linkage;
 
 use super::*;
 use crate::core::{Command, Rejection, Submission};
@@ -288,8 +290,8 @@ async fn an_erasure_that_was_cut_short_is_finished_at_the_next_start() {
     let with_keys = std::fs::read(&keys).unwrap();
     ok(&handle, 4, Command::EraseUser { user: user(1) }).await;
     let key = |handle: &SequencerHandle| {
-        let (subject, salt) = (Subject::User(user(1)), Salt::from_bytes([0; 16]));
-        handle.vault().record_key(&subject, &Retention::Identity, &salt)
+        let place = Place { salt: Salt::from_bytes([0; Salt::BYTES]), field: "login" };
+        handle.vault().sealing_key(&(Subject::User(user(1)), Retention::Identity), place)
     };
     assert!(key(&handle).is_none());
     guard.stop();

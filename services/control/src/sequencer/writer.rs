@@ -179,7 +179,7 @@ impl Writer {
         let context = self.context()?;
         let answered = self.working.answered(id).cloned();
         let time = answered.as_ref().map_or(context.now, |answered| answered.time);
-        let digest = digest(&self.shared.vault, &self.working, command, time);
+        let digest = digest(&self.shared.vault, &self.working, id, command, time);
         let digest = digest.map_err(|error| unavailable(error.to_string()))?;
         if let Some(answered) = answered {
             if answered.digest == digest {

@@ -7,7 +7,7 @@ use writ_ledger::store::{ReadError, Reader};
 use writ_ledger::{Hash, SignedCheckpoint, leaf_hash};
 use writ_schema::event::Event;
 use writ_schema::protocol::{CheckpointUpdate, ProvenRecord};
-use writ_schema::seal::{HeldKey, RecordKeys, Retention, Subject};
+use writ_schema::seal::OpeningKeys;
 use writ_schema::{Record, Seq};
 
 /// Why a record could not be proven.
@@ -26,13 +26,13 @@ pub enum ProofFailure {
 
 /// Makes proofs, all of them against one checkpoint.
 #[derive(Debug)]
-pub struct Prover<'a, K: RecordKeys> {
+pub struct Prover<'a, K: OpeningKeys> {
     log: &'a Reader,
     keys: &'a K,
     checkpoint: Arc<SignedCheckpoint>,
 }
 
-impl<'a, K: RecordKeys> Prover<'a, K> {
+impl<'a, K: OpeningKeys> Prover<'a, K> {
     /// Proofs that lead to the newest checkpoint.
     pub fn new(log: &'a Reader, keys: &'a K) -> Self {
         Self { log, keys, checkpoint: log.checkpoint() }
@@ -65,24 +65,18 @@ impl<'a, K: RecordKeys> Prover<'a, K> {
     pub fn prove_authorized(&self, seq: Seq) -> Result<ProvenRecord, ProofFailure> {
         let mut proven = self.prove(seq)?;
         let record = decode(&proven)?;
-        let Event::ConnectionAuthorized(body) = &record.event else { return Err(ProofFailure::Record(seq)) };
-        let key = self.held(&record, body.source.subject(), body.source.retention());
-        proven.keys.push(key.ok_or(ProofFailure::Erased(seq))?);
-        Ok(proven)
+        let Event::ConnectionAuthorized(_) = &record.event else { return Err(ProofFailure::Record(seq)) };
+        proven.keys = record.held_keys(self.keys, |_| true);
+        if proven.keys.is_empty() { Err(ProofFailure::Erased(seq)) } else { Ok(proven) }
     }
 
     /// A `node.joined` record with the key to its name, for the node itself.
     pub fn prove_own_join(&self, seq: Seq) -> Result<ProvenRecord, ProofFailure> {
         let mut proven = self.prove(seq)?;
         let record = decode(&proven)?;
-        let Event::NodeJoined(body) = &record.event else { return Err(ProofFailure::Record(seq)) };
-        proven.keys.extend(self.held(&record, body.name.subject(), body.name.retention()));
+        let Event::NodeJoined(_) = &record.event else { return Err(ProofFailure::Record(seq)) };
+        proven.keys = record.held_keys(self.keys, |_| true);
         Ok(proven)
-    }
-
-    fn held(&self, record: &Record, subject: &Subject, retention: &Retention) -> Option<HeldKey> {
-        let key = self.keys.record_key(subject, retention, &record.salt)?;
-        Some(HeldKey { subject: subject.clone(), retention: retention.clone(), key })
     }
 }
 

@@ -1,6 +1,5 @@
 //! What an agent asks, turned into commands, and how it is answered.
 
-use sha2::{Digest, Sha256};
 use tracing::Instrument as _;
 use writ_schema::event::Event;
 use writ_schema::protocol::{AgentFrame, AgentMessage, Candidate, MAX_CANDIDATES, ServerMessage};
@@ -75,10 +74,10 @@ impl Sessions {
                         return Ok(());
                     }
                 };
-                let id = derived(&speaker.node, &["acknowledge", &record.to_string(), &action.to_string()]);
                 let node = speaker.node.clone();
                 let command = Command::Acknowledge { node, authorization, record, leaf, action, signature };
-                self.report(speaker, id, command).instrument(span).await;
+                let wish = ["acknowledge", &record.to_string(), &action.to_string()];
+                self.report(speaker, &wish, command).instrument(span).await;
             }
             AgentMessage::Rotate { command, generation, wireguard_key, signature } => {
                 let node = speaker.node.clone();
@@ -86,11 +85,11 @@ impl Sessions {
                 self.rotate(speaker, command, rotate).await;
             }
             AgentMessage::Closed { authorization, reason, bytes_sent, bytes_received, path } => {
-                let id = derived(&speaker.node, &["closed", authorization.as_str()]);
                 let node = speaker.node.clone();
+                let name = authorization.to_string();
                 let closed =
                     Command::ReportClosed { node, authorization, reason, bytes_sent, bytes_received, path };
-                self.report(speaker, id, closed).await;
+                self.report(speaker, &["closed", &name], closed).await;
             }
             AgentMessage::Reject { frame, reason } => {
                 let reason: String =
@@ -114,7 +113,11 @@ impl Sessions {
     }
 
     async fn connect(&self, speaker: Speaker, request: RequestId, command: Command) {
-        let id = derived(&speaker.node, &["connect", request.as_str()]);
+        let wish = ["connect", request.as_str()];
+        let id = match self.shared.sequencer.confidential_id(&speaker.node, &wish) {
+            Ok(id) => id,
+            Err(error) => return self.refuse(&speaker, Some(request), &error).await,
+        };
         let trace = current_traceparent();
         let asked =
             Asked { node: speaker.node.clone(), request: Some(request.clone()), trace: trace.clone() };
@@ -153,7 +156,11 @@ impl Sessions {
         }
     }
 
-    async fn report(&self, speaker: Speaker, id: CommandId, command: Command) {
+    async fn report(&self, speaker: Speaker, wish: &[&str], command: Command) {
+        let id = match self.shared.sequencer.confidential_id(&speaker.node, wish) {
+            Ok(id) => id,
+            Err(error) => return self.refuse(&speaker, None, &error).await,
+        };
         for _ in 0..REPORT_ATTEMPTS {
             let (id, command) = (id.clone(), command.clone());
             let submission = Submission { id, actor: Actor::Agent, command, trace: current_traceparent() };
@@ -228,20 +235,6 @@ impl Drop for Noted<'_> {
     }
 }
 
-/// The command behind what an agent names by itself, so that a repeat after a reconnect is the same command.
-fn derived(node: &NodeId, parts: &[&str]) -> CommandId {
-    let mut hasher = Sha256::new_with_prefix("writ/session-command/v1\n");
-    hasher.update(node.as_str());
-    for part in parts {
-        hasher.update("\n");
-        hasher.update(part);
-    }
-    let digest = hasher.finalize();
-    let mut head = [0; 16];
-    head.copy_from_slice(&digest[..16]);
-    CommandId::from_bytes(head)
-}
-
 fn authorized_in(outcome: &Outcome) -> Option<writ_schema::AuthorizationId> {
     outcome.records.iter().find_map(|record| match &record.record.event {
         Event::ConnectionAuthorized(body) => Some(body.authorization.clone()),
@@ -269,14 +262,6 @@ fn is_usable(candidate: &Candidate) -> bool {
 mod tests {
     use super::*;
     use writ_schema::protocol::CandidateKind;
-
-    #[test]
-    fn a_command_follows_from_who_says_what() {
-        let (a, b) = (NodeId::from_bytes([1; 16]), NodeId::from_bytes([2; 16]));
-        assert_eq!(derived(&a, &["connect", "x"]), derived(&a, &["connect", "x"]));
-        assert_ne!(derived(&a, &["connect", "x"]), derived(&b, &["connect", "x"]));
-        assert_ne!(derived(&a, &["connect", "x"]), derived(&a, &["closed", "x"]));
-    }
 
     #[test]
     fn addresses_of_no_host_are_not_candidates() {

@@ -4,11 +4,9 @@
 //! afterwards never had it, since the field can no longer be opened.
 
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
-use serde::Serialize;
-use serde::de::DeserializeOwned;
 use serde_json::Value;
 use writ_schema::event::Event;
-use writ_schema::seal::{SealVisitor, Sealed};
+use writ_schema::seal::{SealVisitor, Sealable, Sealed};
 use writ_schema::{NodeId, Seq, UserId};
 
 use super::{Entry, FoldError, Moment, Projection, ViewError};
@@ -37,6 +35,10 @@ impl Projection for Personal {
                 transaction.prepare_cached(sql)?.execute(params![shredded.subject.to_string(), retention])?;
                 return Ok(());
             }
+            // Of an acknowledgement only the signature is sealed: a proof, nothing that anybody asks for.
+            if matches!(entry.record.event, Event::ConnectionAcknowledged(_)) {
+                return Ok(());
+            }
             let mut opened = Opened(Vec::new());
             entry.record.event.clone().visit_sealed(&mut opened);
             let sql =
@@ -62,9 +64,10 @@ struct OpenValue {
 struct Opened(Vec<OpenValue>);
 
 impl SealVisitor for Opened {
-    fn visit<T: Serialize + DeserializeOwned>(&mut self, field: &'static str, sealed: &mut Sealed<T>) {
+    fn visit<T: Sealable>(&mut self, field: &'static str, sealed: &mut Sealed<T>) {
         let Some(value) = sealed.value().and_then(|value| serde_json::to_value(value).ok()) else { return };
-        let (subject, retention) = (sealed.subject().to_string(), sealed.retention().to_string());
+        let Some((subject, retention)) = sealed.of() else { return };
+        let (subject, retention) = (subject.to_string(), retention.to_string());
         let mut push = |field: String, value: String| {
             let (subject, retention) = (subject.clone(), retention.clone());
             self.0.push(OpenValue { field, subject, retention, value });

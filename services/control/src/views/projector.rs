@@ -12,7 +12,7 @@ use rusqlite::Connection;
 use tokio::sync::watch;
 use writ_ledger::store::Reader;
 use writ_schema::event::Event;
-use writ_schema::seal::RecordKeys;
+use writ_schema::seal::OpeningKeys;
 use writ_schema::{DecodeError, Record, Seq};
 
 use super::{Entry, FoldError, Progress, Projection, ViewError, Views, fold_batch, projections, store};
@@ -70,14 +70,14 @@ pub struct LogSource<K> {
     keys: K,
 }
 
-impl<K: RecordKeys + Send + 'static> LogSource<K> {
+impl<K: OpeningKeys + Send + 'static> LogSource<K> {
     /// Reads this log with these keys.
     pub fn new(reader: Reader, keys: K) -> Self {
         Self { reader, keys }
     }
 }
 
-impl<K: RecordKeys + Send + 'static> Source for LogSource<K> {
+impl<K: OpeningKeys + Send + 'static> Source for LogSource<K> {
     fn size(&self) -> u64 {
         self.reader.size()
     }

@@ -1,6 +1,5 @@
 //! The views against a small story: a network, a leaver, a connection, an erasure.
 
-use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -8,7 +7,9 @@ use jiff::{SignedDuration, Timestamp};
 use writ_schema::event::{Source as ConnectionSource, *};
 use writ_schema::keys::{IdentityKey, SecretHash, Signature, WireGuardKey};
 use writ_schema::net::{PortRange, Protocol};
-use writ_schema::seal::{RecordKey, RecordKeys, Retention, Salt, Sealed, Subject, SubjectKey};
+use writ_schema::seal::{
+    HeldKey, KeyRef, OpeningKey, OpeningKeys, Place, Retention, Salt, Sealed, SealingKeys, Subject,
+};
 use writ_schema::*;
 
 use super::Source as _;
@@ -17,24 +18,28 @@ use super::nodes::NodeFilter;
 use super::records::RecordFilter;
 use super::users::UserStatus;
 use super::*;
+use crate::vault::Vault;
 
-/// Subject keys that can be destroyed.
-#[derive(Clone, Default)]
-struct Keys(Arc<Mutex<HashMap<String, Option<SubjectKey>>>>);
+/// A vault that a story and its copies share.
+#[derive(Clone)]
+struct Keys(Arc<Vault>);
 
-impl Keys {
-    fn shred(&self, subject: &Subject) {
-        self.0.lock().unwrap().insert(subject.to_string(), None);
+impl Default for Keys {
+    fn default() -> Self {
+        Self(Arc::new(Vault::in_memory().unwrap()))
     }
 }
 
-impl RecordKeys for Keys {
-    fn record_key(&self, subject: &Subject, _: &Retention, salt: &Salt) -> Option<RecordKey> {
-        let mut keys = self.0.lock().unwrap();
-        let number = u8::try_from(keys.len()).unwrap();
-        let key =
-            keys.entry(subject.to_string()).or_insert_with(|| Some(SubjectKey::from_bytes([number; 32])));
-        key.as_ref().map(|key| key.record_key(salt))
+impl SealingKeys for Keys {
+    fn sealing_key(&self, of: &(Subject, Retention), place: Place) -> Option<HeldKey> {
+        self.0.prepare(of).unwrap();
+        self.0.sealing_key(of, place)
+    }
+}
+
+impl OpeningKeys for Keys {
+    fn opening_key(&self, key_ref: KeyRef, place: Place) -> Option<OpeningKey> {
+        self.0.opening_key(key_ref, place)
     }
 }
 
@@ -82,7 +87,7 @@ impl Story {
             actor: Actor::System,
             command: CommandRef { id: CommandId::from_bytes([9; 16]), digest: "0".repeat(16) },
             cause,
-            salt: Salt::from_bytes([u8::try_from(seq.0).unwrap(); 16]),
+            salt: Some(Salt::from_bytes([u8::try_from(seq.0).unwrap(); Salt::BYTES])),
             event: event.into(),
         };
         record.close(&self.keys).unwrap();
@@ -214,7 +219,11 @@ fn dana_leaves() -> (Story, UserId, AuthorizationId) {
             record: revoked,
             side,
             action: AcknowledgedAction::Withdrawn,
-            signature: Signature::from_bytes([0; 64]),
+            signature: Sealed::new(
+                Subject::User(user.clone()),
+                Retention::Connections(seal::Quarter::of(second(0))),
+                Signature::from_bytes([0; 64]),
+            ),
         });
     }
     (story, user, authorization)
@@ -290,7 +299,7 @@ fn an_erasure_takes_personal_values_and_a_rebuild_agrees() {
     };
     assert!(holds_login(&live));
     story.tell(KeyShredded { v: Version, subject: Subject::User(user.clone()), retention: None });
-    story.keys.shred(&Subject::User(user.clone()));
+    story.keys.0.destroy(&Subject::User(user.clone()), None).unwrap();
     catch_up(&mut live);
     assert_eq!(login(&live), None);
     let moment = at(&live, AsOf::Present);

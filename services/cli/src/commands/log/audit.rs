@@ -282,7 +282,6 @@ mod tests {
     use std::cell::RefCell;
     use writ_ledger::{FileLog, Reader, SigningKey};
     use writ_schema::event::{LogClosed, NetworkCreated};
-    use writ_schema::seal::Salt;
     use writ_schema::{Actor, CommandId, CommandRef, NetworkId, Seq};
 
     struct Served {
@@ -322,7 +321,7 @@ mod tests {
             actor: Actor::System,
             command: CommandRef { id: CommandId::from_bytes([0; 16]), digest: String::new() },
             cause: None,
-            salt: Salt::from_bytes([0; 16]),
+            salt: None,
             event: if seq == 0 { created.into() } else { closed.into() },
         };
         record.encode().unwrap()

@@ -147,9 +147,12 @@ fn display_name(node: &Node) -> &str {
 }
 
 fn sealed_source(case: &Case<'_>, source: &Node) -> Sealed<Source> {
-    let subject = case.state.subject_of(&source.id);
-    let value = Source { node: source.id.clone(), user: source.user().cloned() };
-    Sealed::new(subject, State::connection_retention(case.context.now), value)
+    seal(case, &source.id, Source { node: source.id.clone(), user: source.user().cloned() })
+}
+
+/// Seals what would show which node a connection record is about.
+fn seal<T>(case: &Case<'_>, node: &NodeId, value: T) -> Sealed<T> {
+    Sealed::new(case.state.subject_of(node), State::connection_retention(case.context.now), value)
 }
 
 /// Whether an authorization is one that the new one continues: live, between the same nodes, for the same service.
@@ -206,7 +209,7 @@ fn acknowledge(
         record,
         side,
         action,
-        signature: *signature,
+        signature: seal(case, node, *signature),
     };
     Ok(vec![case.draft_by(Actor::Agent, acknowledged)])
 }

@@ -11,7 +11,7 @@ pub(super) fn authorized(state: &mut State, seq: Seq, body: &ConnectionAuthorize
     state.authorizations.insert(Authorization {
         id: body.authorization.clone(),
         source: body.source.value().cloned(),
-        sealed_for: (body.source.subject().clone(), body.source.retention().clone()),
+        sealed_for: body.source.of().cloned(),
         destination: body.destination.clone(),
         protocol: body.protocol,
         ports: body.ports,

@@ -18,8 +18,8 @@ pub struct Authorization {
     pub id: AuthorizationId,
     /// Who may; nothing once the key to it was destroyed.
     pub source: Option<Source>,
-    /// Under whose key the source stands.
-    pub sealed_for: (Subject, Retention),
+    /// Under whose key the source stands; nothing once that key was destroyed.
+    pub sealed_for: Option<(Subject, Retention)>,
     /// Whom it may reach.
     pub destination: NodeId,
     /// By which protocol.
@@ -120,8 +120,11 @@ impl Authorizations {
         let touched: Vec<_> = self
             .by_id
             .values_mut()
-            .filter(|authorization| is_destroyed(&authorization.sealed_for))
-            .filter_map(|authorization| Some((authorization.id.clone(), authorization.source.take()?.node)))
+            .filter(|authorization| authorization.sealed_for.as_ref().is_some_and(&is_destroyed))
+            .filter_map(|authorization| {
+                authorization.sealed_for = None;
+                Some((authorization.id.clone(), authorization.source.take()?.node))
+            })
             .collect();
         for (id, node) in touched {
             self.unlink(&node, &id);

@@ -36,7 +36,7 @@ fn an_authorization_names_rule_policy_and_end_and_hides_its_source() {
     let held = world.state.authorization(&authorization).unwrap();
     assert_eq!((held.rule.as_str(), held.policy.0, held.record), ("acls[0]", 1, record.record.seq));
     assert_eq!(held.source.as_ref().unwrap().user, Some(user(1)));
-    assert_eq!(held.sealed_for.0, Subject::User(user(1)));
+    assert_eq!(held.sealed_for.as_ref().unwrap().0, Subject::User(user(1)));
     assert_eq!((held.side_of(&id(1)), held.side_of(&id(3))), (Some(Side::Source), Some(Side::Destination)));
     for number in [1, 3] {
         assert_eq!(world.state.live_authorizations_of(&id(number), world.now).count(), 1);

@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 use writ_ledger::bundle::{Bundle, Statement};
 use writ_ledger::store::Reader;
 use writ_schema::event::Role;
-use writ_schema::seal::{HeldKey, RecordKeys, Retention};
+use writ_schema::seal::Retention;
 use writ_schema::{Record, Seq};
 
 use super::log::RecordFilterInput;
@@ -219,7 +219,7 @@ fn collect(answer: &Value, positions: &mut BTreeSet<u64>) {
     }
 }
 
-/// The keys to the sources of connection records: pseudonyms, which the answer shows anyway.
+/// The keys to the sources of connection records, pseudonyms which the answer shows anyway, and to agents' signatures.
 fn keys(context: &Context<'_>, indexes: &[u64]) -> Result<Value> {
     let reader = context.data::<Reader>()?;
     let sequencer = context.data::<SequencerHandle>()?;
@@ -228,12 +228,8 @@ fn keys(context: &Context<'_>, indexes: &[u64]) -> Result<Value> {
         let text = read_text(reader, Seq(*index))?;
         let record =
             Record::decode(text.as_bytes()).map_err(|error| fail(Code::Unavailable, error.to_string()))?;
-        let of_connections = record.subjects().into_iter().filter_map(|(subject, retention)| {
-            let is_open = matches!(retention, Retention::Connections(_));
-            let key = sequencer.vault().record_key(&subject, &retention, &record.salt).filter(|_| is_open)?;
-            Some(HeldKey { subject, retention, key })
-        });
-        let held: Vec<HeldKey> = of_connections.collect();
+        let held =
+            record.held_keys(sequencer.vault(), |retention| matches!(retention, Retention::Connections(_)));
         if !held.is_empty() {
             keys.insert(index.to_string(), json!(held));
         }

@@ -1,12 +1,15 @@
 //! Who could, who was allowed, who did; the past stays the past; and reading is recorded.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Value, json};
 use writ_ledger::Bundle;
-use writ_schema::Seq;
 use writ_schema::event::{AcknowledgedAction, Role};
+use writ_schema::seal::HeldKey;
+use writ_schema::{Event, Record, Seq};
 
 use super::stage::{DATABASE, LAPTOP, NOTHING, SET_POLICY, Stage, refused};
-use crate::fixtures;
+use crate::fixtures::{self, Endpoint};
 use crate::views::{fingerprint, rebuild};
 
 const WHO: &str = "query($name: String!, $port: Int, $asOf: AsOfInput, $knownBy: AsOfInput) {
@@ -66,7 +69,7 @@ async fn who_could_reach_keeps_three_levels_apart_and_the_past_stays_as_it_was()
 #[tokio::test]
 async fn what_a_node_could_reach_is_the_same_seen_from_the_other_end() {
     let stage = Stage::new().await;
-    let laptop = fixtures::Endpoint::new(LAPTOP).id().to_string();
+    let laptop = Endpoint::new(LAPTOP).id().to_string();
     let query =
         "query($node: ID!) { reach(from: {node: $node}) { couldReach { destination { name } ports rule } } }";
     let answer = stage.ask(query, json!({ "node": laptop })).await;
@@ -200,7 +203,17 @@ async fn a_record_proves_itself_and_a_bundle_proves_an_answer() {
     let key = writ_ledger::SigningKey::from_seed("writ.example/log", [7; 32]).unwrap().verifier_key();
     let report = bundle.verify(&key).expect("the bundle holds");
     assert!(report.records >= 2, "the policy's activation and the authorization");
-    assert!(bundle.result().contains("acls[0]") && bundle.keys().contains("connections"));
+    assert!(bundle.result().contains("acls[0]"));
+    let keys: BTreeMap<String, Vec<HeldKey>> = serde_json::from_str(bundle.keys()).unwrap();
+    let sources = bundle.entries().iter().filter_map(|entry| {
+        let mut record = Record::decode(entry.record.as_bytes()).unwrap();
+        record.open(keys.get(&entry.index.to_string())?.as_slice()).unwrap();
+        match record.event {
+            Event::ConnectionAuthorized(body) => body.source.value().map(|source| source.node.clone()),
+            _ => None,
+        }
+    });
+    assert_eq!(sources.collect::<Vec<_>>(), [Endpoint::new(LAPTOP).id()]);
     let forged = text.replace("acls[0]", "acls[9]");
     assert!(Bundle::parse(forged.as_bytes()).is_ok_and(|forged| forged.verify(&key).is_err()));
 }

@@ -6,7 +6,7 @@ use writ_ledger::{FileLog, SigningKey};
 use writ_schema::event::{AcknowledgedAction, CloseReason, Event, NodeOwner, Role};
 use writ_schema::keys::Statement;
 use writ_schema::net::Protocol;
-use writ_schema::seal::{RecordKey, RecordKeys, Retention, Salt, Subject};
+use writ_schema::seal::{KeyRef, OpeningKey, OpeningKeys, Place};
 use writ_schema::{AdminId, AuthorizationId, Seq};
 
 use crate::core::Command;
@@ -48,9 +48,9 @@ fn source(sequencer: &SequencerHandle) -> impl Source + use<> {
 
 struct Keys(SequencerHandle);
 
-impl RecordKeys for Keys {
-    fn record_key(&self, subject: &Subject, retention: &Retention, salt: &Salt) -> Option<RecordKey> {
-        self.0.vault().record_key(subject, retention, salt)
+impl OpeningKeys for Keys {
+    fn opening_key(&self, key_ref: KeyRef, place: Place) -> Option<OpeningKey> {
+        self.0.vault().opening_key(key_ref, place)
     }
 }
 
