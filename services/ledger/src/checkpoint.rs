@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::key::{SignError, Signer, VerifierKey};
-use crate::note::{Note, NoteError};
+use crate::note::{MAX_SIGNATURES, Note, NoteError, NoteSignature};
 use crate::tree::Hash;
 
 /// Size and root of a log at one moment.
@@ -30,6 +30,19 @@ pub enum CheckpointError {
         line: usize,
         /// What should stand there.
         expected: &'static str,
+    },
+    /// It is signed by a key that was the log's before, for a size at which it was not any more.
+    #[error(
+        "the checkpoint of size {size} is signed by {key}, but the log changed its key at size {until}: whoever holds the old \
+         key made it"
+    )]
+    FormerKey {
+        /// The checkpoint's size.
+        size: u64,
+        /// The largest size that the key signs for.
+        until: u64,
+        /// The former key.
+        key: String,
     },
     /// It is of another log.
     #[error("the checkpoint is of the log {found:?}, not of {expected:?}")]
@@ -98,10 +111,31 @@ impl SignedCheckpoint {
         &self.text
     }
 
+    /// What was signed, exactly: the note's text without its signatures.
+    #[must_use]
+    pub fn checkpoint_text(&self) -> &str {
+        self.text.rfind("\n\n").map_or(self.text.as_str(), |end| &self.text[..=end])
+    }
+
     /// The log's key, which signed it.
     #[must_use]
     pub fn key(&self) -> &VerifierKey {
         &self.key
+    }
+
+    /// The same checkpoint with further signatures, such as witnesses' cosignatures. One by the same key as an earlier one takes
+    /// its place. Nothing depends on whether they are right before somebody who knows their keys relies on them.
+    #[must_use]
+    pub fn with_signatures(&self, signatures: &[NoteSignature]) -> Self {
+        let Ok(mut note) = self.text.parse::<Note>() else { return self.clone() };
+        for signature in signatures {
+            note.retain(|held| held.name != signature.name || held.key_id != signature.key_id);
+            note.add(signature.clone());
+        }
+        // Too many for a reader: better none than a checkpoint that nobody can read.
+        let text =
+            if note.signatures().len() > MAX_SIGNATURES { self.text.clone() } else { note.to_string() };
+        Self { checkpoint: self.checkpoint.clone(), text, key: self.key.clone() }
     }
 
     /// Checks a signed note and returns the checkpoint in it.
@@ -155,6 +189,23 @@ mod tests {
             SignedCheckpoint::verify(signed.text(), &key, "other.example"),
             Err(CheckpointError::OtherLog { .. })
         ));
+    }
+
+    #[test]
+    fn cosignatures_are_added_and_replaced_and_change_nothing_for_who_does_not_know_them() {
+        let (signed, key) = signed();
+        let witness = crate::key::CosigningKey::from_seed("witness.example/w", [3; 32]).unwrap();
+        let note: Note = signed.text().parse().unwrap();
+        let cosigned = signed.with_signatures(&[witness.cosign(&note, 5)]);
+        let cosigned = cosigned.with_signatures(&[witness.cosign(&note, 6)]);
+        let note: Note = cosigned.text().parse().unwrap();
+        assert_eq!(note.signatures().len(), 2);
+        assert_eq!(witness.cosigner_key().cosigned(&note), Ok(Some(6)));
+        assert_eq!(SignedCheckpoint::open(cosigned.text(), &key).unwrap(), cosigned);
+        let many: Vec<_> = (0..MAX_SIGNATURES)
+            .map(|number| NoteSignature { name: format!("w{number}"), key_id: [0; 4], bytes: vec![0] })
+            .collect();
+        assert_eq!(signed.with_signatures(&many), signed);
     }
 
     #[test]

@@ -12,6 +12,7 @@ pub mod key;
 pub mod note;
 pub mod proof;
 pub mod proof_file;
+pub mod rotation;
 pub mod store;
 pub mod tile;
 pub mod tree;
@@ -25,6 +26,7 @@ pub use key::{CosignerKey, CosigningKey, KeyError, SignError, Signer, SigningKey
 pub use note::{Note, NoteError, NoteSignature};
 pub use proof::{ConsistencyProof, InclusionProof, ProofError};
 pub use proof_file::{ProofFile, ProofFileError};
+pub use rotation::{LogKeys, Rotation, RotationError};
 pub use store::{AppendError, Commit, FileLog, Log, OpenError, ReadError, Reader};
 pub use tree::{Hash, leaf_hash};
 pub use trust_policy::TrustPolicy;

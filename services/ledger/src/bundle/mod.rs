@@ -140,7 +140,19 @@ impl Bundle {
     /// # Errors
     /// When a record is not in the log or cannot be read.
     pub fn build(reader: &Reader, indexes: &[u64], statement: &Statement) -> Result<Self, BuildError> {
-        let signed = reader.checkpoint();
+        Self::build_under(reader, &reader.checkpoint(), indexes, statement)
+    }
+
+    /// Makes a bundle of these records, proven against this checkpoint of the log, such as one with cosignatures.
+    ///
+    /// # Errors
+    /// When the checkpoint does not cover a record, or it cannot be read.
+    pub fn build_under(
+        reader: &Reader,
+        signed: &SignedCheckpoint,
+        indexes: &[u64],
+        statement: &Statement,
+    ) -> Result<Self, BuildError> {
         let mut indexes = indexes.to_vec();
         indexes.sort_unstable();
         indexes.dedup();
@@ -250,6 +262,12 @@ impl Bundle {
     #[must_use]
     pub fn vkey(&self) -> &str {
         &self.vkey
+    }
+
+    /// The checkpoint's signed note, with whatever cosignatures it had. Not to be believed before [`Bundle::verify`].
+    #[must_use]
+    pub fn checkpoint(&self) -> &str {
+        &self.checkpoint
     }
 
     /// Checks everything, offline, against the log key that the caller trusts.

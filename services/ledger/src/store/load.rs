@@ -41,6 +41,14 @@ pub enum OpenError {
         /// What is wrong with it.
         source: CheckpointError,
     },
+    /// A change of the log's key does not hold.
+    #[error("{path}: {source}; restore the file from a copy of this log")]
+    Rotation {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: crate::rotation::RotationError,
+    },
     /// Records before the end are damaged.
     #[error(
         "{0}; records that were acknowledged are lost here: restore this segment from a copy, then open again"

@@ -128,7 +128,14 @@ impl Reader {
     /// # Errors
     /// When the record is not in the log or a tile cannot be read.
     pub fn proof_file(&self, index: u64) -> Result<ProofFile, ReadError> {
-        let signed = self.checkpoint();
+        self.proof_file_under(index, &self.checkpoint())
+    }
+
+    /// The proof of record `index` under this checkpoint of the log, such as one with cosignatures.
+    ///
+    /// # Errors
+    /// When the checkpoint does not cover the record or a tile cannot be read.
+    pub fn proof_file_under(&self, index: u64, signed: &SignedCheckpoint) -> Result<ProofFile, ReadError> {
         let hashes = self.inclusion(index, signed.checkpoint().size)?.hashes;
         Ok(ProofFile { index, hashes, checkpoint: signed.text().to_owned(), extra: None })
     }

@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256};
 
 use crate::checkpoint::{Checkpoint, CheckpointError};
 use crate::key::{CosignerKey, CosigningKey, VerifierKey};
-use crate::note::Note;
+use crate::note::{Note, NoteSignature};
 use crate::proof::ConsistencyProof;
 use crate::tree::{Hash, empty_root};
 
@@ -140,7 +140,16 @@ struct Held {
     size: u64,
     root: Hash,
     unix_seconds: u64,
-    note: String,
+    /// The checkpoint with the signatures of log and witness.
+    note: Note,
+}
+
+impl Held {
+    /// The lines of this witness's cosignature.
+    fn lines(&self, key: &CosignerKey) -> String {
+        let ours = |by: &&NoteSignature| by.name == key.name() && by.key_id == key.id();
+        self.note.signatures().iter().filter(ours).map(|line| format!("{line}\n")).collect()
+    }
 }
 
 /// A log that is witnessed.
@@ -200,7 +209,7 @@ impl<S: WitnessState> Witness<S> {
                 continue;
             }
             let newest = match state.newest(&id)? {
-                Some(note) => Some(read_held(&key.cosigner_key(), &origin, note)?),
+                Some(note) => Some(read_held(&key.cosigner_key(), &origin, &note)?),
                 None => None,
             };
             logs.insert(id, Witnessed { origin, keys: vec![log_key], newest: Mutex::new(newest) });
@@ -226,7 +235,7 @@ impl<S: WitnessState> Witness<S> {
     #[must_use]
     pub fn newest(&self, log: &LogId) -> Option<String> {
         let newest = self.logs.get(log)?.newest.lock().unwrap_or_else(PoisonError::into_inner);
-        newest.as_ref().map(|held| held.note.clone())
+        newest.as_ref().map(|held| held.note.to_string())
     }
 
     /// Answers a request to cosign, at this time by the witness's clock.
@@ -265,27 +274,25 @@ impl<S: WitnessState> Witness<S> {
             );
             return Err(Answer::Unavailable(why));
         }
-        let (held, lines) = self.cosign(log, note, checkpoint, unix_seconds);
-        self.state.store(&id, &held.note).map_err(|error| Answer::Unavailable(error.to_string()))?;
+        // Asked for the same again in the same second, there is nothing new to keep: a replay costs no write.
+        let is_same = |held: &&Held| held.unix_seconds == unix_seconds && held.note.text() == note.text();
+        if let Some(held) = newest.as_ref().filter(is_same) {
+            return Ok(Answer::Cosigned(held.lines(&self.key())));
+        }
+        let held = self.cosign(log, note, checkpoint, unix_seconds);
+        let stored = self.state.store(&id, &held.note.to_string());
+        stored.map_err(|error| Answer::Unavailable(error.to_string()))?;
+        let lines = held.lines(&self.key());
         *newest = Some(held);
         Ok(Answer::Cosigned(lines))
     }
 
-    /// The checkpoint with the log's signatures and this witness's, and the latter's line.
-    fn cosign(
-        &self,
-        log: &Witnessed,
-        note: &Note,
-        checkpoint: &Checkpoint,
-        unix_seconds: u64,
-    ) -> (Held, String) {
+    /// The checkpoint with the log's signatures and this witness's.
+    fn cosign(&self, log: &Witnessed, note: &Note, checkpoint: &Checkpoint, unix_seconds: u64) -> Held {
         let mut cosigned = note.clone();
         cosigned.retain(|by| log.keys.iter().any(|key| key.name() == by.name && key.id() == by.key_id));
-        let cosignature = self.key.cosign(note, unix_seconds);
-        let lines = format!("{cosignature}\n");
-        cosigned.add(cosignature);
-        let (size, root) = (checkpoint.size, checkpoint.root);
-        (Held { size, root, unix_seconds, note: cosigned.to_string() }, lines)
+        cosigned.add(self.key.cosign(note, unix_seconds));
+        Held { size: checkpoint.size, root: checkpoint.root, unix_seconds, note: cosigned }
     }
 }
 
@@ -305,7 +312,7 @@ fn check_continues(checkpoint: &Checkpoint, proof: &[Hash], size: u64, root: &Ha
 }
 
 /// Reads a stored checkpoint back, and makes sure that it is one that this witness has cosigned.
-fn read_held(key: &CosignerKey, origin: &str, text: String) -> Result<Held, WitnessError> {
+fn read_held(key: &CosignerKey, origin: &str, text: &str) -> Result<Held, WitnessError> {
     let not_ours =
         |problem: String| WitnessError::NotOurs { origin: origin.to_owned(), key: key.to_string(), problem };
     let note: Note = text.parse().map_err(|error: crate::NoteError| not_ours(error.to_string()))?;
@@ -316,7 +323,7 @@ fn read_held(key: &CosignerKey, origin: &str, text: String) -> Result<Held, Witn
     if checkpoint.origin != origin {
         return Err(not_ours(format!("it is of {:?}", checkpoint.origin)));
     }
-    Ok(Held { size: checkpoint.size, root: checkpoint.root, unix_seconds, note: text })
+    Ok(Held { size: checkpoint.size, root: checkpoint.root, unix_seconds, note })
 }
 
 #[cfg(test)]

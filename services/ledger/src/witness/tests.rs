@@ -208,6 +208,16 @@ fn what_could_not_be_stored_is_not_cosigned() {
 }
 
 #[test]
+fn asking_again_in_the_same_second_writes_nothing() {
+    let state = Memory::default();
+    let witness = witness(&state);
+    let first = witness.add_checkpoint(&Ask::honest(0, 5).body(), NOW);
+    state.fails.store(true, std::sync::atomic::Ordering::Relaxed);
+    assert_eq!(witness.add_checkpoint(&Ask::honest(5, 5).body(), NOW), first);
+    assert_eq!(witness.add_checkpoint(&Ask::honest(5, 5).body(), NOW + 1).status(), 503);
+}
+
+#[test]
 fn a_clock_that_went_back_cosigns_nothing() {
     let state = Memory::default();
     let witness = witness(&state);
