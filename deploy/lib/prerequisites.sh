@@ -121,6 +121,14 @@ install_rustup() {
     rm -rf "$directory"
 }
 
+# require_venv: Python with virtual environments, in which tests install what others wrote.
+require_venv() {
+    python3 -c 'import sys, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && return
+    install_packages python3 python3-venv
+    python3 -c 'import sys, ensurepip; sys.exit(sys.version_info < (3, 11))' ||
+        fail "please install Python 3.11 or newer with its modules venv and ensurepip"
+}
+
 # Where cargo puts what it builds, whatever decided that.
 target_directory() {
     cargo metadata --manifest-path "$WRIT_ROOT/Cargo.toml" --format-version 1 --no-deps | jq -r .target_directory

@@ -4,7 +4,9 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
+
+use crate::cosigners::{Panel, WitnessEntry};
 
 /// Largest configuration file that is read.
 const MAX_CONFIG_BYTES: u64 = 1024 * 1024;
@@ -32,6 +34,12 @@ pub struct Config {
     /// Life of an authorization, in seconds.
     #[serde(default = "default_authorization_seconds")]
     pub authorization_seconds: u32,
+    /// Witnesses that are asked to cosign the log's checkpoints.
+    #[serde(default)]
+    pub witness: Vec<WitnessEntry>,
+    /// How many of them have to cosign what is published. By default more than half.
+    #[serde(default)]
+    pub witness_quorum: Option<usize>,
     /// OTLP/HTTP endpoint for traces.
     #[serde(default)]
     pub otlp_endpoint: Option<String>,
@@ -41,7 +49,7 @@ pub struct Config {
 }
 
 /// How HTTP is protected.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TlsConfig {
     /// PEM file with the certificate chain.
@@ -53,6 +61,13 @@ pub struct TlsConfig {
     /// Plain HTTP on an address that others can reach. Only behind a proxy that adds TLS.
     #[serde(default)]
     pub insecure_http: bool,
+}
+
+impl TlsConfig {
+    /// Whether nothing was said about TLS.
+    pub fn is_unset(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// What the server speaks.
@@ -145,6 +160,8 @@ impl Config {
             relay_address: None,
             tls,
             authorization_seconds: default_authorization_seconds(),
+            witness: Vec::new(),
+            witness_quorum: None,
             otlp_endpoint: None,
             log_json: false,
         }
@@ -192,7 +209,12 @@ impl Config {
                  if a proxy in front adds TLS",
             );
         }
-        Ok(())
+        self.panel().map(|_| ())
+    }
+
+    /// The witnesses that are asked to cosign.
+    pub fn panel(&self) -> Result<Panel, ConfigError> {
+        Panel::read(&self.witness, self.witness_quorum)
     }
 
     /// What the server speaks.
@@ -257,6 +279,11 @@ impl Config {
     /// File of the views.
     pub fn views_file(&self) -> PathBuf {
         self.data.join("views.db")
+    }
+
+    /// File of the newest checkpoint that witnesses have cosigned.
+    pub fn cosigned_file(&self) -> PathBuf {
+        self.log_dir().join("checkpoint.cosigned")
     }
 
     /// File of the log's signing key.

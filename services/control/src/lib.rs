@@ -4,6 +4,7 @@
 
 pub mod config;
 pub mod core;
+pub mod cosigners;
 mod entropy;
 #[cfg(test)]
 pub(crate) mod fixtures;
@@ -18,3 +19,4 @@ pub mod session;
 pub mod tls;
 pub mod vault;
 pub mod views;
+pub mod witness;

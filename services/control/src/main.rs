@@ -35,6 +35,9 @@ enum Task {
     /// The log.
     #[command(subcommand)]
     Log(LogTask),
+    /// A witness, which cosigns the checkpoints of other networks' logs.
+    #[command(subcommand)]
+    Witness(writ_control::witness::Task),
 }
 
 #[derive(Subcommand)]
@@ -133,6 +136,7 @@ fn act(task: Task) -> Result<ExitCode> {
         Task::Run(RunArgs { place, check: false }) => run(place.load()?),
         Task::Views(ViewsTask::Rebuild(place)) => rebuild(&place.load()?),
         Task::Log(LogTask::Verify(place)) => verify(&place.load()?),
+        Task::Witness(task) => task.act().map(|()| ExitCode::SUCCESS),
     }
 }
 

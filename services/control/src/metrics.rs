@@ -10,6 +10,7 @@ use prometheus::{Registry, TextEncoder};
 use writ_relay::RelayHandle;
 use writ_schema::event::Event;
 
+use crate::cosigners::Cosigners;
 use crate::sequencer::{Commit, SequencerHandle};
 use crate::views::Views;
 
@@ -73,7 +74,13 @@ impl Metrics {
     }
 
     /// Begins to observe the parts of the control plane.
-    pub fn observe(&self, sequencer: &SequencerHandle, relay: &RelayHandle, views: &Views) {
+    pub fn observe(
+        &self,
+        sequencer: &SequencerHandle,
+        relay: &RelayHandle,
+        views: &Views,
+        cosigners: &Cosigners,
+    ) {
         let meter = self.provider.meter("writ");
         let (sessions, hub) = (self.sessions.clone(), self.hub_position.clone());
         gauge(&meter, "writ_sessions", "Agents connected", move || sessions.load(Ordering::Relaxed));
@@ -92,6 +99,7 @@ impl Metrics {
         });
         observe_commands(&meter, sequencer);
         observe_relay(&meter, relay);
+        observe_cosigners(&meter, cosigners);
     }
 
     /// Counts a commit and what it holds.
@@ -166,6 +174,35 @@ fn observe_commands(meter: &Meter, sequencer: &SequencerHandle) {
                 ("busy", &metrics.turned_away),
             ] {
                 observer.observe(count.load(Ordering::Relaxed), &[KeyValue::new("answer", answer)]);
+            }
+        })
+        .build();
+}
+
+fn observe_cosigners(meter: &Meter, cosigners: &Cosigners) {
+    let handle = cosigners.clone();
+    gauge(meter, "writ_cosigned_records", "Records that a quorum of witnesses has cosigned", move || {
+        handle.cosigned().map_or(0, |signed| signed.checkpoint().size)
+    });
+    let handle = cosigners.clone();
+    let _gauge = meter
+        .u64_observable_gauge("writ_witness_cosigned_records")
+        .with_description("Records that a witness has cosigned")
+        .with_callback(move |observer| {
+            for status in handle.statuses() {
+                let witness = KeyValue::new("witness", status.witness.key.name().to_owned());
+                observer.observe(status.cosigned_size.unwrap_or_default(), &[witness]);
+            }
+        })
+        .build();
+    let handle = cosigners.clone();
+    let _counter = meter
+        .u64_observable_counter("writ_witness_failures")
+        .with_description("Requests that a witness did not answer with a cosignature")
+        .with_callback(move |observer| {
+            for status in handle.statuses() {
+                let witness = KeyValue::new("witness", status.witness.key.name().to_owned());
+                observer.observe(status.failures, &[witness]);
             }
         })
         .build();

@@ -19,6 +19,7 @@ use writ_schema::seal::{KeyRef, OpeningKey, OpeningKeys, Place};
 use zeroize::Zeroizing;
 
 use crate::config::{Config, Transport};
+use crate::cosigners::Cosigners;
 use crate::graphql::{Deps, Door};
 use crate::http::{self, Listener, LiveSessions, Services, Sources};
 use crate::init::is_unfinished;
@@ -72,28 +73,38 @@ impl Running {
         wake_on_commit(&sequencer, projector.waker());
 
         let stopping = CancellationToken::new();
+        let cosigners = Cosigners::new(log.clone(), config.panel()?, config.cosigned_file());
+        cosigners.run(&sequencer, stopping.clone());
         let secret = read_secret(&config.relay_secret_file())?;
         let relay = RelayHandle::new(*secret, Limits::default());
         tokio::spawn(writ_relay::serve(relay_socket, relay.clone(), stopping.clone().cancelled_owned()));
 
         let metrics = Arc::new(Metrics::new()?);
-        metrics.observe(&sequencer, &relay, &views);
+        metrics.observe(&sequencer, &relay, &views, &cosigners);
         let parts = Parts {
             sequencer: sequencer.clone(),
             log: log.clone(),
             relay,
             relay_secret: secret,
             relay_address,
+            cosigners: cosigners.clone(),
             metrics: metrics.clone(),
         };
         let now = u64::try_from(Timestamp::now().as_second()).unwrap_or_default();
         let (sessions, hub) = Sessions::start(parts, TokenGate::new(now))?;
         let door = Door { url: config.url.clone(), certificate_sha256: pin };
-        let deps = Deps { sequencer: sequencer.clone(), log: log.clone(), views: views.clone(), door };
+        let deps = Deps {
+            sequencer: sequencer.clone(),
+            log: log.clone(),
+            views: views.clone(),
+            cosigners: cosigners.clone(),
+            door,
+        };
         let live_sessions = LiveSessions::default();
         let services = Services {
             sequencer: sequencer.clone(),
             log,
+            cosigners,
             views,
             schema: crate::graphql::schema(deps),
             sessions: sessions.clone(),

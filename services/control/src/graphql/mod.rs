@@ -29,6 +29,7 @@ use std::sync::Arc;
 
 use writ_ledger::store::Reader;
 
+use crate::cosigners::Cosigners;
 use crate::sequencer::SequencerHandle;
 use crate::views::Views;
 
@@ -47,6 +48,8 @@ pub struct Deps {
     pub sequencer: SequencerHandle,
     /// The log, for record bytes and proofs.
     pub log: Reader,
+    /// Who cosigns the log.
+    pub cosigners: Cosigners,
     /// The history.
     pub views: Views,
     /// What enrolment tickets say about this control plane.
@@ -69,6 +72,7 @@ pub fn schema(deps: Deps) -> Schema {
         .data(commands::Prepared::default())
         .data(deps.sequencer)
         .data(deps.log)
+        .data(deps.cosigners)
         .data(deps.views)
         .data(deps.door)
         .finish()

@@ -40,7 +40,7 @@ pub async fn join(
 }
 
 fn welcome(services: &Services, seq: Seq, joined: &NodeJoined) -> Result<JoinResponse, ProofFailure> {
-    let prover = Prover::new(&services.log, services.sequencer.vault());
+    let prover = Prover::new(&services.log, services.sequencer.vault(), services.cosigners.newest());
     let network_name = {
         let state = services.sequencer.state();
         state.network().map(|network| network.created.name.clone()).unwrap_or_default()

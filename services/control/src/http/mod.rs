@@ -1,7 +1,7 @@
 //! The HTTP surface: agents, the log, sign-in, GraphQL, health.
 
 pub mod access;
-mod body;
+pub(crate) mod body;
 mod error;
 mod graphql;
 mod health;
@@ -24,6 +24,7 @@ use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 use writ_ledger::store::Reader;
 
+use crate::cosigners::Cosigners;
 use crate::metrics::Metrics;
 use crate::sequencer::SequencerHandle;
 use crate::session::Sessions;
@@ -54,6 +55,8 @@ pub struct Services {
     pub sequencer: SequencerHandle,
     /// The log.
     pub log: Reader,
+    /// Who cosigns it.
+    pub cosigners: Cosigners,
     /// The views.
     pub views: Views,
     /// The GraphQL API.

@@ -33,6 +33,7 @@ use super::proofs::{ProofFailure, Prover};
 use super::pushes::{Push, changes_netmaps, peers, pushes};
 use crate::core::State;
 use crate::core::state::Node;
+use crate::cosigners::Cosigners;
 use crate::metrics::Metrics;
 use crate::relay;
 use crate::sequencer::{Commit, SequencerHandle};
@@ -119,6 +120,8 @@ pub struct Parts {
     pub relay_secret: Zeroizing<[u8; 32]>,
     /// The relay's address as agents see it.
     pub relay_address: SocketAddr,
+    /// Who cosigns the log.
+    pub cosigners: Cosigners,
     /// Counters.
     pub metrics: Arc<Metrics>,
 }
@@ -457,7 +460,8 @@ impl Hub {
     ) {
         let Some(entry) = self.entries.get(node).filter(|entry| entry.takes_frames()) else { return };
         let (number, told) = (entry.outbox.next(), entry.outbox.told());
-        let prover = Prover::new(&self.parts.log, self.parts.sequencer.vault());
+        let prover =
+            Prover::new(&self.parts.log, self.parts.sequencer.vault(), self.parts.cosigners.newest());
         let made = make(self, &prover).and_then(|(message, has_proofs)| {
             let is_newer = has_proofs && prover.size() > told;
             let checkpoint = is_newer.then(|| prover.checkpoint_from(told)).transpose()?;

@@ -33,9 +33,9 @@ pub struct Prover<'a, K: OpeningKeys> {
 }
 
 impl<'a, K: OpeningKeys> Prover<'a, K> {
-    /// Proofs that lead to the newest checkpoint.
-    pub fn new(log: &'a Reader, keys: &'a K) -> Self {
-        Self { log, keys, checkpoint: log.checkpoint() }
+    /// Proofs that lead to this checkpoint of the log.
+    pub fn new(log: &'a Reader, keys: &'a K, checkpoint: Arc<SignedCheckpoint>) -> Self {
+        Self { log, keys, checkpoint }
     }
 
     /// Size of the checkpoint that the proofs lead to.

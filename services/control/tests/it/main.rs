@@ -4,7 +4,9 @@
 
 mod access;
 mod agent;
+mod cosigned;
 mod crash;
 mod joins;
 mod plane;
 mod sessions;
+mod witness;

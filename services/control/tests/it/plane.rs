@@ -56,6 +56,11 @@ impl Plane {
         Self { made, running, http: reqwest::Client::new(), folder }
     }
 
+    /// One that runs already.
+    pub fn of(made: Made, running: Running, folder: TempDir) -> Self {
+        Self { made, running, http: reqwest::Client::new(), folder }
+    }
+
     /// Stops in order, and starts again on the same folder.
     pub async fn again(self) -> Self {
         self.running.stop().await;

@@ -14,6 +14,7 @@ use writ_schema::seal::Retention;
 use writ_schema::{Record, Seq};
 
 use super::log::RecordFilterInput;
+use crate::cosigners::Cosigners;
 use crate::graphql::caller::{Needs, caller};
 use crate::graphql::error::{Code, bad_input, fail};
 use crate::graphql::scalars::UInt;
@@ -125,7 +126,11 @@ impl EvidenceQuery {
             keys,
         };
         let unavailable = |error: &dyn std::fmt::Display| fail(Code::Unavailable, error.to_string());
-        let bundle = Bundle::build(reader, &indexes, &statement).map_err(|error| unavailable(&error))?;
+        // With cosignatures, if witnesses have seen as much: they say when it was there.
+        let needed = indexes.last().map_or(0, |last| last.saturating_add(1));
+        let checkpoint = context.data::<Cosigners>()?.covering(needed);
+        let bundle = Bundle::build_under(reader, &checkpoint, &indexes, &statement);
+        let bundle = bundle.map_err(|error| unavailable(&error))?;
         let text = bundle.to_json().map_err(|error| unavailable(&error))?;
         Ok(EvidenceBundle {
             as_of: AsOf::new(context, &moment)?,
@@ -160,6 +165,7 @@ async fn run(context: &Context<'_>, query: EvidenceQueryInput) -> Result<(Value,
     let inner = schema(Deps {
         sequencer: context.data::<SequencerHandle>()?.clone(),
         log: context.data::<Reader>()?.clone(),
+        cosigners: context.data::<Cosigners>()?.clone(),
         views: context.data::<Views>()?.clone(),
         door: context.data::<Door>()?.clone(),
     });

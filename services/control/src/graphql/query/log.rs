@@ -5,12 +5,13 @@ use jiff::Timestamp;
 use writ_ledger::store::Reader;
 use writ_schema::event::{Event, Role};
 
+use crate::cosigners::Cosigners;
 use crate::graphql::caller::Needs;
 use crate::graphql::error::{Code, QueryError, bad_input, fail};
 use crate::graphql::scalars::{Time, UInt, read_cursor};
 use crate::graphql::scope::{AsOfInput, moment, page_cost, query, slice};
 use crate::graphql::types::{
-    AsOf, Checkpoint, ConsistencyProof, Extent, KindCount, Record, Rows, ViewsStatus, rows,
+    AsOf, Checkpoint, ConsistencyProof, Extent, KindCount, Record, Rows, ViewsStatus, Witnesses, rows,
 };
 use crate::views::Views;
 use crate::views::records::{self, RecordFilter};
@@ -123,6 +124,12 @@ impl LogQuery {
     #[graphql(guard = "Needs(Role::Viewer)")]
     async fn checkpoint(&self, context: &Context<'_>) -> Result<Checkpoint> {
         Checkpoint::newest(context)
+    }
+
+    /// The witnesses of the log, and how far they have cosigned it.
+    #[graphql(guard = "Needs(Role::Viewer)")]
+    async fn witnesses(&self, context: &Context<'_>) -> Result<Witnesses> {
+        Ok(Witnesses::now(context.data::<Cosigners>()?))
     }
 
     /// Proof that the log has only grown since it had this many records.

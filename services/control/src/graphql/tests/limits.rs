@@ -108,6 +108,7 @@ const ROOTS: &[(Role, &str)] = &[
     (Role::Viewer, "{ network { name } }"),
     (Role::Viewer, "{ nodes { nodes { node } } }"),
     (Role::Viewer, "{ now }"),
+    (Role::Viewer, "{ witnesses { quorum } }"),
     (Role::Viewer, "{ policy { version } }"),
     (Role::Viewer, "{ policyVersions { nodes { version } } }"),
     (Role::Viewer, "{ users { nodes { user } } }"),

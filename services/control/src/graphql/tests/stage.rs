@@ -10,6 +10,7 @@ use writ_schema::seal::{KeyRef, OpeningKey, OpeningKeys, Place};
 use writ_schema::{AdminId, AuthorizationId, Seq};
 
 use crate::core::Command;
+use crate::cosigners::{Cosigners, Panel};
 use crate::fixtures::{self, Endpoint};
 use crate::graphql::{Caller, Deps, Door, Schema, schema};
 use crate::sequencer::{Options, Outcome, Sequencer, SequencerGuard, SequencerHandle};
@@ -82,7 +83,9 @@ impl Stage {
             }
         });
         let door = Door { url: "https://writ.example".to_owned(), certificate_sha256: None };
-        let schema = schema(Deps { sequencer: sequencer.clone(), log, views, door });
+        let cosigners =
+            Cosigners::new(log.clone(), Panel::default(), folder.path().join("checkpoint.cosigned"));
+        let schema = schema(Deps { sequencer: sequencer.clone(), log, cosigners, views, door });
         let stage = Self { schema, sequencer, projector: Some(projector), guard: Some(guard), folder };
         stage.submit(1, fixtures::create_network()).await;
         for role in [Role::Owner, Role::Admin, Role::NetworkAdmin, Role::Auditor, Role::Viewer] {

@@ -1,10 +1,13 @@
 //! Records, checkpoints and proofs.
 
 use async_graphql::{ComplexObject, Context, ID, Result, SimpleObject};
+use jiff::Timestamp;
+use writ_ledger::SignedCheckpoint;
 use writ_ledger::store::Reader;
 use writ_schema::Seq;
 use writ_schema::event::Role;
 
+use crate::cosigners::{Cosigners, WitnessStatus};
 use crate::graphql::caller::Needs;
 use crate::graphql::error::{Code, fail};
 use crate::graphql::scalars::{Time, UInt};
@@ -51,14 +54,68 @@ pub struct Checkpoint {
 impl Checkpoint {
     /// The newest one.
     pub(in crate::graphql) fn newest(context: &Context<'_>) -> Result<Self> {
-        let signed = context.data::<Reader>()?.checkpoint();
+        Ok(Self::new(&context.data::<Cosigners>()?.newest()))
+    }
+
+    fn new(signed: &SignedCheckpoint) -> Self {
         let checkpoint = signed.checkpoint();
-        Ok(Self {
+        Self {
             origin: checkpoint.origin.clone(),
             size: checkpoint.size.into(),
             root: checkpoint.root.to_string(),
             note: signed.text().to_owned(),
-        })
+        }
+    }
+}
+
+/// The witnesses of the log, and what they have cosigned.
+#[derive(SimpleObject)]
+pub struct Witnesses {
+    /// How many of them have to cosign what is published as the log's checkpoint.
+    pub quorum: UInt,
+    /// The newest checkpoint that so many have cosigned.
+    pub cosigned: Option<Checkpoint>,
+    /// Each of them.
+    pub witnesses: Vec<Witness>,
+}
+
+/// A witness of the log.
+#[derive(SimpleObject)]
+pub struct Witness {
+    /// Its name.
+    pub name: String,
+    /// Its public key (C2SP signed-note, type 4).
+    pub vkey: String,
+    /// Where it is asked.
+    pub url: String,
+    /// Size of the newest checkpoint that it has cosigned since the control plane started.
+    pub cosigned_size: Option<UInt>,
+    /// When, by its own clock.
+    pub cosigned_at: Option<Time>,
+    /// How often it was asked in vain.
+    pub failures: UInt,
+    /// What was wrong with the last request, if something was.
+    pub problem: Option<String>,
+}
+
+impl Witnesses {
+    /// How they are doing.
+    pub(in crate::graphql) fn now(cosigners: &Cosigners) -> Self {
+        let time = |seconds: u64| Timestamp::from_second(i64::try_from(seconds).ok()?).ok();
+        let witness = |status: WitnessStatus| Witness {
+            name: status.witness.key.name().to_owned(),
+            vkey: status.witness.key.to_string(),
+            url: status.witness.url,
+            cosigned_size: status.cosigned_size.map(Into::into),
+            cosigned_at: status.cosigned_at.and_then(time).map(Into::into),
+            failures: status.failures.into(),
+            problem: status.problem,
+        };
+        Self {
+            quorum: cosigners.quorum().into(),
+            cosigned: cosigners.cosigned().map(|signed| Checkpoint::new(&signed)),
+            witnesses: cosigners.statuses().into_iter().map(witness).collect(),
+        }
     }
 }
 

@@ -1,0 +1,259 @@
+//! The witnesses of this network's log: they are asked to cosign its checkpoints, after commits and never in their way.
+//!
+//! One round at a time: the newest checkpoint goes to every witness at once, and what they answer is added to it. Commits
+//! that come meanwhile share the next round.
+//!
+//! **What is published.** As long as witnesses keep up, `/log/checkpoint` is the newest checkpoint that a quorum has
+//! cosigned, a fraction of a second behind the log. When they have been behind for [`MAX_LAG`], it is the newest signed one
+//! again, so that the log does not seem to stand still; it says itself who has cosigned it. What was published once
+//! is never followed by a smaller one.
+
+mod client;
+mod file;
+mod round;
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+use tokio_util::sync::CancellationToken;
+use writ_ledger::store::Reader;
+use writ_ledger::{CosignerKey, SignedCheckpoint};
+
+use crate::config::ConfigError;
+use crate::sequencer::SequencerHandle;
+
+/// How long witnesses may be behind before the newest checkpoint is published without them.
+pub const MAX_LAG: Duration = Duration::from_secs(60);
+
+/// Most witnesses of a log. A note is read with 64 signatures.
+const MAX_WITNESSES: usize = 32;
+
+/// A witness, as it stands in the configuration.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WitnessEntry {
+    /// Its public key, as its operator publishes it.
+    pub vkey: String,
+    /// Where it takes checkpoints: `URL/add-checkpoint`.
+    pub url: String,
+}
+
+/// A witness.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Witness {
+    /// Its public key.
+    pub key: CosignerKey,
+    /// Where it takes checkpoints, without a slash at the end.
+    pub url: String,
+}
+
+/// Who is asked, and how many of them make a quorum.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Panel {
+    /// The witnesses.
+    pub witnesses: Vec<Witness>,
+    /// How many have to cosign what is published.
+    pub quorum: usize,
+}
+
+impl Panel {
+    /// Reads what the configuration says. Without a number, more than half are a quorum.
+    pub fn read(entries: &[WitnessEntry], quorum: Option<usize>) -> Result<Self, ConfigError> {
+        let wrong = |key, problem: String| ConfigError::Value { key, problem };
+        if entries.len() > MAX_WITNESSES {
+            return Err(wrong("witness", format!("at most {MAX_WITNESSES} witnesses can be asked")));
+        }
+        let mut witnesses: Vec<Witness> = Vec::with_capacity(entries.len());
+        for WitnessEntry { vkey, url } in entries {
+            let key: CosignerKey =
+                vkey.parse().map_err(|error| wrong("witness.vkey", format!("{vkey}: {error}")))?;
+            if !(url.starts_with("https://") || url.starts_with("http://")) {
+                return Err(wrong("witness.url", format!("{url}: expected https://HOST[:PORT][/PREFIX]")));
+            }
+            if witnesses.iter().any(|known| known.key.as_bytes() == key.as_bytes()) {
+                return Err(wrong("witness.vkey", format!("{vkey}: the key is given twice")));
+            }
+            witnesses.push(Witness { key, url: url.trim_end_matches('/').to_owned() });
+        }
+        let quorum = quorum.unwrap_or(if witnesses.is_empty() { 0 } else { witnesses.len() / 2 + 1 });
+        if quorum > witnesses.len() || (quorum == 0 && !witnesses.is_empty()) {
+            let problem = format!("expected 1 to {}, the number of witnesses", witnesses.len());
+            return Err(wrong("witness_quorum", problem));
+        }
+        Ok(Self { witnesses, quorum })
+    }
+}
+
+/// How a witness is doing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WitnessStatus {
+    /// Who.
+    pub witness: Witness,
+    /// Size of the newest checkpoint that it has cosigned for this process.
+    pub cosigned_size: Option<u64>,
+    /// When, by the witness's clock, in Unix seconds.
+    pub cosigned_at: Option<u64>,
+    /// Requests that it did not answer with a cosignature.
+    pub failures: u64,
+    /// What was wrong with the last request, if something was.
+    pub problem: Option<String>,
+}
+
+/// What the witnesses have cosigned.
+#[derive(Debug)]
+struct Board {
+    log: Reader,
+    panel: Panel,
+    statuses: RwLock<Vec<WitnessStatus>>,
+    /// The newest checkpoint that a quorum has cosigned.
+    cosigned: RwLock<Option<Arc<SignedCheckpoint>>>,
+    /// Since when there has been a checkpoint without quorum that is newer.
+    behind_since: RwLock<Option<Instant>>,
+    /// The largest size that was published.
+    published: AtomicU64,
+    file: PathBuf,
+}
+
+/// The witnesses of the log. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Cosigners(Arc<Board>);
+
+impl Cosigners {
+    /// Asks nobody until [`Cosigners::run`]. What was cosigned before is read from the file.
+    pub fn new(log: Reader, panel: Panel, file: PathBuf) -> Self {
+        let status = |witness: &Witness| WitnessStatus {
+            witness: witness.clone(),
+            cosigned_size: None,
+            cosigned_at: None,
+            failures: 0,
+            problem: None,
+        };
+        let statuses = panel.witnesses.iter().map(status).collect();
+        let cosigned = file::read(&file, &log, &panel).map(Arc::new);
+        Self(Arc::new(Board {
+            log,
+            panel,
+            statuses: RwLock::new(statuses),
+            cosigned: RwLock::new(cosigned),
+            behind_since: RwLock::new(None),
+            published: AtomicU64::new(0),
+            file,
+        }))
+    }
+
+    /// Asks after every commit, until it is stopped.
+    pub fn run(&self, sequencer: &SequencerHandle, stopping: CancellationToken) {
+        if !self.0.panel.witnesses.is_empty() {
+            tokio::spawn(round::run(self.clone(), sequencer.subscribe(), stopping));
+        }
+    }
+
+    /// The checkpoint that the log shows to everybody.
+    pub fn published(&self) -> Arc<SignedCheckpoint> {
+        let newest = self.newest();
+        let chosen = match self.cosigned() {
+            Some(cosigned) if !self.is_late() => cosigned,
+            _ => newest.clone(),
+        };
+        let size = chosen.checkpoint().size;
+        let before = self.0.published.fetch_max(size, Ordering::Relaxed);
+        if size < before { newest } else { chosen }
+    }
+
+    /// The newest signed checkpoint, with its cosignatures where it has any already.
+    pub fn newest(&self) -> Arc<SignedCheckpoint> {
+        let newest = self.0.log.checkpoint();
+        match self.cosigned() {
+            Some(cosigned) if cosigned.checkpoint() == newest.checkpoint() => cosigned,
+            _ => newest,
+        }
+    }
+
+    /// A checkpoint that covers this many records: a cosigned one if it can be, else the newest.
+    pub fn covering(&self, size: u64) -> Arc<SignedCheckpoint> {
+        match self.cosigned() {
+            Some(cosigned) if cosigned.checkpoint().size >= size => cosigned,
+            _ => self.newest(),
+        }
+    }
+
+    /// The newest checkpoint that a quorum has cosigned.
+    pub fn cosigned(&self) -> Option<Arc<SignedCheckpoint>> {
+        self.0.cosigned.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// How the witnesses are doing.
+    pub fn statuses(&self) -> Vec<WitnessStatus> {
+        self.0.statuses.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// How many have to cosign what is published; 0 without witnesses.
+    pub fn quorum(&self) -> usize {
+        self.0.panel.quorum
+    }
+
+    fn is_late(&self) -> bool {
+        let since = *self.0.behind_since.read().unwrap_or_else(PoisonError::into_inner);
+        since.is_some_and(|since| since.elapsed() > MAX_LAG)
+    }
+
+    fn note_behind(&self, behind: bool) {
+        let mut since = self.0.behind_since.write().unwrap_or_else(PoisonError::into_inner);
+        *since = if behind { since.or_else(|| Some(Instant::now())) } else { None };
+    }
+
+    fn note(&self, at: usize, change: impl FnOnce(&mut WitnessStatus)) {
+        let mut statuses = self.0.statuses.write().unwrap_or_else(PoisonError::into_inner);
+        statuses.get_mut(at).map(change).unwrap_or_default();
+    }
+
+    /// Takes in a checkpoint that a quorum has cosigned.
+    fn publish(&self, cosigned: SignedCheckpoint) {
+        if let Err(error) = file::write(&self.0.file, cosigned.text()) {
+            tracing::warn!(%error, file = %self.0.file.display(), "the cosigned checkpoint cannot be kept on disk");
+        }
+        *self.0.cosigned.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(cosigned));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use writ_ledger::CosigningKey;
+
+    fn entry(byte: u8) -> WitnessEntry {
+        let key = CosigningKey::from_seed(&format!("w{byte}.example"), [byte; 32]).unwrap().cosigner_key();
+        WitnessEntry { vkey: key.to_string(), url: "https://w.example/".to_owned() }
+    }
+
+    #[test]
+    fn more_than_half_of_the_witnesses_are_a_quorum_unless_told_otherwise() {
+        for (count, quorum) in [(0, 0), (1, 1), (2, 2), (3, 2), (4, 3)] {
+            let entries: Vec<_> = (1..=count).map(entry).collect();
+            let panel = Panel::read(&entries, None).unwrap();
+            assert_eq!((panel.witnesses.len(), panel.quorum), (usize::from(count), quorum));
+        }
+        assert_eq!(Panel::read(&[entry(1), entry(2)], Some(1)).unwrap().quorum, 1);
+        assert_eq!(Panel::read(&[entry(1)], None).unwrap().witnesses[0].url, "https://w.example");
+    }
+
+    #[test]
+    fn a_panel_that_makes_no_sense_is_refused_by_name() {
+        let log = writ_ledger::SigningKey::from_seed("writ.example/log", [1; 32]).unwrap().verifier_key();
+        for (entries, quorum, problem) in [
+            (vec![entry(1)], Some(2), "witness_quorum: expected 1 to 1"),
+            (vec![entry(1)], Some(0), "witness_quorum: expected 1 to 1"),
+            (vec![], Some(1), "witness_quorum: expected 1 to 0"),
+            (vec![entry(1), entry(1)], None, "given twice"),
+            (vec![WitnessEntry { vkey: log.to_string(), ..entry(1) }], None, "a log's key"),
+            (vec![WitnessEntry { url: "w.example".to_owned(), ..entry(1) }], None, "witness.url"),
+            ((1..=33).map(entry).collect(), None, "at most 32"),
+        ] {
+            let error = Panel::read(&entries, quorum).unwrap_err().to_string();
+            assert!(error.contains(problem), "{error}");
+        }
+    }
+}
