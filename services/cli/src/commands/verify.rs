@@ -8,11 +8,13 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use clap::Args;
 use serde_json::{Value, json};
-use writ_ledger::bundle::{BundleError, Entry, MAX_BUNDLE_BYTES};
-use writ_ledger::{Bundle, BundleReport, Checkpoint, VerifierKey};
+use writ_ledger::bundle::{Entry, MAX_BUNDLE_BYTES};
+use writ_ledger::trust_policy::{Standing, StandingError};
+use writ_ledger::{Bundle, BundleReport, Checkpoint, TrustPolicy, VerifierKey};
 use writ_schema::seal::HeldKey;
 use writ_schema::{DecodeError, Record};
 
+use super::trust;
 use crate::failure::advised;
 use crate::output::{counted, local_time, printable};
 use crate::{App, Verdict, credentials, describe};
@@ -28,7 +30,8 @@ const MAX_SHOWN_CHARS: usize = 4000;
 #[command(after_help = "\
 Example:
   writ verify evidence.json
-  writ verify evidence.json --key 'example.org/log+1a2b3c4d+Aa…'")]
+  writ verify evidence.json --key 'example.org/log+1a2b3c4d+Aa…'
+  writ verify evidence.json --policy trust.policy")]
 pub struct Arguments {
     /// The bundle.
     #[arg(value_name = "FILE")]
@@ -37,6 +40,19 @@ pub struct Arguments {
     /// check on this machine has kept.
     #[arg(long, value_name = "VKEY")]
     key: Option<String>,
+    /// A trust policy (c2sp.org/tlog-policy): the checkpoint must be cosigned by the quorum that it demands.
+    #[arg(long, value_name = "FILE")]
+    policy: Option<PathBuf>,
+    /// An earlier cosigned checkpoint of the log: records that it does not cover were logged after it.
+    #[arg(long, value_name = "FILE", requires = "policy")]
+    earlier: Option<PathBuf>,
+}
+
+/// What witnesses say about a bundle.
+struct Witnessed {
+    standing: Standing,
+    /// Of the earlier checkpoint.
+    earlier: Option<Standing>,
 }
 
 /// Checks and shows.
@@ -47,11 +63,42 @@ pub fn run(arguments: &Arguments, app: &App) -> Result<Verdict> {
         Ok(bundle) => bundle,
         Err(error) => return refuse(app, &name, &error),
     };
-    let key = trusted_key(arguments.key.as_deref(), &bundle)?;
-    match bundle.verify(&key) {
-        Ok(report) => show(app, &name, &bundle, &report),
-        Err(error) => refuse(app, &name, &error),
+    let policy = arguments.policy.as_deref().map(trust::read_policy).transpose()?;
+    let key = match (arguments.key.as_deref(), policy.as_ref().and_then(trust::only_log)) {
+        (None, Some(key)) => key,
+        (given, _) => trusted_key(given, &bundle)?,
+    };
+    let report = match bundle.verify(&key) {
+        Ok(report) => report,
+        Err(error) => return refuse(app, &name, &error),
+    };
+    match policy.map(|policy| witnessed(&policy, &bundle, arguments.earlier.as_deref())).transpose()? {
+        Some(Err(error)) => refuse(app, &name, &error),
+        Some(Ok(witnessed)) => show(app, &name, &bundle, &report, Some(&witnessed)),
+        None => show(app, &name, &bundle, &report, None),
     }
+}
+
+/// What a policy's witnesses say of the bundle's checkpoint, and of an earlier one.
+fn witnessed(
+    policy: &TrustPolicy,
+    bundle: &Bundle,
+    earlier: Option<&Path>,
+) -> Result<Result<Witnessed, StandingError>> {
+    let standing = match policy.check(bundle.checkpoint()) {
+        Ok(standing) => standing,
+        Err(error) => return Ok(Err(error)),
+    };
+    let earlier = match earlier {
+        None => None,
+        Some(path) => {
+            let name = path.display();
+            let text = fs::read_to_string(path).with_context(|| format!("cannot read {name}"))?;
+            let earlier = policy.check(&text).with_context(|| name.to_string())?;
+            Some(earlier)
+        }
+    };
+    Ok(Ok(Witnessed { standing, earlier }))
 }
 
 fn read(path: &Path) -> Result<Vec<u8>> {
@@ -101,7 +148,7 @@ pub fn parse_key(text: &str) -> Result<VerifierKey> {
     })
 }
 
-fn refuse(app: &App, name: &str, error: &BundleError) -> Result<Verdict> {
+fn refuse(app: &App, name: &str, error: &dyn std::error::Error) -> Result<Verdict> {
     let problem = error.to_string();
     let text =
         format!("{} {name} proves nothing: {}", app.out.paint().red("NOT VERIFIED"), printable(&problem));
@@ -155,7 +202,13 @@ impl Contents {
     }
 }
 
-fn show(app: &App, name: &str, bundle: &Bundle, report: &BundleReport) -> Result<Verdict> {
+fn show(
+    app: &App,
+    name: &str,
+    bundle: &Bundle,
+    report: &BundleReport,
+    witnessed: Option<&Witnessed>,
+) -> Result<Verdict> {
     let Contents { rows, records, problems } = Contents::of(bundle);
     let limits = limits(report);
     let paint = app.out.paint();
@@ -165,8 +218,9 @@ fn show(app: &App, name: &str, bundle: &Bundle, report: &BundleReport) -> Result
     let wrong =
         if problems.is_empty() { String::new() } else { format!("\nWhat is wrong:\n{}", listed(&problems)) };
     let text = format!(
-        "{verdict} {name}\n{wrong}\n{}.\n\nSubject: {}\nMade:    {}\nQuery:   {}\nResult:  {}\n\n{}\n\nWhat it does not show:\n{}",
+        "{verdict} {name}\n{wrong}\n{}.\n{}\nSubject: {}\nMade:    {}\nQuery:   {}\nResult:  {}\n\n{}\n\nWhat it does not show:\n{}",
         capitalised(&report.to_string()),
+        witnessed.map(|witnessed| witnessed.told(bundle)).unwrap_or_default(),
         shown(bundle.subject()),
         shown(bundle.time()),
         shown(bundle.query()),
@@ -180,9 +234,30 @@ fn show(app: &App, name: &str, bundle: &Bundle, report: &BundleReport) -> Result
         "checkpoint": { "origin": origin, "size": size, "root": root }, "sealed": report.sealed,
         "subject": raw(bundle.subject()), "query": raw(bundle.query()), "result": raw(bundle.result()),
         "time": raw(bundle.time()), "records": records, "limits": limits,
+        "witnessed": witnessed.map(|witnessed| trust::value(&witnessed.standing)),
+        "notBefore": witnessed.and_then(|witnessed| witnessed.earlier.as_ref()).map(trust::value),
     });
     app.out.show(&text, &value)?;
     Ok(if problems.is_empty() { Verdict::Good } else { Verdict::Bad })
+}
+
+impl Witnessed {
+    /// When the records were logged, as far as witnesses bound it.
+    fn told(&self, bundle: &Bundle) -> String {
+        let mut text = trust::told(&self.standing);
+        let Some(earlier) = &self.earlier else { return text };
+        let size = earlier.checkpoint.size;
+        let since = earlier.cosigned.iter().map(|by| by.unix_seconds).min();
+        let later = bundle.entries().iter().filter(|entry| entry.index >= size).count();
+        let (Some(since), Some(until)) = (since, self.standing.witnessed_by) else { return text };
+        text.push_str(&format!(
+            "{} from number {size} on: logged between {} and {}, for no witness had seen it before.\n",
+            counted(later as u64, "record"),
+            trust::shown(since),
+            trust::shown(until),
+        ));
+        text
+    }
 }
 
 /// Why a proven record cannot be shown.

@@ -2,7 +2,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
-use writ_ledger::{Bundle, Statement};
+use writ_ledger::{Bundle, Checkpoint, CosigningKey, SignedCheckpoint, Statement};
 
 use super::{filled, held, signer, user, vkey, writ};
 
@@ -77,4 +77,61 @@ fn a_bundle_cannot_vouch_for_its_own_key() {
     let ran = writ(folder.path(), ["verify", file.to_str().unwrap()]);
     assert_eq!((ran.code, ran.stdout.as_str()), (1, ""));
     assert!(ran.stderr.contains(&vkey()) && ran.stderr.contains("--key"), "{}", ran.stderr);
+}
+
+#[test]
+fn a_policy_demands_its_quorum_and_says_between_when_records_were_logged() {
+    let folder = tempfile::tempdir().unwrap();
+    let witness = CosigningKey::from_seed("witness.example/w", [3; 32]).unwrap();
+    let policy = folder.path().join("trust.policy");
+    fs::write(&policy, format!("log {}\nwitness ada {}\nquorum ada\n", vkey(), witness.cosigner_key()))
+        .unwrap();
+    let log = filled(&folder.path().join("log"), 40);
+    let cosigned = |size: u64, time: u64| {
+        let checkpoint =
+            Checkpoint { origin: super::ORIGIN.to_owned(), size, root: log.reader().root(size).unwrap() };
+        let signed = checkpoint.sign(&signer()).unwrap();
+        signed.with_signatures(&[witness.cosign(&signed.text().parse().unwrap(), time)])
+    };
+    let none = json!(null);
+    let statement = Statement {
+        subject: none.clone(),
+        query: none.clone(),
+        result: none.clone(),
+        time: none.clone(),
+        keys: none,
+    };
+    let file = folder.path().join("evidence.json");
+    let write = |signed: &SignedCheckpoint| {
+        let bundle = Bundle::build_under(log.reader(), signed, &[1, 17, 30], &statement).unwrap();
+        fs::write(&file, bundle.to_json().unwrap()).unwrap();
+    };
+    let arguments = ["verify", file.to_str().unwrap(), "--policy", policy.to_str().unwrap()];
+
+    write(&log.reader().checkpoint());
+    let ran = writ(folder.path(), arguments);
+    assert_eq!(ran.code, 1, "{}", ran.stdout);
+    assert!(ran.stdout.contains("lacks the quorum") && ran.stdout.contains("ada did not"), "{}", ran.stdout);
+
+    write(&cosigned(35, 1_800_000_000));
+    let ran = writ(folder.path(), arguments);
+    assert_eq!(ran.code, 0, "{}{}", ran.stdout, ran.stderr);
+    assert!(ran.stdout.contains("ada cosigned it at 2027-01-15"), "{}", ran.stdout);
+    assert!(ran.stdout.contains("was logged before 2027-01-15"), "{}", ran.stdout);
+
+    let earlier = folder.path().join("earlier");
+    fs::write(&earlier, cosigned(20, 1_700_000_000).text()).unwrap();
+    let ran = writ(folder.path(), arguments.into_iter().chain(["--earlier", earlier.to_str().unwrap()]));
+    assert!(ran.stdout.contains("1 record from number 20 on: logged between 2023-11-14"), "{}", ran.stdout);
+    let value = writ(folder.path(), arguments.into_iter().chain(["--json"])).json();
+    assert_eq!(value["witnessed"]["cosigned"][0]["witness"], "ada");
+    assert_eq!(value["witnessed"]["loggedBefore"], "2027-01-15T08:00:00Z");
+
+    fs::write(&policy, "quorum\n").unwrap();
+    let ran = writ(folder.path(), arguments);
+    assert!(
+        ran.code == 1 && ran.stderr.contains("policy line 1: expected `quorum <name>`"),
+        "{}",
+        ran.stderr
+    );
 }
