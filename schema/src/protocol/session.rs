@@ -101,6 +101,13 @@ pub enum AgentMessage {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         path: Option<PathKind>,
     },
+    /// "A peer holds a checkpoint of this size: does your log begin with it?"
+    Consistency {
+        /// Named by the agent; the answer carries it.
+        request: RequestId,
+        /// How many records the peer's checkpoint covers.
+        size: u64,
+    },
     /// "I do not accept what you sent": a record, proof or checkpoint did not verify.
     Reject {
         /// Number of the server's frame.
@@ -171,12 +178,23 @@ pub enum ServerMessage {
         /// Replaces what was known before.
         candidates: Vec<Candidate>,
     },
+    /// The answer to `Consistency`. The frame's checkpoint, or the newest one told before, begins with the tree of that size.
+    Consistency {
+        /// The request that is answered.
+        request: RequestId,
+        /// The size that was asked about.
+        size: u64,
+        /// The root, base64, that the first `size` records have.
+        root: String,
+        /// RFC 6962 consistency proof from there to the checkpoint: base64 hashes.
+        proof: Vec<String>,
+    },
     /// A request of the agent could not be taken.
     Refused {
         /// The request, if it was one with a name.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         request: Option<RequestId>,
-        /// A stable word: `busy`, `bad_signature`, `wrong_generation`, ….
+        /// A stable word: `busy`, `bad_signature`, `wrong_generation`, `beyond_log`, ….
         error: String,
         /// What was wrong, and what to do.
         message: String,

@@ -37,6 +37,28 @@ enum Command {
     },
     /// Take a new WireGuard key; connections go on.
     Rotate(Where),
+    /// What this node believes of the log.
+    #[command(subcommand)]
+    Trust(TrustCommand),
+}
+
+#[derive(Debug, Subcommand)]
+enum TrustCommand {
+    /// Believe the control plane again after a split view
+    ///
+    /// When the log has shown two histories, this node refuses new connections until somebody has found out why and decided.
+    /// This is that decision. It forgives; it does not repair: as long as a peer holds the other history it will be found again.
+    Reset {
+        #[command(flatten)]
+        at: Where,
+        /// The history that this node holds is the wrong one (or the control plane was restored from an older copy): forget it, and
+        /// take the next checkpoint that the control plane shows, with nothing but its signature.
+        #[arg(long)]
+        forget_checkpoint: bool,
+        /// Do it. Without this the command says only what it would do.
+        #[arg(long)]
+        yes: bool,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -87,7 +109,27 @@ pub fn run() -> Result<()> {
         Command::Down(at) => done(&at, Request::Down),
         Command::Rotate(at) => done(&at, Request::Rotate),
         Command::Status { at, json } => status(&at, json),
+        Command::Trust(TrustCommand::Reset { at, forget_checkpoint, yes }) => {
+            if !yes {
+                bail!("{}", reset_warning(forget_checkpoint));
+            }
+            done(&at, Request::TrustReset { forget_checkpoint })
+        }
     }
+}
+
+fn reset_warning(forget_checkpoint: bool) -> String {
+    let forgets = if forget_checkpoint {
+        "\nIt also forgets the newest checkpoint that this node has verified: whatever history the control plane shows next is \
+         taken, a shortened or rewritten one too."
+    } else {
+        ""
+    };
+    format!(
+        "this makes the node believe a control plane again whose log may have shown two histories.{forgets}\nFirst check the \
+         evidence (`writ verify split-view.json`, in the state folder), find out which history is the true one, and whether the \
+         log's key was stolen.\nNothing was changed. If it is decided, run the command again with --yes"
+    )
 }
 
 fn run_up(arguments: Up) -> Result<()> {
@@ -158,8 +200,39 @@ fn status(at: &Where, json: bool) -> Result<()> {
     Ok(())
 }
 
+fn text(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}
+
+/// What is wrong with the log, as this node and its peers see it.
+fn print_log_trouble(status: &Value) {
+    if let Some(found) = status.get("split_view") {
+        println!("\nSPLIT VIEW, found {}: {}", text(&found["at"]), text(&found["what"]));
+        println!("  New connections are refused; live ones go on until they expire.");
+        if found["is_proven"] == true {
+            println!("  Anyone can check the evidence: writ verify {}", text(&found["evidence"]));
+        } else {
+            println!(
+                "  Both checkpoints are in {}; they do not prove it by themselves.",
+                text(&found["evidence"])
+            );
+        }
+        println!("  Tell the network's administrator. Once it is decided: writ-agent trust reset");
+    }
+    for unproven in status["unproven_checkpoints"].as_array().into_iter().flatten() {
+        if unproven["is_suspicious"] == true {
+            println!(
+                "\nsuspicious: {} holds a checkpoint of {} records, signed by the log, that the control plane has not proven since {}: {}",
+                text(&unproven["peer"]),
+                unproven["size"],
+                text(&unproven["since"]),
+                unproven["refusal"].as_str().unwrap_or("it does not answer"),
+            );
+        }
+    }
+}
+
 fn print_status(status: &Value) {
-    let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
     let connected = status["session"] == "connected";
     println!(
         "{}.{}  {}",
@@ -175,6 +248,7 @@ fn print_status(status: &Value) {
     if let Some(why) = status["storage_failure"].as_str() {
         println!("NOTHING NEW IS TAKEN: what is verified cannot be stored: {why}");
     }
+    print_log_trouble(status);
     for peer in status["peers"].as_array().into_iter().flatten() {
         let path = &peer["path"];
         let name = if peer["name"].is_null() { text(&peer["node"]) } else { text(&peer["name"]) };

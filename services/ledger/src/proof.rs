@@ -172,13 +172,33 @@ impl ConsistencyProof {
             let agree = old_size != new_size || old_root == new_root;
             return if agree { Ok(()) } else { Err(ProofError::OldRootMismatch) };
         }
+        let (old, new) = self.roots(old_root)?;
+        if old != *old_root {
+            return Err(ProofError::OldRootMismatch);
+        }
+        if new == *new_root { Ok(()) } else { Err(ProofError::RootMismatch) }
+    }
+
+    /// The root of the older tree as the proof itself shows it, if it leads to this root of the newer one. `None` also where
+    /// the older size is a power of two (or nothing, or the newer one): such a proof takes the older root for granted.
+    #[must_use]
+    pub fn older_root(&self, new_root: &Hash) -> Option<Hash> {
+        let says = self.old_size < self.new_size && self.old_size != 0 && !self.old_size.is_power_of_two();
+        let (old, new) = says.then(|| self.roots(new_root).ok()).flatten()?;
+        (new == *new_root).then_some(old)
+    }
+
+    /// The roots that the hashes lead to (RFC 9162 §2.1.4.2), for an older tree that is neither empty nor the newer one.
+    fn roots(&self, old_root: &Hash) -> Result<(Hash, Hash), ProofError> {
+        let wrong_length = ProofError::WrongLength { found: self.hashes.len() };
         let mut hashes = self.hashes.iter();
-        let (mut node, mut last) = (old_size - 1, new_size - 1);
+        let (mut node, mut last) = (self.old_size - 1, self.new_size - 1);
         while node & 1 == 1 {
             node >>= 1;
             last >>= 1;
         }
-        let seed = if old_size.is_power_of_two() { *old_root } else { *hashes.next().ok_or(wrong_length)? };
+        let taken_for_granted = self.old_size.is_power_of_two();
+        let seed = if taken_for_granted { *old_root } else { *hashes.next().ok_or(wrong_length)? };
         let (mut old, mut new) = (seed, seed);
         for hash in hashes {
             if last == 0 {
@@ -197,13 +217,7 @@ impl ConsistencyProof {
             node >>= 1;
             last >>= 1;
         }
-        if last != 0 {
-            return Err(wrong_length);
-        }
-        if old != *old_root {
-            return Err(ProofError::OldRootMismatch);
-        }
-        if new == *new_root { Ok(()) } else { Err(ProofError::RootMismatch) }
+        if last == 0 { Ok((old, new)) } else { Err(wrong_length) }
     }
 }
 
@@ -253,6 +267,9 @@ mod tests {
                 assert_eq!(proof.verify(&old_root, &new_root), Ok(()), "{old} {new}");
                 assert!(proof.verify(&flipped(&old_root, 3), &new_root).is_err(), "{old} {new}");
                 assert!(old == 0 || proof.verify(&old_root, &flipped(&new_root, 9)).is_err());
+                let shown = (old < new && old != 0 && !old.is_power_of_two()).then_some(old_root);
+                assert_eq!(proof.older_root(&new_root), shown, "{old} {new}");
+                assert_eq!(proof.older_root(&flipped(&new_root, 9)), None);
             }
         }
     }

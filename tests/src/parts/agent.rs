@@ -3,7 +3,7 @@
 use std::fs;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Output};
 use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
@@ -137,6 +137,16 @@ impl Agent {
         let output = self.host.spawn(&command)?.output(START_LIMIT)?;
         ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr).trim());
         serde_json::from_slice(&output.stdout).context("the agent's status is not JSON")
+    }
+
+    /// What one of its commands prints, whatever comes of it.
+    ///
+    /// # Errors
+    /// When it cannot be run, or does not end.
+    pub fn try_run(&self, args: &[&str]) -> anyhow::Result<Output> {
+        let mut command = self.programs.command("writ-agent")?;
+        command.args(args).arg("--state").arg(&self.state);
+        Ok(self.host.spawn(&command)?.output(START_LIMIT)?)
     }
 
     /// Its IPv4 address in the overlay.

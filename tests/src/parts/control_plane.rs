@@ -1,5 +1,6 @@
 //! A `writd` on a host: made, started, stopped, killed.
 
+use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -60,6 +61,7 @@ pub struct Made {
     /// Verifier key of its log.
     pub log_key: String,
     /// SHA-256 of the certificate, if it is a self-made one.
+    #[serde(rename = "certificate_sha256")]
     pub pin: Option<String>,
     /// The first administrator.
     pub admin: AdminId,
@@ -126,6 +128,38 @@ impl ControlPlane {
             settings,
             data: data.to_owned(),
             credentials,
+            made,
+            process: None,
+        })
+    }
+
+    /// Another one on another host, with a copy of everything that this one has. From there on each writes a history of its own,
+    /// under the same key. This one must not be running.
+    ///
+    /// # Errors
+    /// When the data cannot be copied.
+    pub fn copy(&self, host: &Host, data: &Path) -> anyhow::Result<Self> {
+        ensure!(self.process.is_none(), "a control plane is copied while it runs");
+        let output = host.exec([Path::new("cp"), Path::new("-a"), &self.data, data])?;
+        ensure!(output.status.success(), "cp: {}", String::from_utf8_lossy(&output.stderr).trim());
+        let mut settings = self.settings.clone();
+        settings.listen.set_ip(host.address().into());
+        settings.relay.set_ip(host.address().into());
+        let mut made = self.made.clone();
+        made.config =
+            data.join(made.config.strip_prefix(&self.data).context("its configuration is elsewhere")?);
+        let text = fs::read_to_string(&made.config).context("the copied configuration")?;
+        let text = text
+            .replace(&*self.data.to_string_lossy(), &data.to_string_lossy())
+            .replace(&self.settings.listen.to_string(), &settings.listen.to_string())
+            .replace(&self.settings.relay.to_string(), &settings.relay.to_string());
+        fs::write(&made.config, text).context("the copied configuration")?;
+        Ok(Self {
+            programs: self.programs.clone(),
+            host: host.clone(),
+            settings,
+            data: data.to_owned(),
+            credentials: self.credentials.clone(),
             made,
             process: None,
         })

@@ -13,6 +13,7 @@ use writ_schema::protocol::{AgentMessage, is_due_for_renewal};
 use writ_schema::{AuthorizationId, PolicyVersion, RequestId, Seq};
 
 use super::Engine;
+use super::exchange::Exchange;
 use super::filter::{Grant, Wish};
 use super::paths::Paths;
 use super::peer::{Peer, Tunnels};
@@ -202,6 +203,7 @@ impl Engine {
             key: theirs,
             tunnels: Tunnels::new(tunnel),
             paths: Paths::new(now, verified.candidates()),
+            exchange: Exchange::default(),
             bytes_sent: 0,
             bytes_received: 0,
         };

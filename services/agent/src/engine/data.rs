@@ -7,6 +7,7 @@ use boringtun::x25519::PublicKey;
 use writ_relay::wire::{self, Kind, NodeBytes};
 
 use super::early::Bounds;
+use super::exchange::Part;
 use super::filter::{Outbound, Refused, Wish};
 use super::packet::{Packet, number};
 use super::pending::Held;
@@ -248,11 +249,16 @@ impl Engine {
         if let Via::Direct(address) = via {
             peer.paths.seen_from(now.instant, address);
         }
+        let before = peer.tunnels.active().index();
         if let Some(free) = peer.tunnels.promote(now.instant, false) {
             self.by_index.remove(&free);
         }
+        if peer.tunnels.active().index() != before {
+            peer.exchange.restart(now.instant);
+        }
         if peer.tunnels.active().established().is_some() {
             peer.paths.tunnel_established(now.instant);
+            peer.exchange.tunnel_established(now.instant);
         }
     }
 
@@ -300,8 +306,14 @@ impl Engine {
         let ends = (packet.source, packet.destination);
         let own = self.own.membership.address_v4;
         let message = bytes.get(packet.transport_at..).unwrap_or_default();
-        let probe = Probe::decode(message).filter(|_| ends == (peer.address_v4.into(), own.into()));
-        match probe {
+        if ends != (peer.address_v4.into(), own.into()) {
+            self.counters.refused_in += 1;
+            return;
+        }
+        if let Some(part) = Part::decode(message) {
+            return self.take_part(now, from, &part);
+        }
+        match Probe::decode(message) {
             Some(Probe::Ping(id)) => {
                 let pong = Probe::Pong(id).encode(own, peer.address_v4);
                 let sealed = pong.and_then(|pong| peer.tunnels.active_mut().seal(now.instant, &pong));

@@ -23,6 +23,7 @@ mod candidates;
 mod control;
 mod data;
 mod early;
+mod exchange;
 mod filter;
 mod keys;
 mod packet;
@@ -47,7 +48,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use writ_relay::wire::NodeBytes;
 use writ_schema::protocol::AgentMessage;
-use writ_schema::{AuthorizationId, NetworkId, RequestId};
+use writ_schema::{AuthorizationId, NetworkId, NodeId, RequestId};
 
 use crate::trust::Membership;
 use authorizations::Live;
@@ -62,6 +63,7 @@ use relay::RelayClient;
 use stun::StunClient;
 use wireguard::HandshakeLimiter;
 
+pub use exchange::Testimony;
 pub use keys::NextKey;
 pub use packet::{Malformed, Packet, Quoted, TcpFlags, Transport};
 pub use paths::PathChange;
@@ -120,6 +122,9 @@ pub struct Engine {
     closing: BTreeMap<AuthorizationId, AgentMessage>,
     /// No more than were live, and taken after every input.
     ended: VecDeque<AuthorizationId>,
+    /// What this node says to its peers about the log, and what they said.
+    testimony: Option<Testimony>,
+    heard: VecDeque<(NodeId, Testimony)>,
     relay: Option<RelayClient>,
     stun: Vec<StunClient>,
     candidates: OwnCandidates,
@@ -165,6 +170,8 @@ impl Engine {
             live: BTreeMap::new(),
             closing: BTreeMap::new(),
             ended: VecDeque::new(),
+            testimony: None,
+            heard: VecDeque::new(),
             relay: None,
             stun: Vec::new(),
             candidates: OwnCandidates::default(),
@@ -216,7 +223,8 @@ impl Engine {
         bounded_push(&mut self.messages, message);
     }
 
-    fn request_id(&mut self) -> RequestId {
+    /// A new name for a request.
+    pub fn request_id(&mut self) -> RequestId {
         RequestId::from_bytes(self.random.random())
     }
 }

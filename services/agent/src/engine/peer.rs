@@ -8,6 +8,7 @@ use rand::Rng;
 use writ_relay::wire::NodeBytes;
 use writ_schema::NodeId;
 
+use super::exchange::Exchange;
 use super::paths::Paths;
 use super::wireguard::Tunnel;
 
@@ -25,6 +26,7 @@ pub(super) struct Peer {
     pub key: PublicKey,
     pub tunnels: Tunnels,
     pub paths: Paths,
+    pub exchange: Exchange,
     pub bytes_sent: u64,
     pub bytes_received: u64,
 }

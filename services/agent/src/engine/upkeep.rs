@@ -38,6 +38,7 @@ impl Engine {
                 self.send_sealed(bytes, message);
             }
             self.probe(now, bytes);
+            self.exchange(now, bytes);
         }
     }
 
@@ -53,6 +54,8 @@ impl Engine {
         let tick = (!self.peers.is_empty()).then_some((self.next_tick, "WireGuard's timers"));
         let retries = self.peers.values().filter_map(|peer| peer.tunnels.retry_at());
         let probes = self.peers.values().filter_map(|peer| peer.paths.deadline());
+        let says =
+            self.testimony.as_ref().map(|_| self.peers.values().filter_map(|it| it.exchange.deadline()));
         let early = [self.early_handshakes.deadline(), self.early_packets.deadline()].into_iter().flatten();
         [(self.next_second, "authorizations, flows and keys")]
             .into_iter()
@@ -63,6 +66,7 @@ impl Engine {
             .chain(tick)
             .chain(retries.map(|at| (at, "a handshake is not answered")))
             .chain(probes.map(|at| (at, "a path is probed")))
+            .chain(says.into_iter().flatten().map(|at| (at, "a checkpoint is told to a peer")))
             .min_by_key(|(at, _)| *at)
     }
 

@@ -25,6 +25,11 @@ pub enum Request {
     Down,
     /// Take a new WireGuard key.
     Rotate,
+    /// Believe the control plane again after a split view.
+    TrustReset {
+        /// Go on from the checkpoint that it shows next, not from the one that is held.
+        forget_checkpoint: bool,
+    },
 }
 
 /// What the agent answers.

@@ -1,6 +1,7 @@
 //! What `writ-agent status` shows.
 
 use std::net::IpAddr;
+use std::path::PathBuf;
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -8,6 +9,7 @@ use writ_schema::protocol::{Candidate, Netmap};
 use writ_schema::{NetworkId, NodeId};
 
 use crate::engine::EngineStatus;
+use crate::trust::UnprovenCheckpoint;
 
 /// The agent at one moment.
 #[derive(Debug, Clone, Serialize)]
@@ -36,6 +38,11 @@ pub struct AgentStatus {
     pub storage_failure: Option<String>,
     /// Records that the newest verified checkpoint covers.
     pub checkpoint_size: u64,
+    /// That the log has shown two histories: new connections are refused.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub split_view: Option<SplitViewStatus>,
+    /// Checkpoints of peers that the control plane has not proven to be of its log.
+    pub unproven_checkpoints: Vec<UnprovenCheckpoint>,
     /// What may be reached, as the control plane says.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub netmap: Option<Netmap>,
@@ -46,6 +53,22 @@ pub struct AgentStatus {
     pub engine: EngineStatus,
     /// The newest things that did not verify.
     pub refusals: Vec<RefusalStatus>,
+}
+
+/// A split view of the log.
+#[derive(Debug, Clone, Serialize)]
+pub struct SplitViewStatus {
+    /// When it was found.
+    pub at: Timestamp,
+    /// The peer that held the other checkpoint; none if it was the control plane itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub peer: Option<NodeId>,
+    /// What was found.
+    pub what: String,
+    /// Whether `writ verify` finds the evidence to prove it.
+    pub is_proven: bool,
+    /// The file with both checkpoints.
+    pub evidence: PathBuf,
 }
 
 /// The session with the control plane.

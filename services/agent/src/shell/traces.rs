@@ -57,6 +57,7 @@ impl Traces {
             | ServerMessage::NetmapChanged(_)
             | ServerMessage::PeerKey { .. }
             | ServerMessage::Candidates { .. }
+            | ServerMessage::Consistency { .. }
             | ServerMessage::Removed { .. } => (None, "", Span::none()),
         };
         if let Some(request) = answered.and_then(|request| self.requests.remove(request)) {

@@ -41,6 +41,15 @@ pub(super) fn replace(path: &Path, text: &str) -> io::Result<()> {
     sync_parent(path)
 }
 
+/// Renames a file if it is there. Tells whether it was.
+pub(super) fn rename(from: &Path, to: &Path) -> io::Result<bool> {
+    match fs::rename(from, to) {
+        Ok(()) => sync_parent(to).map(|()| true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
 /// Removes a file if it is there.
 pub(super) fn remove(path: &Path) -> io::Result<()> {
     match fs::remove_file(path) {

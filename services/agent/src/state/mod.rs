@@ -230,6 +230,25 @@ impl StateDir {
         self.write_json(&self.path.join("live.json"), live)
     }
 
+    /// The file with the evidence of a split view.
+    pub fn split_view_path(path: &Path) -> PathBuf {
+        path.join("split-view.json")
+    }
+
+    /// Stores the evidence of a split view.
+    pub fn store_split_view(&self, evidence: &str) -> Result<(), StateError> {
+        self.write(&Self::split_view_path(&self.path), evidence)
+    }
+
+    /// Gives the evidence another name, by the time at which it was decided about (Unix seconds). Gives that name, if there
+    /// was any.
+    pub fn set_split_view_aside(&self, at: i64) -> Result<Option<PathBuf>, StateError> {
+        let path = Self::split_view_path(&self.path);
+        let aside = self.path.join(format!("split-view-{at}.json"));
+        let moved = files::rename(&path, &aside).map_err(file_error(&path))?;
+        Ok(moved.then_some(aside))
+    }
+
     fn read_json<T: DeserializeOwned>(&self, path: &Path) -> Result<Option<T>, StateError> {
         let Some(text) = files::read(path).map_err(file_error(path))? else { return Ok(None) };
         // serde_json's own message could repeat a secret.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use writ_ledger::{
-    Checkpoint, ConsistencyProof, Hash, InclusionProof, SignedCheckpoint, VerifierKey, leaf_hash,
+    Checkpoint, ConsistencyProof, Hash, InclusionProof, SignedCheckpoint, SplitView, VerifierKey, leaf_hash,
 };
 use writ_schema::protocol::{CheckpointUpdate, ProvenRecord};
 use writ_schema::{Record, Seq};
@@ -34,6 +34,29 @@ impl Chain {
     pub fn resume(key: VerifierKey, note: &str) -> Result<Self, Refusal> {
         let held = SignedCheckpoint::open(note, &key)?;
         Ok(Self { key, held: Some(held) })
+    }
+
+    /// The newest verified checkpoint.
+    pub(super) fn held(&self) -> Option<&SignedCheckpoint> {
+        self.held.as_ref()
+    }
+
+    /// Begins anew with the log's key alone.
+    pub(super) fn forget(&mut self) {
+        self.held = None;
+    }
+
+    /// What a refused update proves: that the log's key has signed two histories.
+    pub(super) fn contradiction(&self, update: &CheckpointUpdate) -> Option<SplitView> {
+        let held = self.held.as_ref()?;
+        let newer = SignedCheckpoint::open(&update.note, &self.key).ok()?;
+        let (old_size, new_size) = (held.checkpoint().size, newer.checkpoint().size);
+        if old_size == new_size {
+            return (held.checkpoint() != newer.checkpoint()).then(|| SplitView::new(held, &newer, None));
+        }
+        let proof = ConsistencyProof { old_size, new_size, hashes: hashes(&update.consistency)? };
+        let root = proof.older_root(&newer.checkpoint().root).filter(|_| update.from_size == old_size)?;
+        (root != held.checkpoint().root).then(|| SplitView::new(held, &newer, Some((root, &proof))))
     }
 
     /// How many records the newest verified checkpoint covers; 0 if there is none.
@@ -120,7 +143,7 @@ fn continues(held: &Checkpoint, newer: &Checkpoint, update: &CheckpointUpdate) -
         .map_err(|source| Refusal::Inconsistent { size: newer.size, held: held.size, source })
 }
 
-fn hashes(texts: &[String]) -> Option<Vec<Hash>> {
+pub(super) fn hashes(texts: &[String]) -> Option<Vec<Hash>> {
     texts.iter().map(|text| text.parse().ok()).collect()
 }
 

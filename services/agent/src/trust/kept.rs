@@ -139,6 +139,10 @@ pub(super) struct Live {
 }
 
 impl Live {
+    pub fn knows(&self, authorization: &AuthorizationId) -> bool {
+        self.granted.contains_key(authorization)
+    }
+
     pub fn add(&mut self, checkpoint: &Arc<str>, verified: &VerifiedAuthorization, sent: &Authorized) {
         let kept = |record: &ProvenRecord| {
             Arc::new(KeptRecord { checkpoint: checkpoint.clone(), record: record.clone() })

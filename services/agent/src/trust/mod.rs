@@ -12,6 +12,7 @@ mod kept;
 mod refusal;
 mod stored;
 mod verified;
+mod witness;
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -23,20 +24,23 @@ use writ_ledger::VerifierKey;
 use writ_schema::event::Side;
 use writ_schema::keys::{IdentityKey, WireGuardKey};
 use writ_schema::protocol::{
-    Authorized, JoinResponse, Peer, ProvenRecord, ServerFrame, ServerMessage, Snapshot,
+    AgentMessage, Authorized, CheckpointUpdate, JoinResponse, Peer, ProvenRecord, ServerFrame, ServerMessage,
+    Snapshot,
 };
-use writ_schema::{AuthorizationId, Event, NetworkId, NodeId, Seq};
+use writ_schema::{AuthorizationId, Event, NetworkId, NodeId, RequestId, Seq};
 
-use chain::expect_event;
+use chain::{expect_event, hashes};
 use checks::{bounded, check_genesis, check_join, check_rotation, expect_node, read_relay};
 
 use kept::Live;
+use witness::Witness;
 
 pub use chain::Chain;
 pub use kept::*;
 pub use refusal::Refusal;
 pub use stored::*;
 pub use verified::*;
+pub use witness::{FoundSplitView, Heard, UnprovenCheckpoint};
 
 /// Newest key of a node that was seen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -82,6 +86,7 @@ pub struct Trust {
     chain: Chain,
     seen: Arc<BTreeMap<NodeId, SeenKey>>,
     live: Live,
+    witness: Witness,
     changes: Changes,
 }
 
@@ -147,6 +152,7 @@ impl Trust {
             chain,
             seen: Arc::default(),
             live: Live::default(),
+            witness: Witness::default(),
             changes: Changes::default(),
         }
     }
@@ -164,11 +170,78 @@ impl Trust {
         }
     }
 
+    fn advance(&mut self, now: Timestamp, update: &CheckpointUpdate) -> Result<(), Refusal> {
+        let advanced = self.chain.advance(update);
+        if let Err(refusal) = &advanced
+            && let Some(evidence) = self.chain.contradiction(update)
+        {
+            self.witness.find(now, None, refusal.to_string(), &evidence, self.chain.key());
+        }
+        self.note_checkpoint();
+        self.changes.trust += 1;
+        advanced
+    }
+
+    fn note_checkpoint(&mut self) {
+        if let Some(held) = self.chain.held() {
+            self.witness.verified(held);
+        }
+    }
+
+    /// A peer says that this signed note is the newest checkpoint it has verified.
+    pub fn hear_checkpoint(&mut self, now: Timestamp, peer: &NodeId, note: &str) -> Heard {
+        let heard = self.witness.hear_checkpoint(now, self.chain.held(), self.chain.key(), peer, note);
+        self.changes.trust += u64::from(heard == Heard::SplitView);
+        heard
+    }
+
+    /// A peer says that this proves a split view.
+    pub fn hear_split_view(&mut self, now: Timestamp, peer: &NodeId, evidence: &str) -> Heard {
+        let heard = self.witness.hear_split_view(now, self.chain.key(), peer, evidence);
+        self.changes.trust += u64::from(heard == Heard::SplitView);
+        heard
+    }
+
+    /// What is to be asked of the control plane because of what peers hold, while there is a session.
+    pub fn ask(&mut self, now: Timestamp, name: impl FnOnce() -> RequestId) -> Option<AgentMessage> {
+        let (request, size) = self.witness.ask(now, name)?;
+        Some(AgentMessage::Consistency { request, size })
+    }
+
+    /// A session began, or ended.
+    pub fn session_changed(&mut self, now: Timestamp, is_up: bool) {
+        if is_up {
+            self.witness.session_began(now);
+        } else {
+            self.witness.session_lost();
+        }
+    }
+
+    /// That the log has shown two histories, if it has. Nothing new is believed from then on.
+    pub fn split_view(&self) -> Option<&FoundSplitView> {
+        self.witness.found()
+    }
+
+    /// Checkpoints of peers that the control plane has not proven.
+    pub fn unproven_checkpoints(&self, now: Timestamp) -> Vec<UnprovenCheckpoint> {
+        self.witness.unproven(now)
+    }
+
+    /// An administrator has decided about a split view: new authorizations are believed again. The chain goes on from the
+    /// checkpoint that is held or, if that is the wrong history, from the one that the control plane shows next.
+    pub fn reset(&mut self, forget_checkpoint: bool) {
+        self.witness.forgive(self.chain.held(), self.chain.key());
+        if forget_checkpoint {
+            self.chain.forget();
+            self.witness.forget_history();
+        }
+        self.changes.trust += 1;
+    }
+
     /// Verifies a frame. A snapshot keeps what verifies and names the rest.
     pub fn verify(&mut self, now: Timestamp, frame: ServerFrame) -> Result<Verified, Refusal> {
         if let Some(update) = &frame.checkpoint {
-            self.chain.advance(update)?;
-            self.changes.trust += 1;
+            self.advance(now, update)?;
         }
         Ok(match frame.message {
             ServerMessage::Snapshot(snapshot) => {
@@ -193,7 +266,16 @@ impl Trust {
                 }
                 Verified::Candidates { node, candidates }
             }
+            ServerMessage::Consistency { request, size, root, proof } => {
+                let answer = (size, root.parse().ok(), hashes(&proof));
+                self.witness.answered(now, self.chain.held(), &request, answer);
+                self.changes.trust += u64::from(self.witness.found().is_some());
+                Verified::Consistency
+            }
             ServerMessage::Refused { request, error, message, retry_after_ms } => {
+                if let Some(request) = &request {
+                    self.witness.refused(request, &message);
+                }
                 Verified::Refused { request, error, message, retry_after_ms }
             }
             ServerMessage::Removed { record } => {
@@ -225,6 +307,9 @@ impl Trust {
         sent: &Authorized,
     ) -> Result<VerifiedAuthorization, Refusal> {
         let (verified, key) = self.check_authorized(now, &Anchors::all(&self.chain), sent)?;
+        if self.witness.found().is_some() && !self.live.knows(verified.authorization()) {
+            return Err(Refusal::SplitView(verified.record()));
+        }
         // From here on the identity key is known, so that a later rotation can be checked against it.
         self.remember(key.record, key.identity, &verified.peer().key)?;
         self.live.add(&self.chain.shared_note()?, &verified, sent);

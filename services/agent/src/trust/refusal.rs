@@ -134,6 +134,12 @@ pub enum Refusal {
     /// The authorization was kept for the next start, but has ended since.
     #[error("the authorization of record {0} ended before its time: it is not taken up again from the disk")]
     Ended(Seq),
+    /// The log has shown two histories: what is new is not believed until an administrator has decided.
+    #[error(
+        "the authorization of record {0} is new, and the log was split: see `writ-agent status`, and `writ-agent trust reset` once it \
+         is decided which history counts"
+    )]
+    SplitView(Seq),
     /// The wall clock shows a time before the one at which the state was written.
     #[error(
         "this machine's clock went back behind {0}: what was live then is not taken up again from the disk"

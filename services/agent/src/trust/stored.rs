@@ -12,8 +12,8 @@ use writ_schema::{AuthorizationId, NodeId};
 
 use super::checks::read_relay;
 use super::{
-    Anchors, Chain, Ended, KeptAuthorization, KeptLive, MAX_KEPT, Membership, Refusal, Relay, SeenKey, Trust,
-    VerifiedAuthorization,
+    Anchors, Chain, Ended, FoundSplitView, KeptAuthorization, KeptLive, MAX_KEPT, Membership, Refusal, Relay,
+    SeenKey, Trust, VerifiedAuthorization,
 };
 
 /// A clock that shows a time this much before the newest known one has gone back; less is correction.
@@ -37,6 +37,12 @@ pub struct StoredTrust {
     /// What ended before its time.
     #[serde(default)]
     pub ended: Ended,
+    /// That the log has shown two histories.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub split_view: Option<FoundSplitView>,
+    /// Proof of a split view that begins at this size or below was decided about by an administrator.
+    #[serde(default)]
+    pub forgiven: u64,
 }
 
 /// What may be on disk a moment later.
@@ -76,9 +82,15 @@ impl Trust {
         log_key: VerifierKey,
         stored: StoredTrust,
     ) -> Result<Self, Refusal> {
-        let chain = Chain::resume(log_key, &stored.checkpoint)?;
+        let chain = match stored.checkpoint.as_str() {
+            // An administrator has had it forgotten.
+            "" => Chain::new(log_key),
+            note => Chain::resume(log_key, note)?,
+        };
         let mut trust = Self::begin(membership, identity, chain);
         trust.live.ended = stored.ended;
+        trust.witness.resume(stored.split_view, stored.forgiven);
+        trust.note_checkpoint();
         Ok(trust)
     }
 
@@ -138,7 +150,9 @@ impl Trust {
     /// What has to be on disk before what was verified is acted upon.
     pub fn stored(&self) -> StoredTrust {
         let checkpoint = self.chain.note().unwrap_or_default().to_owned();
-        StoredTrust { checkpoint, ended: self.live.ended.clone() }
+        let split_view = self.witness.found().cloned();
+        let forgiven = self.witness.forgiven();
+        StoredTrust { checkpoint, ended: self.live.ended.clone(), split_view, forgiven }
     }
 
     /// What is to be on disk beside it. Cheap: the records are shared.

@@ -260,6 +260,8 @@ pub enum Verified {
         /// When it is worth trying again, in milliseconds.
         retry_after_ms: Option<u64>,
     },
+    /// A question about a peer's checkpoint was answered: see [`Trust::split_view`](super::Trust::split_view).
+    Consistency,
     /// The node does not belong to the network any more.
     Removed,
 }

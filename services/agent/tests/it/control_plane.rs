@@ -7,7 +7,7 @@ use boringtun::x25519::{PublicKey, StaticSecret};
 use ed25519_dalek::SigningKey;
 use jiff::{SignedDuration, Timestamp};
 use writ_agent::trust::{JoiningKeys, Membership, Trust};
-use writ_ledger::tree::MemoryTree;
+use writ_ledger::tree::{MemoryTree, root_at};
 use writ_ledger::{Checkpoint, ConsistencyProof, InclusionProof, VerifierKey, leaf_hash};
 use writ_schema::event::*;
 use writ_schema::keys::{IdentityKey, Statement, WireGuardKey};
@@ -114,6 +114,27 @@ impl ControlPlane {
 
     pub fn size(&self) -> u64 {
         self.tree.size()
+    }
+
+    /// The same log up to now, which goes on by itself from here. Its key is the same.
+    pub fn fork(&self) -> Self {
+        let mut fork = Self { records: self.records.clone(), now: self.now, ..Self::new() };
+        fork.tree = MemoryTree::new();
+        fork.records.iter().for_each(|(text, _)| fork.tree.push(leaf_hash(text.as_bytes())));
+        (fork.nodes, fork.authorizations) = (self.nodes, self.authorizations);
+        fork
+    }
+
+    /// Answers whether the log begins with the tree of a size.
+    pub fn consistency(&self, request: RequestId, size: u64) -> ServerMessage {
+        if size > self.size() {
+            let (error, message) = ("beyond_log".to_owned(), "this log is shorter".to_owned());
+            return ServerMessage::Refused { request: Some(request), error, message, retry_after_ms: None };
+        }
+        let root = root_at(&self.tree, size).unwrap().to_string();
+        let proof = ConsistencyProof::build(&self.tree, size, self.size()).unwrap().unwrap();
+        let proof = proof.hashes.iter().map(ToString::to_string).collect();
+        ServerMessage::Consistency { request, size, root, proof }
     }
 
     pub fn pass(&mut self, time: Duration) {

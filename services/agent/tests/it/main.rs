@@ -9,3 +9,4 @@ mod simulation;
 mod state;
 mod trust;
 mod tunnels;
+mod witness;

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use boringtun::x25519::StaticSecret;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
-use writ_agent::engine::{Engine, EngineStatus, Now, Settings};
+use writ_agent::engine::{Engine, EngineStatus, Now, Settings, Testimony};
 use writ_agent::trust::{Refusal, StoredLive, StoredTrust, Trust};
 use writ_relay::{Limits, Relay, relay_key};
 use writ_schema::event::{AcknowledgedAction, CloseReason, DenialReason, PathKind, RevocationReason, Side};
@@ -69,6 +69,12 @@ pub struct Host {
     candidates: Vec<Candidate>,
     /// While set, nothing comes directly to this host any more.
     pub direct_is_blocked: bool,
+    /// What it says to its peers about the log instead of the truth.
+    pub testimony: Option<Testimony>,
+    /// How much it has heard from them.
+    pub heard: usize,
+    /// What it did not believe.
+    pub refused: Vec<Refusal>,
     session: bool,
 }
 
@@ -85,11 +91,25 @@ pub enum Said {
     Connect { host: usize, port: u16, renews: bool },
     Acknowledged { host: usize, action: AcknowledgedAction },
     Closed { host: usize, reason: CloseReason, bytes_sent: u64 },
+    Asked { host: usize, size: u64 },
+}
+
+/// How the control plane answers what it is asked because of a peer's checkpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Answers {
+    Truly,
+    Never,
+    WithRubbish,
 }
 
 /// Everything.
 pub struct World {
     pub control: ControlPlane,
+    /// Another history of the same log, and the hosts that are told it.
+    pub fork: Option<ControlPlane>,
+    pub on_fork: BTreeSet<usize>,
+    /// While set, questions about consistency are not answered, or falsely.
+    pub answers: Answers,
     pub hosts: Vec<Host>,
     pub said: Vec<Said>,
     pub live: Vec<(AuthorizationId, Seq, usize, usize)>,
@@ -140,11 +160,17 @@ impl World {
                 router,
                 candidates: Vec::new(),
                 direct_is_blocked: false,
+                testimony: None,
+                heard: 0,
+                refused: Vec::new(),
                 session: false,
             });
         }
         let mut world = Self {
             control,
+            fork: None,
+            on_fork: BTreeSet::new(),
+            answers: Answers::Truly,
             hosts,
             said: Vec::new(),
             live: Vec::new(),
@@ -239,6 +265,12 @@ impl World {
         RelayAccess { address: RELAY.parse().unwrap(), key, stun: Vec::new() }
     }
 
+    /// Tells a host something of no weight, with the newest checkpoint.
+    pub fn tell_candidates(&mut self, host: usize) {
+        let node = self.hosts[host].node.id.clone();
+        self.tell(host, ServerMessage::Candidates { node, candidates: Vec::new() });
+    }
+
     pub fn lose_session(&mut self, host: usize) {
         self.hosts[host].session = false;
         self.hosts[host].engine.handle_session_down();
@@ -250,10 +282,42 @@ impl World {
         }
         let now = self.now();
         let held = self.hosts[host].node.trust.chain().size();
-        let frame = self.control.frame(held, message);
+        let frame = self.control_of(host).frame(held, message);
         let target = &mut self.hosts[host];
-        let verified = target.node.trust.verify(now.wall, frame).unwrap();
-        target.engine.handle_message(now, verified);
+        match target.node.trust.verify(now.wall, frame) {
+            Ok(verified) => target.engine.handle_message(now, verified),
+            Err(refusal) => target.refused.push(refusal),
+        }
+    }
+
+    /// The history that a host is told.
+    fn control_of(&self, host: usize) -> &ControlPlane {
+        self.fork.as_ref().filter(|_| self.on_fork.contains(&host)).unwrap_or(&self.control)
+    }
+
+    /// What a host and its peers say to each other about the log.
+    fn compare_notes(&mut self, host: usize) {
+        let (now, target) = (self.now(), &mut self.hosts[host]);
+        while let Some((peer, testimony)) = target.engine.poll_heard() {
+            target.heard += 1;
+            match testimony {
+                Testimony::Checkpoint(note) => target.node.trust.hear_checkpoint(now.wall, &peer, &note),
+                Testimony::SplitView(text) => target.node.trust.hear_split_view(now.wall, &peer, &text),
+            };
+        }
+        let trust = &target.node.trust;
+        let testimony = match trust.split_view().filter(|found| found.is_proven) {
+            Some(found) => Some(Testimony::SplitView(found.evidence.clone())),
+            None => trust.chain().note().map(|note| Testimony::Checkpoint(note.into())),
+        };
+        if let Some(testimony) = target.testimony.clone().or(testimony) {
+            target.engine.testify(now, testimony);
+        }
+        if target.session
+            && let Some(message) = target.node.trust.ask(now.wall, || target.engine.request_id())
+        {
+            self.hear(host, message);
+        }
     }
 
     /// Sends a packet from a host's TUN device.
@@ -326,6 +390,7 @@ impl World {
             while let Some(message) = self.hosts[host].engine.poll_message() {
                 self.hear(host, message);
             }
+            self.compare_notes(host);
         }
     }
 
@@ -394,6 +459,18 @@ impl World {
                 for told in [vec![host], self.peers_of(host)].concat() {
                     let (node, record) = (node.clone(), self.control.proven(seq));
                     self.tell(told, ServerMessage::PeerKey { node, record });
+                }
+            }
+            AgentMessage::Consistency { request, size } => {
+                self.said.push(Said::Asked { host, size });
+                let mut answer = self.control_of(host).consistency(request, size);
+                if let (ServerMessage::Consistency { proof, .. }, Answers::WithRubbish) =
+                    (&mut answer, self.answers)
+                {
+                    proof.push("A".repeat(43) + "=");
+                }
+                if self.answers != Answers::Never {
+                    self.tell(host, answer);
                 }
             }
             AgentMessage::Hello { .. } | AgentMessage::Reject { .. } => {}

@@ -14,6 +14,7 @@ pub mod query;
 pub mod reach;
 pub mod report;
 mod rows;
+mod split_view;
 pub mod trust;
 pub mod users;
 pub mod verify;

@@ -1,4 +1,4 @@
-//! `writ verify`: checking an evidence bundle offline.
+//! `writ verify`: checking evidence offline: a bundle, or the proof that a log was split.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -10,11 +10,11 @@ use clap::Args;
 use serde_json::{Value, json};
 use writ_ledger::bundle::{Entry, MAX_BUNDLE_BYTES};
 use writ_ledger::trust_policy::{Standing, StandingError};
-use writ_ledger::{Bundle, BundleReport, Checkpoint, TrustPolicy, VerifierKey};
+use writ_ledger::{Bundle, BundleReport, Checkpoint, SplitView, TrustPolicy, VerifierKey};
 use writ_schema::seal::HeldKey;
 use writ_schema::{DecodeError, Record};
 
-use super::trust;
+use super::{split_view, trust};
 use crate::failure::advised;
 use crate::output::{counted, local_time, printable};
 use crate::{App, Verdict, credentials, describe};
@@ -22,18 +22,20 @@ use crate::{App, Verdict, credentials, describe};
 /// Longest text of a query or result that is shown to people.
 const MAX_SHOWN_CHARS: usize = 4000;
 
-/// Check an evidence bundle offline and show what it says
+/// Check evidence offline and show what it says: a bundle, or an agent's proof of a split view
 ///
-/// Checks every record, the proof that all of them stand in the log, the log's signature, and the seal over question and
-/// answer. Nothing is asked of a server. Exit code 1 means that the bundle proves nothing, and says which part was altered.
+/// Of a bundle it checks every record, the proof that all of them stand in the log, the log's signature, and the seal over question and
+/// answer; of a split view, that the log's key has signed two histories. Nothing is asked of a server. Exit code 1 means that the
+/// file proves nothing, and says which part was altered.
 #[derive(Args)]
 #[command(after_help = "\
 Example:
   writ verify evidence.json
+  writ verify split-view.json
   writ verify evidence.json --key 'example.org/log+1a2b3c4d+Aa…'
   writ verify evidence.json --policy trust.policy")]
 pub struct Arguments {
-    /// The bundle.
+    /// The bundle, or the proof of a split view.
     #[arg(value_name = "FILE")]
     file: PathBuf,
     /// The log's public key (name+hash+base64), or a file that holds it; by default the one that a sign-in or an earlier
@@ -59,6 +61,12 @@ struct Witnessed {
 pub fn run(arguments: &Arguments, app: &App) -> Result<Verdict> {
     let bytes = read(&arguments.file)?;
     let name = arguments.file.display().to_string();
+    if SplitView::is_named_by(&bytes) {
+        let split = SplitView::parse(&bytes);
+        let named = split.as_ref().map_or("", SplitView::vkey);
+        let key = trusted_key(arguments.key.as_deref(), named)?;
+        return split_view::verify(app, &name, &split, &key);
+    }
     let bundle = match Bundle::parse(&bytes) {
         Ok(bundle) => bundle,
         Err(error) => return refuse(app, &name, &error),
@@ -66,7 +74,7 @@ pub fn run(arguments: &Arguments, app: &App) -> Result<Verdict> {
     let policy = arguments.policy.as_deref().map(trust::read_policy).transpose()?;
     let key = match (arguments.key.as_deref(), policy.as_ref().and_then(trust::only_log)) {
         (None, Some(key)) => key,
-        (given, _) => trusted_key(given, &bundle)?,
+        (given, _) => trusted_key(given, bundle.vkey())?,
     };
     let report = match bundle.verify(&key) {
         Ok(report) => report,
@@ -110,22 +118,22 @@ fn read(path: &Path) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// The key that was given, or the one that this machine knows. Never the bundle's own word for it.
-fn trusted_key(given: Option<&str>, bundle: &Bundle) -> Result<VerifierKey> {
+/// The key that was given, or the one that this machine knows. Never the file's own word for it.
+fn trusted_key(given: Option<&str>, named: &str) -> Result<VerifierKey> {
     if let Some(given) = given {
         return parse_key(given);
     }
     let known: Vec<String> =
         credentials::load()?.servers.into_values().filter_map(|server| server.log_key).collect();
-    let fits = |key: &&String| key.as_str() == bundle.vkey();
+    let fits = |key: &&String| key.as_str() == named;
     match known.iter().find(fits).or(known.first()) {
         Some(key) => parse_key(key),
         None => Err(advised(
-            "no log key is known on this machine, and a bundle cannot vouch for its own",
+            "no log key is known on this machine, and a file cannot vouch for its own",
             format!(
-                "the bundle names the key {}: compare it with the one that the operator published, then run `writ verify FILE \
+                "the file names the key {}: compare it with the one that the operator published, then run `writ verify FILE \
                  --key KEY`",
-                printable(bundle.vkey())
+                printable(named)
             ),
         )),
     }

@@ -11,6 +11,7 @@ mod log;
 mod login;
 mod policy;
 mod server;
+mod split_view;
 
 use std::ffi::OsStr;
 use std::path::Path;

@@ -93,6 +93,12 @@ pub(super) enum Input {
         node: NodeId,
         record: Seq,
     },
+    Consistency {
+        node: NodeId,
+        number: u64,
+        request: RequestId,
+        size: u64,
+    },
     Stop,
 }
 
@@ -214,7 +220,10 @@ impl Hub {
             Input::KeyAgain { node, record } => {
                 self.push(&node, Push::PeerKey { node: node.clone(), record }, None, None);
             }
-            Input::CaughtUp { .. } | Input::Tell { .. } | Input::Stop => {}
+            Input::Consistency { node, number, request, size } if self.is_current(&node, number) => {
+                self.prove_consistency(&node, request, size);
+            }
+            Input::CaughtUp { .. } | Input::Tell { .. } | Input::Consistency { .. } | Input::Stop => {}
         }
     }
 
@@ -375,6 +384,20 @@ impl Hub {
                 self.tell(node, refused, trace);
             }
         }
+    }
+
+    /// Proves to a node that the log goes on from a checkpoint that a peer of it holds.
+    fn prove_consistency(&mut self, node: &NodeId, request: RequestId, asked: u64) {
+        let size = self.parts.log.size();
+        if asked <= size {
+            return self.frame(node, None, |_, prover| Ok((prover.consistency(request, asked)?, true)));
+        }
+        // Signed by this log's key: either the log was rolled back, or it was told otherwise to somebody else.
+        tracing::error!(%node, asked, size, "a node holds a checkpoint of a longer log than this one");
+        let message = format!("this log has {size} records, fewer than the {asked} of that checkpoint");
+        let error = "beyond_log".to_owned();
+        let refused = ServerMessage::Refused { request: Some(request), error, message, retry_after_ms: None };
+        self.tell(node, refused, None);
     }
 
     fn push(&mut self, node: &NodeId, push: Push, request: Option<RequestId>, trace: Option<String>) {

@@ -6,9 +6,9 @@ use data_encoding::BASE64;
 use writ_ledger::store::{ReadError, Reader};
 use writ_ledger::{Hash, SignedCheckpoint, leaf_hash};
 use writ_schema::event::Event;
-use writ_schema::protocol::{CheckpointUpdate, ProvenRecord};
+use writ_schema::protocol::{CheckpointUpdate, ProvenRecord, ServerMessage};
 use writ_schema::seal::OpeningKeys;
-use writ_schema::{Record, Seq};
+use writ_schema::{Record, RequestId, Seq};
 
 /// Why a record could not be proven.
 #[derive(Debug, thiserror::Error)]
@@ -51,6 +51,13 @@ impl<'a, K: OpeningKeys> Prover<'a, K> {
             texts(&self.log.consistency(from_size, self.size())?.hashes)
         };
         Ok(CheckpointUpdate { note: self.checkpoint.text().to_owned(), from_size, consistency })
+    }
+
+    /// That the newest checkpoint begins with the tree of this size, and what root that one has.
+    pub fn consistency(&self, request: RequestId, size: u64) -> Result<ServerMessage, ProofFailure> {
+        let root = BASE64.encode(self.log.root(size)?.as_bytes());
+        let proof = texts(&self.log.consistency(size, self.size())?.hashes);
+        Ok(ServerMessage::Consistency { request, size, root, proof })
     }
 
     /// A record that holds nothing for the receiver to open.

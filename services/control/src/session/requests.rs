@@ -91,6 +91,10 @@ impl Sessions {
                     Command::ReportClosed { node, authorization, reason, bytes_sent, bytes_received, path };
                 self.report(speaker, &["closed", &name], closed).await;
             }
+            AgentMessage::Consistency { request, size } => {
+                let Speaker { node, number } = speaker;
+                self.to_hub(Input::Consistency { node, number, request, size }).await;
+            }
             AgentMessage::Reject { frame, reason } => {
                 let reason: String =
                     reason.chars().filter(|c| !c.is_control()).take(MAX_REASON_CHARS).collect();

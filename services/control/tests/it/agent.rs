@@ -31,8 +31,8 @@ pub struct Agent {
     pub wireguard_key: WireGuardKey,
     pub network: NetworkId,
     key: VerifierKey,
-    size: u64,
-    root: Hash,
+    pub size: u64,
+    pub root: Hash,
     last_frame: Option<u64>,
 }
 

@@ -2,8 +2,10 @@
 
 use futures_util::SinkExt as _;
 use tokio_tungstenite::tungstenite::{Error, Message};
+use writ_ledger::ConsistencyProof;
+use writ_schema::RequestId;
 use writ_schema::event::{AcknowledgedAction, Event, NodeOwner, RevocationReason, SessionEnd, Side};
-use writ_schema::protocol::ServerMessage;
+use writ_schema::protocol::{AgentMessage, ServerMessage};
 
 use crate::agent::{Agent, Session, dial};
 use crate::plane::Plane;
@@ -252,4 +254,34 @@ async fn agents_are_told_when_the_control_plane_stops() {
     assert!(
         matches!(before.event, Event::SessionTerminated(body) if body.reason == SessionEnd::ControlPlaneStopped)
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_checkpoint_of_a_peer_is_proven_if_the_log_begins_with_it() {
+    let plane = Plane::start().await;
+    plane.policy(OPEN).await;
+    let (mut a, _, _) = pair(&plane).await;
+    let mut a = a.connected(&plane).await;
+    for size in [1, 2, 3, a.agent.size] {
+        let request = RequestId::from_bytes([u8::try_from(size).unwrap(); 16]);
+        a.say(AgentMessage::Consistency { request: request.clone(), size }).await;
+        let answer = a.until(|message| match message {
+            ServerMessage::Consistency { request, size, root, proof } => Some((request, size, root, proof)),
+            _ => None,
+        });
+        let (answered, of, root, proof) = answer.await;
+        assert_eq!((answered, of), (request, size));
+        let hashes = proof.iter().map(|hash| hash.parse().unwrap()).collect();
+        let proof = ConsistencyProof { old_size: size, new_size: a.agent.size, hashes };
+        proof.verify(&root.parse().unwrap(), &a.agent.root).unwrap();
+    }
+    // One of a longer log: rolled back, or shown to somebody else.
+    let request = RequestId::from_bytes([200; 16]);
+    a.say(AgentMessage::Consistency { request: request.clone(), size: 1_000_000 }).await;
+    let refused = a.until(|message| match message {
+        ServerMessage::Refused { request, error, .. } => Some((request, error)),
+        _ => None,
+    });
+    assert_eq!(refused.await, (Some(request), "beyond_log".to_owned()));
+    plane.stop().await;
 }

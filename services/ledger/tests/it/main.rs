@@ -8,6 +8,7 @@ mod fold;
 #[cfg(feature = "kafka")]
 mod kafka;
 mod oracle;
+mod split_view;
 mod store;
 mod suite;
 mod verify;

@@ -1,9 +1,10 @@
-//! Writ's programs together: lies, power cuts, full disks, absence, traces.
+//! Writ's programs together: lies, forks, power cuts, full disks, absence, traces.
 
 mod absence;
 mod collector;
 mod disk;
 mod documents;
+mod fork;
 mod liar;
 mod lies;
 mod power;

@@ -8,8 +8,8 @@ use tokio::sync::oneshot;
 
 use super::{Agent, now};
 use crate::shell::local::Response;
-use crate::shell::status::{AgentStatus, SessionStatus};
-use crate::state::new_wireguard_key;
+use crate::shell::status::{AgentStatus, SessionStatus, SplitViewStatus};
+use crate::state::{StateDir, new_wireguard_key};
 
 /// Callers that may wait for a rotation.
 const MAX_ROTATIONS: usize = 16;
@@ -94,6 +94,14 @@ impl Agent {
             session_why: self.connection.why.clone(),
             storage_failure: self.keeper.written.borrow().failure.clone(),
             checkpoint_size: self.trust.chain().size(),
+            split_view: self.trust.split_view().map(|found| SplitViewStatus {
+                at: found.at,
+                peer: found.peer.clone(),
+                what: found.what.clone(),
+                is_proven: found.is_proven,
+                evidence: StateDir::split_view_path(&self.options.state),
+            }),
+            unproven_checkpoints: self.trust.unproven_checkpoints(now().wall),
             netmap: self.netmap.clone(),
             candidates: self.engine.announced_candidates().to_vec(),
             engine,

@@ -43,6 +43,7 @@ impl Agent {
             Event::Up => {
                 self.connection = Connection { is_up: true, since: Timestamp::now(), why: None };
                 self.engine.handle_session_up(now());
+                self.trust.session_changed(now().wall, true);
             }
             Event::Down(why) => {
                 self.is_ending = false;
@@ -52,6 +53,7 @@ impl Agent {
                 self.connection.is_up = false;
                 self.connection.why = Some(why);
                 self.engine.handle_session_down();
+                self.trust.session_changed(now().wall, false);
                 self.traces.forget_requests();
             }
             Event::Frame(frame) => self.take_frame(*frame)?,
@@ -170,10 +172,11 @@ impl Agent {
         netmap.hash.clone_from(&delta.to);
     }
 
-    fn begin_anew(&mut self, why: &str) {
+    pub(super) fn begin_anew(&mut self, why: &str) {
         tracing::warn!("the session is begun anew: {why}");
         self.set_position(None);
-        self.is_ending = true;
+        // Without a session the next one begins so anyway.
+        self.is_ending = self.connection.is_up;
         let _ = self.session.commands.try_send(Command::Reconnect);
     }
 

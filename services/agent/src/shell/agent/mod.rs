@@ -3,6 +3,7 @@
 mod calls;
 mod frames;
 mod start;
+mod witness;
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -111,6 +112,7 @@ pub async fn up(options: Options) -> Result<()> {
         rotations: Vec::new(),
         netmap: None,
         refusals,
+        told_split_view: None,
         traces: Traces::default(),
         is_ending: false,
         options,
@@ -142,6 +144,8 @@ struct Agent {
     rotations: Vec<oneshot::Sender<Response>>,
     netmap: Option<Netmap>,
     refusals: VecDeque<RefusalStatus>,
+    /// When the split view was found that was told and stored already.
+    told_split_view: Option<Timestamp>,
     traces: Traces,
     /// The session is being given up for a new one.
     is_ending: bool,
@@ -190,7 +194,9 @@ impl Agent {
                 _ = interrupt.recv() => Wake::Stop,
             };
             let goes_on = self.handle(wake, &mut buffers)?;
+            self.hear_peers();
             self.keep();
+            self.testify();
             self.flush();
             if !goes_on {
                 return self.stop().await;
@@ -212,6 +218,9 @@ impl Agent {
                 return Ok(false);
             }
             Wake::Call(Some((Request::Rotate, answer))) => self.answer_rotate(answer),
+            Wake::Call(Some((Request::TrustReset { forget_checkpoint }, answer))) => {
+                let _ = answer.send(self.reset_trust(forget_checkpoint));
+            }
             Wake::Call(Some((Request::Status, answer))) => {
                 let _ = answer.send(self.answer_status());
             }
