@@ -169,6 +169,7 @@ impl From<Event> for Fact {
             Event::ReportGenerated(_) => Self::ReportGenerated,
             Event::NetworkCreated(_)
             | Event::KeyShredded(_)
+            | Event::RetentionLapsed(_)
             | Event::SessionStarted(_)
             | Event::SessionTerminated(_)
             | Event::ConnectionClosed(_)

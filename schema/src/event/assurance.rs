@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Version, sealed_fields};
-use crate::seal::{Retention, Sealed, Subject};
+use crate::seal::{Quarter, Sealed, Subject};
 use crate::{AdminId, NetworkId, Seq, UserId};
 
 /// The network exists. Always record 0.
@@ -44,16 +44,22 @@ pub struct LogClosed {
     pub v: Version<1>,
 }
 
-/// The keys of personal data were destroyed: nothing sealed under them can be read again.
+/// The keys of a subject's personal data were destroyed: nothing sealed under them can be read again.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct KeyShredded {
     /// Version of this kind.
     pub v: Version<1>,
     /// Whose keys.
     pub subject: Subject,
-    /// Only those of one retention; all of the subject's if absent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub retention: Option<Retention>,
+}
+
+/// The time to keep the connection records of a quarter is over: their keys were destroyed, whosever they were.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct RetentionLapsed {
+    /// Version of this kind.
+    pub v: Version<1>,
+    /// Which quarter.
+    pub quarter: Quarter,
 }
 
 /// Somebody read history.
@@ -102,6 +108,7 @@ sealed_fields! {
     LogOpened {}
     LogClosed {}
     KeyShredded {}
+    RetentionLapsed {}
     AuditQueryExecuted {}
     AuditDeanonymiseExecuted { purpose }
     ReportGenerated {}

@@ -8,7 +8,7 @@ use std::fmt;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::seal::{Retention, SealVisitor, Sealable, Sealed, Subject};
+use crate::seal::{DestroyedKeys, Retention, SealVisitor, Sealable, Sealed, Subject};
 
 mod administration;
 mod assurance;
@@ -98,6 +98,7 @@ catalogue! {
     "user.leaver_received" UserLeaverReceived(UserLeaverReceived) 1,
     "user.disabled" UserDisabled(UserDisabled) 1,
     "key.shredded" KeyShredded(KeyShredded) 1,
+    "retention.lapsed" RetentionLapsed(RetentionLapsed) 1,
     "admin.role_granted" AdminRoleGranted(AdminRoleGranted) 1,
     "admin.role_revoked" AdminRoleRevoked(AdminRoleRevoked) 1,
     "admin.act_denied" AdminActDenied(AdminActDenied) 1,
@@ -136,6 +137,19 @@ impl Event {
         let mut listing = Listing(Vec::new());
         self.clone().visit_sealed(&mut listing);
         listing.0
+    }
+}
+
+impl Event {
+    /// The keys that are destroyed by this fact.
+    pub fn destroyed_keys(&self) -> Option<DestroyedKeys> {
+        match self {
+            Self::KeyShredded(body) => Some(DestroyedKeys::OfSubject(body.subject.clone())),
+            Self::RetentionLapsed(body) => {
+                Some(DestroyedKeys::OfRetention(Retention::Connections(body.quarter)))
+            }
+            _ => None,
+        }
     }
 }
 

@@ -57,6 +57,25 @@ pub enum Retention {
     Connections(Quarter),
 }
 
+/// Which keys an event destroys.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DestroyedKeys {
+    /// All of one subject's.
+    OfSubject(Subject),
+    /// Those of one retention, whosever they are.
+    OfRetention(Retention),
+}
+
+impl DestroyedKeys {
+    /// Whether the key of this subject and retention is among them.
+    pub fn contain(&self, of: &(Subject, Retention)) -> bool {
+        match self {
+            Self::OfSubject(subject) => of.0 == *subject,
+            Self::OfRetention(retention) => of.1 == *retention,
+        }
+    }
+}
+
 /// A calendar quarter in UTC.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String", into = "String")]

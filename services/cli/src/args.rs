@@ -3,7 +3,8 @@
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    admins, bundle, history, init, keys, log, login, nodes, policy, query, reach, report, users, verify,
+    admins, bundle, history, init, keys, log, login, nodes, policy, query, reach, report, retention, users,
+    verify,
 };
 
 const AFTER_HELP: &str = "\
@@ -50,6 +51,7 @@ pub enum Command {
     Policy(policy::Arguments),
     Nodes(nodes::Arguments),
     Users(users::Arguments),
+    Retention(retention::Arguments),
     Admins(admins::Arguments),
     Log(log::Arguments),
     Query(query::Arguments),

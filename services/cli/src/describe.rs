@@ -25,10 +25,10 @@ pub fn event(record: &Record) -> String {
             )
         }
         Event::LogClosed(_) => "writd stopped in order".to_owned(),
-        Event::KeyShredded(e) => match &e.retention {
-            Some(retention) => format!("keys of {} ({retention}) destroyed", e.subject),
-            None => format!("all keys of {} destroyed", e.subject),
-        },
+        Event::KeyShredded(e) => format!("all keys of {} destroyed", e.subject),
+        Event::RetentionLapsed(e) => {
+            format!("connection records of {} lapsed: whose they were cannot be read any more", e.quarter)
+        }
         Event::AuditQueryExecuted(e) => format!("{} read {}", e.admin, e.fields.join(", ")),
         Event::AuditDeanonymiseExecuted(e) => {
             format!("{} saw who is behind {}: {}", e.admin, list(&e.users), sealed(&e.purpose))

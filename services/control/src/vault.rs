@@ -15,8 +15,8 @@ use hmac::{Hmac, Mac};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use sha2::Sha256;
 use writ_schema::seal::{
-    HeldKey, IndexKey, KeyId, KeyRef, OpeningKey, OpeningKeys, Place, Retention, SealingKeys, Subject,
-    SubjectKey,
+    DestroyedKeys, HeldKey, IndexKey, KeyId, KeyRef, OpeningKey, OpeningKeys, Place, Retention, SealingKeys,
+    Subject, SubjectKey,
 };
 use zeroize::Zeroizing;
 
@@ -26,8 +26,9 @@ const MAX_CACHED: usize = 100_000;
 /// How long to wait for a lock on the file: only a copy for a backup takes one.
 const BUSY_MILLIS: u32 = 5_000;
 
-/// A retention that stands for all of a subject's.
-const EVERY_RETENTION: &str = "";
+/// A retention that stands for all of a subject's, and a subject that stands for all of a retention's: a row with it and
+/// without a key is the mark that they were destroyed.
+const EVERY: &str = "";
 
 const SCHEMA: &str = "
     PRAGMA secure_delete = ON;
@@ -145,9 +146,9 @@ impl Vault {
         Ok(code.finalize().into_bytes().into())
     }
 
-    /// Destroys the key of one retention, or all of a subject's. Doing it again is no error.
-    pub fn destroy(&self, subject: &Subject, retention: Option<&Retention>) -> Result<(), VaultError> {
-        self.lock().destroy(subject, retention)
+    /// Destroys keys. Doing it again is no error.
+    pub fn destroy(&self, keys: &DestroyedKeys) -> Result<(), VaultError> {
+        self.lock().destroy(keys)
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -222,10 +223,10 @@ impl Inner {
 
     fn read(&self, (subject, retention): &(Subject, Retention)) -> Result<Option<Known>, VaultError> {
         let mut query = self.store.prepare_cached(
-            "SELECT id, key, key IS NULL AS destroyed FROM keys WHERE subject = ?1 AND retention IN (?2, ?3)
-             ORDER BY destroyed DESC LIMIT 1",
+            "SELECT id, key, key IS NULL AS destroyed FROM keys
+             WHERE subject IN (?1, ?3) AND retention IN (?2, ?3) ORDER BY destroyed DESC LIMIT 1",
         )?;
-        let bound = params![subject.to_string(), EVERY_RETENTION, retention.to_string()];
+        let bound = params![subject.to_string(), retention.to_string(), EVERY];
         let found = query.query_row(bound, |row| {
             if row.get("destroyed")? {
                 return Ok(Some(Known::Destroyed));
@@ -305,34 +306,24 @@ impl Inner {
         Ok(())
     }
 
-    /// Whether the mark of a destruction is there already; marks and keys change together.
-    fn is_done(&self, subject: &Subject, retention: &str) -> Result<bool, VaultError> {
-        let mut query = self
-            .store
-            .prepare_cached("SELECT 1 FROM keys WHERE subject = ?1 AND retention = ?2 AND key IS NULL")?;
-        Ok(query.exists(params![subject.to_string(), retention])?)
-    }
-
-    fn destroy(&mut self, subject: &Subject, retention: Option<&Retention>) -> Result<(), VaultError> {
-        let text = retention.map_or(EVERY_RETENTION.to_owned(), ToString::to_string);
-        if self.is_done(subject, &text)? {
+    fn destroy(&mut self, keys: &DestroyedKeys) -> Result<(), VaultError> {
+        let (subject, retention) = match keys {
+            DestroyedKeys::OfSubject(subject) => (subject.to_string(), EVERY.to_owned()),
+            DestroyedKeys::OfRetention(retention) => (EVERY.to_owned(), retention.to_string()),
+        };
+        let bound = params![subject, retention];
+        let mark = "SELECT 1 FROM keys WHERE subject = ?1 AND retention = ?2 AND key IS NULL";
+        // The mark and the keys change together.
+        if self.store.prepare_cached(mark)?.exists(bound)? {
             return Ok(());
         }
         let transaction = self.store.transaction()?;
-        transaction.execute(
-            "UPDATE keys SET id = NULL, key = NULL WHERE subject = ?1 AND (?2 = ?3 OR retention = ?2) AND key NOT NULL",
-            params![subject.to_string(), text, EVERY_RETENTION],
-        )?;
-        transaction.execute(
-            "INSERT OR IGNORE INTO keys (subject, retention, key) VALUES (?1, ?2, NULL)",
-            params![subject.to_string(), text],
-        )?;
+        transaction.execute("DELETE FROM keys WHERE subject = ?1 OR retention = ?2", bound)?;
+        transaction.execute("INSERT INTO keys (subject, retention) VALUES (?1, ?2)", bound)?;
         transaction.commit()?;
-        let is_destroyed =
-            |of: &(Subject, Retention)| of.0 == *subject && retention.is_none_or(|only| *only == of.1);
-        self.unstored.retain(|of| !is_destroyed(of));
-        self.known.retain(|of, _| !is_destroyed(of));
-        self.by_id.retain(|_, of| !is_destroyed(of));
+        self.unstored.retain(|of| !keys.contain(of));
+        self.known.retain(|of, _| !keys.contain(of));
+        self.by_id.retain(|_, of| !keys.contain(of));
         Ok(())
     }
 }
@@ -412,8 +403,9 @@ mod tests {
         };
         assert!(holds(key.as_bytes()) && holds(id.as_bytes()));
         let (subject, _) = of(1, Retention::Identity);
-        vault.destroy(&subject, None).unwrap();
-        vault.destroy(&subject, None).unwrap();
+        let keys = DestroyedKeys::OfSubject(subject);
+        vault.destroy(&keys).unwrap();
+        vault.destroy(&keys).unwrap();
         assert!(!holds(key.as_bytes()) && !holds(id.as_bytes()));
         assert!(refs.iter().all(|key_ref| opening(&vault, *key_ref).is_none()));
         drop(vault);
@@ -430,16 +422,28 @@ mod tests {
     }
 
     #[test]
-    fn one_retention_of_a_subject_can_be_destroyed_alone() {
-        let vault = Vault::in_memory().unwrap();
-        for retention in [Retention::Identity, quarter()] {
-            vault.prepare(&of(1, retention)).unwrap();
+    fn a_retention_lapses_for_everybody_and_for_ever() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("vault.db");
+        let vault = Vault::open(&path).unwrap();
+        for number in [1, 2] {
+            vault.prepare(&of(number, Retention::Identity)).unwrap();
+            vault.prepare(&of(number, quarter())).unwrap();
         }
         vault.store_new().unwrap();
-        let (subject, retention) = of(1, quarter());
-        vault.destroy(&subject, Some(&retention)).unwrap();
-        assert_eq!(sealing(&vault, &of(1, quarter())), None);
-        assert!(sealing(&vault, &of(1, Retention::Identity)).is_some());
+        let (key_ref, _) = sealing(&vault, &of(1, quarter())).unwrap();
+        let (_, key) = vault.lock().prepared(&of(1, quarter())).unwrap();
+        vault.destroy(&DestroyedKeys::OfRetention(quarter())).unwrap();
+        vault.destroy(&DestroyedKeys::OfRetention(quarter())).unwrap();
+        drop(vault);
+        let file = std::fs::read(&path).unwrap();
+        assert!(!file.windows(32).any(|window| window == key.as_bytes()));
+        let vault = Vault::open(&path).unwrap();
+        assert_eq!(opening(&vault, key_ref), None);
+        for number in [1, 2, 3] {
+            assert!(matches!(vault.prepare(&of(number, quarter())), Err(VaultError::Destroyed { .. })));
+            vault.prepare(&of(number, Retention::Identity)).unwrap();
+        }
     }
 
     #[test]

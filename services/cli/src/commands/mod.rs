@@ -13,6 +13,7 @@ mod programs;
 pub mod query;
 pub mod reach;
 pub mod report;
+pub mod retention;
 mod rows;
 mod split_view;
 pub mod trust;
@@ -37,6 +38,7 @@ pub fn run(command: Command, app: &App) -> Result<Verdict> {
         Command::Policy(arguments) => policy::run(arguments, app),
         Command::Nodes(arguments) => nodes::run(arguments, app),
         Command::Users(arguments) => users::run(arguments, app),
+        Command::Retention(arguments) => retention::run(&arguments, app),
         Command::Admins(arguments) => admins::run(arguments, app),
         Command::Log(arguments) => log::run(arguments, app),
         Command::Query(arguments) => query::run(&arguments, app),

@@ -9,6 +9,7 @@ use writ_schema::event::{AcknowledgedAction, CloseReason, NodeOwner, PathKind, R
 use writ_schema::keys::{SecretHash, Signature, WireGuardKey};
 use writ_schema::net::Protocol;
 use writ_schema::protocol::JoinRequest;
+use writ_schema::seal::Quarter;
 use writ_schema::{
     Actor, AdminId, AuthorizationId, CommandId, EnrolmentKeyId, NetworkId, NodeId, PolicyVersion, ProposalId,
     Seq, TokenId, UserId,
@@ -75,6 +76,12 @@ pub enum Command {
     EraseUser {
         /// Who.
         user: UserId,
+    },
+
+    /// Destroy the keys of a quarter's connection records. The quarter must be over.
+    LapseRetention {
+        /// Which quarter.
+        quarter: Quarter,
     },
 
     /// Make an administrator, or give one another role, name and secret.
@@ -264,6 +271,7 @@ impl Command {
             Self::ProvisionUser { .. } => "provision_user",
             Self::ReceiveLeaver { .. } => "receive_leaver",
             Self::EraseUser { .. } => "erase_user",
+            Self::LapseRetention { .. } => "lapse_retention",
             Self::GrantRole { .. } => "grant_role",
             Self::RevokeRole { .. } => "revoke_role",
             Self::LogIn { .. } => "log_in",

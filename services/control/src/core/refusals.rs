@@ -13,7 +13,7 @@ use writ_schema::event::{
     Role,
 };
 use writ_schema::net::Protocol;
-use writ_schema::seal::Subject;
+use writ_schema::seal::DestroyedKeys;
 use writ_schema::{Actor, AdminId, EnrolmentKeyId, Event, NodeId, Seq};
 
 /// How long repeats are counted.
@@ -147,15 +147,15 @@ impl Refusals {
         }
     }
 
-    /// Forgets what was counted of somebody whose keys are destroyed: it cannot be sealed any more.
-    pub fn forget(&mut self, subject: &Subject) {
+    /// Forgets what was counted under keys that are destroyed: it cannot be sealed any more.
+    pub fn forget(&mut self, keys: &DestroyedKeys) {
         let is_about = |window: &Window| match &window.fact {
-            RefusalFact::Connection { denied, .. } => denied.source.of().is_some_and(|of| of.0 == *subject),
+            RefusalFact::Connection { denied, .. } => denied.source.of().is_some_and(|of| keys.contain(of)),
             RefusalFact::Join(_) | RefusalFact::LogIn(_) | RefusalFact::Act(_) => false,
         };
-        let keys: Vec<Key> =
+        let about: Vec<Key> =
             self.windows.iter().filter(|(_, window)| is_about(window)).map(|(key, _)| key.clone()).collect();
-        for key in keys {
+        for key in about {
             self.remove(&key);
         }
     }

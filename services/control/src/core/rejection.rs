@@ -1,6 +1,7 @@
 //! Why a command was not carried out, in words for programs and for people.
 
 use writ_schema::event::{DenialReason, JoinRefusal, LoginFailure, Role};
+use writ_schema::seal::Quarter;
 use writ_schema::{AdminId, AuthorizationId, EnrolmentKeyId, NodeId, PolicyVersion, Seq, UserId};
 
 /// Why a command was not carried out.
@@ -57,6 +58,15 @@ pub enum Rejection {
     /// The user's data is gone already.
     #[error("the data of the user {0} was erased before")]
     UserErased(UserId),
+    /// The quarter is not over.
+    #[error("the quarter {0} is not over; its connection records are still being written")]
+    QuarterNotOver(Quarter),
+    /// Its authorizations are in force.
+    #[error("authorizations of the quarter {0} are still in force; try again in a quarter of an hour")]
+    QuarterInUse(Quarter),
+    /// It lapsed before.
+    #[error("the connection records of {0} lapsed before")]
+    QuarterLapsed(Quarter),
     /// No such enrolment key.
     #[error("there is no enrolment key {0}")]
     UnknownEnrolmentKey(EnrolmentKeyId),
@@ -142,6 +152,9 @@ impl Rejection {
             Self::UserDisabled(_) => "user_disabled",
             Self::UserActive(_) => "user_active",
             Self::UserErased(_) => "user_erased",
+            Self::QuarterNotOver(_) => "quarter_not_over",
+            Self::QuarterInUse(_) => "quarter_in_use",
+            Self::QuarterLapsed(_) => "quarter_lapsed",
             Self::UnknownEnrolmentKey(_) => "unknown_enrolment_key",
             Self::EnrolmentKeyExists(_) => "enrolment_key_exists",
             Self::EnrolmentKeyRevoked(_) => "enrolment_key_revoked",

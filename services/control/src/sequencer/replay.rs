@@ -3,7 +3,7 @@
 use writ_ledger::{ReadError, Reader, leaf_hash};
 use writ_schema::record::DecodeError;
 use writ_schema::seal::{OpeningKeys, SealError};
-use writ_schema::{Event, Record, Seq};
+use writ_schema::{Record, Seq};
 
 use super::OpenRecord;
 use crate::core::{State, evolve};
@@ -62,12 +62,10 @@ pub(super) fn replay(log: &Reader, vault: &Vault) -> Result<State, ReplayError> 
         let (seq, bytes) = entry?;
         let open = open_record(seq, &bytes, vault)?;
         evolve(&mut state, &open.record);
-        if let Event::KeyShredded(body) = open.record.event {
-            shredded.push(body);
-        }
+        shredded.extend(open.record.event.destroyed_keys());
     }
-    for body in shredded {
-        vault.destroy(&body.subject, body.retention.as_ref())?;
+    for keys in shredded {
+        vault.destroy(&keys)?;
     }
     Ok(state)
 }

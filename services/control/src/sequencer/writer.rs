@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use writ_ledger::store::StoreError;
 use writ_ledger::{AppendError, Log};
 use writ_schema::record::CommandRef;
-use writ_schema::seal::{Retention, Subject};
+use writ_schema::seal::DestroyedKeys;
 use writ_schema::{Actor, CommandId, Event, Seq};
 
 use super::commit::{PendingCommit, Verdict};
@@ -46,7 +46,7 @@ pub(super) struct Writer {
     /// Whether `log.opened` of this run is durable.
     is_opened: bool,
     /// Keys whose destruction is recorded and did not succeed yet.
-    unfinished_erasures: Vec<(Subject, Option<Retention>)>,
+    unfinished_erasures: Vec<DestroyedKeys>,
 }
 
 impl Writer {
@@ -291,9 +291,9 @@ impl Writer {
             committed.adopt_compiled_policy(&self.working);
         }
         for record in &pending.records {
-            if let Event::KeyShredded(body) = &record.record.event {
-                self.refusals.forget(&body.subject);
-                self.unfinished_erasures.push((body.subject.clone(), body.retention.clone()));
+            if let Some(keys) = record.record.event.destroyed_keys() {
+                self.refusals.forget(&keys);
+                self.unfinished_erasures.push(keys);
             }
         }
         self.finish_erasures();
@@ -310,9 +310,9 @@ impl Writer {
     /// Destroys keys whose destruction is in the log. What fails is tried again, at the latest at the next start.
     fn finish_erasures(&mut self) {
         let vault = &self.shared.vault;
-        self.unfinished_erasures.retain(|(subject, retention)| {
+        self.unfinished_erasures.retain(|keys| {
             vault
-                .destroy(subject, retention.as_ref())
+                .destroy(keys)
                 .inspect_err(|error| tracing::error!(%error, "keys cannot be destroyed yet; trying again"))
                 .is_err()
         });

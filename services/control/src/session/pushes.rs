@@ -117,6 +117,7 @@ pub fn changes_netmaps(record: &OpenRecord) -> bool {
             | Event::UserProvisioned(_)
             | Event::UserDisabled(_)
             | Event::KeyShredded(_)
+            | Event::RetentionLapsed(_)
     )
 }
 

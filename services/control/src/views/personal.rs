@@ -6,7 +6,7 @@
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
 use serde_json::Value;
 use writ_schema::event::Event;
-use writ_schema::seal::{SealVisitor, Sealable, Sealed};
+use writ_schema::seal::{DestroyedKeys, SealVisitor, Sealable, Sealed};
 use writ_schema::{NodeId, Seq, UserId};
 
 use super::{Entry, FoldError, Moment, Projection, ViewError};
@@ -23,16 +23,23 @@ impl Projection for Personal {
         "CREATE TABLE IF NOT EXISTS personal (
              seq INTEGER NOT NULL, field TEXT NOT NULL, subject TEXT NOT NULL, retention TEXT NOT NULL,
              value TEXT NOT NULL, PRIMARY KEY (seq, field)) STRICT, WITHOUT ROWID;
-         CREATE INDEX IF NOT EXISTS personal_by_subject ON personal (subject, retention);
+         CREATE INDEX IF NOT EXISTS personal_by_subject ON personal (subject);
+         CREATE INDEX IF NOT EXISTS personal_by_retention ON personal (retention);
          CREATE INDEX IF NOT EXISTS personal_by_value ON personal (field, value) WHERE field <> 'text';"
     }
 
     fn fold(&self, transaction: &Transaction<'_>, entry: Entry<'_>) -> Result<(), FoldError> {
         let run = || -> rusqlite::Result<()> {
-            if let Event::KeyShredded(shredded) = &entry.record.event {
-                let retention = shredded.retention.as_ref().map(ToString::to_string);
-                let sql = "DELETE FROM personal WHERE subject = ?1 AND (?2 IS NULL OR retention = ?2)";
-                transaction.prepare_cached(sql)?.execute(params![shredded.subject.to_string(), retention])?;
+            if let Some(keys) = entry.record.event.destroyed_keys() {
+                let (sql, of) = match keys {
+                    DestroyedKeys::OfSubject(subject) => {
+                        ("DELETE FROM personal WHERE subject = ?1", subject.to_string())
+                    }
+                    DestroyedKeys::OfRetention(retention) => {
+                        ("DELETE FROM personal WHERE retention = ?1", retention.to_string())
+                    }
+                };
+                transaction.prepare_cached(sql)?.execute([of])?;
                 return Ok(());
             }
             // Of an acknowledgement only the signature is sealed: a proof, nothing that anybody asks for.

@@ -11,7 +11,6 @@ use jiff::Timestamp;
 use rusqlite::Connection;
 use tokio::sync::watch;
 use writ_ledger::store::Reader;
-use writ_schema::event::Event;
 use writ_schema::seal::OpeningKeys;
 use writ_schema::{DecodeError, Record, Seq};
 
@@ -265,7 +264,7 @@ impl Follower {
         let Some(last) = records.last() else { return Ok(false) };
         self.next = Seq(last.record.seq.0.saturating_add(1));
         self.last_time = Some(last.record.time);
-        if records.iter().any(|read| matches!(read.record.event, Event::KeyShredded(_))) {
+        if records.iter().any(|read| read.record.event.destroyed_keys().is_some()) {
             self.forget()?;
         }
         Ok(true)

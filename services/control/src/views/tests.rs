@@ -298,8 +298,8 @@ fn an_erasure_takes_personal_values_and_a_rebuild_agrees() {
         std::fs::read(&path).unwrap().windows(16).any(|bytes| bytes == b"dana@example.com")
     };
     assert!(holds_login(&live));
-    story.tell(KeyShredded { v: Version, subject: Subject::User(user.clone()), retention: None });
-    story.keys.0.destroy(&Subject::User(user.clone()), None).unwrap();
+    story.tell(KeyShredded { v: Version, subject: Subject::User(user.clone()) });
+    story.keys.0.destroy(&seal::DestroyedKeys::OfSubject(Subject::User(user.clone()))).unwrap();
     catch_up(&mut live);
     assert_eq!(login(&live), None);
     let moment = at(&live, AsOf::Present);

@@ -96,8 +96,8 @@ impl Projection for Users {
                     [("status", &"disabled"), ("disabled_seq", &seq)];
                 supersede(transaction, &TABLE, entry, event.user.as_str(), &changes)
             }
-            Event::KeyShredded(event) => match (&event.subject, &event.retention) {
-                (Subject::User(user), None) => {
+            Event::KeyShredded(event) => match &event.subject {
+                Subject::User(user) => {
                     supersede(transaction, &TABLE, entry, user.as_str(), &[("erased_seq", &seq)])
                 }
                 _ => Ok(()),

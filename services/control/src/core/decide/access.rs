@@ -23,7 +23,9 @@ enum Access {
 fn access(command: &Command) -> Access {
     match command {
         Command::CreateNetwork { .. } | Command::OpenLog { .. } | Command::CloseLog => Access::System,
-        Command::GrantRole { .. } | Command::RevokeRole { .. } => Access::Role(Role::Owner),
+        Command::GrantRole { .. } | Command::RevokeRole { .. } | Command::LapseRetention { .. } => {
+            Access::Role(Role::Owner)
+        }
         Command::ProvisionUser { .. } | Command::ReceiveLeaver { .. } | Command::EraseUser { .. } => {
             Access::Role(Role::Admin)
         }

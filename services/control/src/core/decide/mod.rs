@@ -7,6 +7,7 @@ mod connection;
 mod join;
 mod node;
 mod policy;
+mod retention;
 mod user;
 mod values;
 mod withdrawal;
@@ -66,6 +67,7 @@ pub fn decide(state: &State, context: &Context, submission: &Submission) -> Deci
         | Command::RecordQuery { .. }
         | Command::RecordDeanonymised { .. }
         | Command::RecordReport { .. } => assurance::decide(&case, command),
+        Command::LapseRetention { quarter } => retention::lapse(&case, *quarter),
         Command::ProvisionUser { .. } | Command::ReceiveLeaver { .. } | Command::EraseUser { .. } => {
             user::decide(&case, command)
         }

@@ -79,7 +79,7 @@ fn erase(case: &Case<'_>, user: &UserId) -> Decision {
     if !known.is_disabled {
         return Err(Rejection::UserActive(user.clone()).into());
     }
-    let shredded = KeyShredded { v: Version, subject: Subject::User(user.clone()), retention: None };
+    let shredded = KeyShredded { v: Version, subject: Subject::User(user.clone()) };
     Ok(vec![case.draft(shredded)])
 }
 

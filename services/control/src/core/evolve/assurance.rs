@@ -1,7 +1,7 @@
 //! The network itself, and erasure.
 
-use writ_schema::event::{KeyShredded, NetworkCreated};
-use writ_schema::seal::{Retention, Subject};
+use writ_schema::event::{KeyShredded, NetworkCreated, RetentionLapsed};
+use writ_schema::seal::{DestroyedKeys, Retention, Subject};
 
 use crate::core::state::{Network, Prefixes, State};
 
@@ -15,13 +15,7 @@ pub(super) fn network_created(state: &mut State, body: &NetworkCreated) {
 /// Forgets all that was read from fields under the destroyed keys, so that the state is the one that somebody gets who
 /// never had those keys.
 pub(super) fn key_shredded(state: &mut State, body: &KeyShredded) {
-    let is_destroyed = |subject: &Subject, retention: &Retention| {
-        *subject == body.subject && body.retention.as_ref().is_none_or(|only| only == retention)
-    };
-    state.authorizations.erase_sources(|(subject, retention)| is_destroyed(subject, retention));
-    if !is_destroyed(&body.subject, &Retention::Identity) {
-        return;
-    }
+    state.authorizations.erase_sources(&DestroyedKeys::OfSubject(body.subject.clone()));
     match &body.subject {
         Subject::User(user) => {
             state.users.erase(user);
@@ -35,4 +29,10 @@ pub(super) fn key_shredded(state: &mut State, body: &KeyShredded) {
         }
         Subject::Network(_) => state.policies.erase_texts(),
     }
+}
+
+/// Forgets whose the authorizations of the quarter were.
+pub(super) fn retention_lapsed(state: &mut State, body: &RetentionLapsed) {
+    state.lapsed.insert(body.quarter);
+    state.authorizations.erase_sources(&DestroyedKeys::OfRetention(Retention::Connections(body.quarter)));
 }

@@ -24,6 +24,7 @@ pub fn evolve(state: &mut State, record: &Record) {
         Event::LogOpened(_) => state.is_open = true,
         Event::LogClosed(_) => state.is_open = false,
         Event::KeyShredded(body) => assurance::key_shredded(state, body),
+        Event::RetentionLapsed(body) => assurance::retention_lapsed(state, body),
         Event::UserProvisioned(body) => user::provisioned(state, record.seq, body),
         Event::UserDisabled(body) => user::disabled(state, body),
         Event::AdminRoleGranted(body) => administration::role_granted(state, record.seq, body),

@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 use jiff::{SignedDuration, Timestamp};
 use writ_schema::event::{AcknowledgedAction, RevocationReason, Side, Source};
 use writ_schema::net::{PortRange, Protocol};
-use writ_schema::seal::{Retention, Subject};
+use writ_schema::seal::{DestroyedKeys, Retention, Subject};
 use writ_schema::{AuthorizationId, NodeId, PolicyVersion, Seq};
 
 /// How long an authorization is remembered after it has expired.
@@ -116,11 +116,11 @@ impl Authorizations {
     }
 
     /// Forgets who the sources are that stand under a destroyed key.
-    pub(in crate::core) fn erase_sources(&mut self, is_destroyed: impl Fn(&(Subject, Retention)) -> bool) {
+    pub(in crate::core) fn erase_sources(&mut self, keys: &DestroyedKeys) {
         let touched: Vec<_> = self
             .by_id
             .values_mut()
-            .filter(|authorization| authorization.sealed_for.as_ref().is_some_and(&is_destroyed))
+            .filter(|authorization| authorization.sealed_for.as_ref().is_some_and(|of| keys.contain(of)))
             .filter_map(|authorization| {
                 authorization.sealed_for = None;
                 Some((authorization.id.clone(), authorization.source.take()?.node))

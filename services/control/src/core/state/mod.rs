@@ -8,7 +8,7 @@ mod nodes;
 mod policies;
 mod users;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use jiff::Timestamp;
@@ -49,6 +49,7 @@ pub struct State {
     pub(super) policies: Policies,
     pub(super) authorizations: Authorizations,
     pub(super) answered: AnsweredCommands,
+    pub(super) lapsed: BTreeSet<Quarter>,
 }
 
 /// The network as it was made.
@@ -171,6 +172,11 @@ impl State {
     /// Every live authorization.
     pub fn live_authorizations(&self, now: Timestamp) -> impl Iterator<Item = &Authorization> {
         self.authorizations.all().filter(move |authorization| authorization.is_live(now))
+    }
+
+    /// Whether the time to keep the connection records of this quarter is over.
+    pub fn is_lapsed(&self, quarter: Quarter) -> bool {
+        self.lapsed.contains(&quarter)
     }
 
     /// What a command was answered with, if it is among the last that were.

@@ -4,7 +4,7 @@ use writ_schema::event::{AcknowledgedAction, CloseReason, DenialReason, SessionE
 use writ_schema::keys::Signature;
 use writ_schema::net::Protocol;
 use writ_schema::protocol::AUTHORIZATION_SECONDS;
-use writ_schema::seal::Subject;
+use writ_schema::seal::{DestroyedKeys, Subject};
 use writ_schema::{Actor, Event, Seq};
 
 use super::world::{World, id, request};
@@ -235,6 +235,6 @@ fn a_scan_of_all_ports_is_turned_away() {
     let _ = world.connect(2, 3, 22);
     let noted = refusals.note(world.last_refusal.clone().unwrap(), world.now, Seq(1));
     assert!(matches!(noted, Noted::Record(..)));
-    refusals.forget(&Subject::User(user(1)));
+    refusals.forget(&DestroyedKeys::OfSubject(Subject::User(user(1))));
     assert_eq!(refusals.end_all().len(), 0);
 }

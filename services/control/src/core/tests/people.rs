@@ -1,13 +1,17 @@
 //! Leavers, erasure and administrators.
 
+use jiff::{SignedDuration, Timestamp};
 use writ_schema::event::{LoginFailure, Role};
 use writ_schema::keys::SecretHash;
+use writ_schema::protocol::AUTHORIZATION_SECONDS;
+use writ_schema::seal::Quarter;
 use writ_schema::{Actor, AdminId, Event, Seq, TokenId};
 
 use super::world::{World, id};
 use crate::core::refusals::RefusalFact;
 use crate::core::{Command, Rejection, Secret};
 use crate::fixtures::{self, bytes};
+use crate::sequencer::open_record;
 
 const OPEN: &str = r#"{"acls":[{"action":"accept","src":["*"],"dst":["*:*"]}]}"#;
 
@@ -144,4 +148,32 @@ fn opening_ends_sessions_that_a_crash_left() {
     assert!(clean(&world, reopened));
     let crashed = world.submit(open()).unwrap()[0].record.seq;
     assert!(!clean(&world, crashed));
+}
+
+#[test]
+fn a_quarter_lapses_for_everybody_once_it_is_over() {
+    let mut world = World::peopled(OPEN);
+    let quarter = |text: &str| Quarter::try_from(text.to_owned()).unwrap();
+    let lapse = |text: &str| Command::LapseRetention { quarter: quarter(text) };
+    let held = world.connect(1, 3, 80).unwrap();
+    let before = world.log.len();
+    assert_eq!(world.submit(lapse("2026q4")), Err(Rejection::QuarterNotOver(quarter("2026q4"))));
+    let new_year: Timestamp = "2027-01-01T00:00:00Z".parse().unwrap();
+    world.now = new_year - SignedDuration::from_secs(1);
+    let last = world.connect(2, 3, 80).unwrap();
+    world.now = new_year;
+    let next = world.connect(2, 3, 80).unwrap();
+    assert_eq!(world.submit(lapse("2026q4")), Err(Rejection::QuarterInUse(quarter("2026q4"))));
+    world.now = new_year + SignedDuration::from_secs(AUTHORIZATION_SECONDS);
+    let records = world.submit(lapse("2026q4")).unwrap();
+    assert_eq!(World::kinds(&records), ["retention.lapsed"]);
+    assert_eq!(world.submit(lapse("2026q4")), Err(Rejection::QuarterLapsed(quarter("2026q4"))));
+    let source = |world: &World, id| world.state.authorization(id).and_then(|held| held.source.clone());
+    assert_eq!((source(&world, &held), source(&world, &last)), (None, None));
+    assert!(source(&world, &next).is_some());
+    assert_eq!(world.state, world.refolded());
+    assert_eq!(world.state.user(&fixtures::user(1)).unwrap().login, Some(fixtures::login(1)));
+    let bytes = world.log[before - 1].bytes.clone();
+    let read = open_record(before as u64 - 1, bytes.as_bytes(), &world.vault).unwrap();
+    assert!(matches!(read.record.event, Event::ConnectionAuthorized(body) if body.source.value().is_none()));
 }

@@ -88,8 +88,8 @@ impl World {
             let read = open_record(record.record.seq.0, record.bytes.as_bytes(), &self.vault).unwrap();
             assert_eq!(read, *record);
             evolve(&mut self.state, &read.record);
-            if let Event::KeyShredded(body) = &read.record.event {
-                self.vault.destroy(&body.subject, body.retention.as_ref()).unwrap();
+            if let Some(keys) = read.record.event.destroyed_keys() {
+                self.vault.destroy(&keys).unwrap();
             }
             records.push(Arc::new(read));
         }

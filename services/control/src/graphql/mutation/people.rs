@@ -3,6 +3,7 @@
 use async_graphql::{Context, ID, Object, OneofObject, Result, SimpleObject};
 use writ_schema::UserId;
 use writ_schema::event::Role;
+use writ_schema::seal::Quarter;
 
 use crate::core::Command;
 use crate::graphql::caller::Needs;
@@ -90,6 +91,20 @@ impl PeopleMutation {
     async fn erase_user(&self, context: &Context<'_>, user: ID, command_id: Option<ID>) -> Result<Done> {
         let id = self::command_id(command_id)?;
         submit(context, &id, Command::EraseUser { user: read(&user)? }).await
+    }
+
+    /// Destroys the keys of a quarter's connection records, for ever: nobody can read any more whose connections they
+    /// were. The quarter must be over.
+    #[graphql(guard = "Needs(Role::Owner)")]
+    async fn lapse_retention(
+        &self,
+        context: &Context<'_>,
+        #[graphql(desc = "A calendar quarter in UTC, such as 2026q4.")] quarter: String,
+        command_id: Option<ID>,
+    ) -> Result<Done> {
+        let id = self::command_id(command_id)?;
+        let quarter = Quarter::try_from(quarter).map_err(bad_input)?;
+        submit(context, &id, Command::LapseRetention { quarter }).await
     }
 
     /// Shows the persons behind pseudonyms. Who asked, about whom and for what is recorded first.

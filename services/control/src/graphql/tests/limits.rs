@@ -140,6 +140,7 @@ const ROOTS: &[(Role, &str)] = &[
     (Role::Admin, "mutation { eraseUser(user: \"x\") { command } }"),
     (Role::Admin, "mutation { userLeaves(who: {user: \"x\"}) { command } }"),
     (Role::Owner, "mutation { createAdmin(name: \"x\", role: VIEWER) { secret } }"),
+    (Role::Owner, "mutation { lapseRetention(quarter: \"x\") { command } }"),
     (Role::Owner, "mutation { revokeAdmin(admin: \"x\") { command } }"),
 ];
 

@@ -1,6 +1,9 @@
 //! A control plane without its server: log, vault, sequencer and views in a folder, and the schema over them.
 
+use std::sync::{Arc, Mutex};
+
 use async_graphql::{Request, Response, Variables};
+use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use writ_ledger::{FileLog, SigningKey};
 use writ_schema::event::{AcknowledgedAction, CloseReason, Event, NodeOwner, Role};
@@ -41,6 +44,8 @@ pub(super) struct Stage {
     projector: Option<Projector>,
     guard: Option<SequencerGuard>,
     folder: tempfile::TempDir,
+    /// How far the sequencer's clock is ahead.
+    ahead: Arc<Mutex<SignedDuration>>,
 }
 
 fn source(sequencer: &SequencerHandle) -> impl Source + use<> {
@@ -68,10 +73,16 @@ impl Stage {
     /// A network with an owner, and nobody else.
     pub(super) async fn empty() -> Self {
         let folder = tempfile::tempdir().unwrap();
+        let ahead: Arc<Mutex<SignedDuration>> = Arc::default();
         let key = SigningKey::from_seed("writ.example/log", [7; 32]).unwrap();
         let log = FileLog::create(&folder.path().join("log"), Box::new(key)).unwrap();
         let vault = Vault::open(&folder.path().join("vault.db")).unwrap();
-        let (sequencer, guard) = Sequencer::start(log, vault, Options::default()).unwrap();
+        let (sequencer, guard) = {
+            let ahead = ahead.clone();
+            let clock = move || Timestamp::now() + *ahead.lock().unwrap();
+            let options = Options { clock: Arc::new(clock), ..Options::default() };
+            Sequencer::start(log, vault, options).unwrap()
+        };
         let log = sequencer.log().clone();
         let source = source(&sequencer);
         let (views, projector) = Projector::start(&folder.path().join("views.db"), source).unwrap();
@@ -86,7 +97,7 @@ impl Stage {
         let cosigners =
             Cosigners::new(log.clone(), Panel::default(), folder.path().join("checkpoint.cosigned"));
         let schema = schema(Deps { sequencer: sequencer.clone(), log, cosigners, views, door });
-        let stage = Self { schema, sequencer, projector: Some(projector), guard: Some(guard), folder };
+        let stage = Self { schema, sequencer, projector: Some(projector), guard: Some(guard), folder, ahead };
         stage.submit(1, fixtures::create_network()).await;
         for role in [Role::Owner, Role::Admin, Role::NetworkAdmin, Role::Auditor, Role::Viewer] {
             let number = 10 + role as u64;
@@ -106,6 +117,11 @@ impl Stage {
         stage
     }
 
+    /// Time passes, by the sequencer's clock.
+    pub(super) fn pass(&self, time: SignedDuration) {
+        *self.ahead.lock().unwrap() += time;
+    }
+
     /// The log with the vault's keys, for views of one's own.
     pub(super) fn source(&self) -> impl Source + use<> {
         source(&self.sequencer)
@@ -120,7 +136,7 @@ impl Stage {
     }
 
     async fn join(&self, node: u8, owner: NodeOwner, number: u64) {
-        let now = jiff::Timestamp::now();
+        let now = Timestamp::now();
         self.submit(number, fixtures::enrolment_key(number, owner, 1, now)).await;
         let request = Endpoint::new(node).join_request(number + 1, number);
         self.submit(number + 1, Command::Join { request }).await;

@@ -1,14 +1,18 @@
 //! Mutations: durable, idempotent, refused in clear words, and never a name in the log in the clear.
 
 use futures_util::StreamExt;
+use jiff::SignedDuration;
 use serde_json::{Value, json};
+use writ_ledger::{Bundle, SigningKey};
 use writ_schema::CommandId;
 use writ_schema::event::Role;
 use writ_schema::protocol::EnrolmentTicket;
+use writ_schema::seal::Quarter;
 
 use super::stage::{NOTHING, POLICY, SET_POLICY, Stage, admin, refused};
 use crate::fixtures;
 use crate::graphql::Caller;
+use crate::views::{fingerprint, rebuild};
 
 const CREATE_KEY: &str = "mutation($id: ID, $life: Int! = 600) {
     createEnrolmentKey(owner: {tags: [\"tag:db\"]}, expiresIn: $life, commandId: $id) {
@@ -134,6 +138,44 @@ async fn an_erased_person_is_gone_from_every_answer() {
     let users = answer["users"]["nodes"].as_array().unwrap();
     let erased = users.iter().find(|row| row["user"] == user.as_str()).unwrap();
     assert_eq!((&erased["status"], &erased["erased"]["kind"]), (&json!("DISABLED"), &json!("key.shredded")));
+}
+
+#[tokio::test]
+async fn what_a_lapsed_quarter_recorded_is_proven_and_says_nothing_of_its_sources() {
+    let stage = Stage::new().await;
+    let authorization = stage.connect(100).await;
+    let seq = stage.sequencer.log().size() - 1;
+    let now = stage.sequencer.state().time();
+    let quarter = json!({ "q": Quarter::of(now).to_string(), "seqs": [seq] });
+    let bundle = "query($seqs: [UInt!]) { evidenceBundle(seqs: $seqs, withKeys: true) { text } }";
+    let readable = || async {
+        let answer = stage.ask(bundle, quarter.clone()).await;
+        let bundle = Bundle::parse(answer["evidenceBundle"]["text"].as_str().unwrap().as_bytes()).unwrap();
+        let key = SigningKey::from_seed("writ.example/log", [7; 32]).unwrap().verifier_key();
+        assert_eq!(bundle.verify(&key).expect("the proofs hold").records, 1);
+        !matches!(bundle.keys(), "{}" | "null")
+    };
+    assert!(readable().await);
+    let lapse = "mutation($q: String!) { lapseRetention(quarter: $q) { records { kind } } }";
+    refused(stage.ask_as(Role::Owner, lapse, quarter.clone()).await, "REJECTED", "is not over");
+    refused(stage.ask_as(Role::Owner, lapse, json!({ "q": "2026-4" })).await, "BAD_INPUT", "2026q4");
+    refused(stage.ask_as(Role::Admin, lapse, quarter.clone()).await, "FORBIDDEN", "owner");
+    stage.pass(SignedDuration::from_hours(24 * 100));
+    let lapsed = stage.ask(lapse, quarter.clone()).await;
+    assert_eq!(lapsed["lapseRetention"]["records"], json!([{ "kind": "retention.lapsed" }]));
+    let query =
+        "{ connections { nodes { authorization source { user } rule } } users { nodes { erased { seq } } } }";
+    let answer = stage.ask(query, json!({})).await;
+    let expected = json!([{ "authorization": authorization, "source": null, "rule": "acls[0]" }]);
+    assert_eq!(answer["connections"]["nodes"], expected);
+    assert!(answer["users"]["nodes"].as_array().unwrap().iter().all(|user| user["erased"].is_null()));
+    assert!(!readable().await);
+    refused(stage.ask_as(Role::Owner, lapse, quarter).await, "REJECTED", "lapsed before");
+    stage.ask("{ records { nodes { seq } } }", json!({})).await;
+    let anew = stage.folder().join("anew.db");
+    rebuild(&anew, stage.source()).unwrap();
+    let content = |path: &std::path::Path| fingerprint(&rusqlite::Connection::open(path).unwrap()).unwrap();
+    assert_eq!(content(&stage.folder().join("views.db")), content(&anew));
 }
 
 #[tokio::test]
