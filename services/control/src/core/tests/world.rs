@@ -9,10 +9,10 @@ use writ_schema::event::AcknowledgedAction;
 use writ_schema::keys::Statement;
 use writ_schema::net::Protocol;
 use writ_schema::record::CommandRef;
-use writ_schema::{Actor, AuthorizationId, Event, NodeId, Seq};
+use writ_schema::{Actor, AuthorizationId, CommandId, Event, NodeId, Seq};
 
-use crate::core::refusals::RefusalFact;
-use crate::core::{Command, Context, Rejection, State, Submission, decide, evolve};
+use crate::core::refusals::{Noted, RefusalFact, Refusals};
+use crate::core::{Command, Context, Draft, Rejection, State, Submission, decide, evolve};
 use crate::fixtures::{self, Endpoint};
 use crate::sequencer::{OpenRecord, open_record, seal_records};
 use crate::vault::Vault;
@@ -80,8 +80,23 @@ impl World {
             self.last_refusal = refusal.fact;
             refusal.rejection
         })?;
-        let reference = CommandRef { id: submission.id, digest: "00".to_owned() };
-        let sealed = seal_records(&self.vault, &context, &reference, self.state.size(), drafts);
+        Ok(self.append(&context, submission.id, drafts))
+    }
+
+    /// Records the refusal of the last command.
+    pub(super) fn record_refusal(&mut self) -> Vec<Arc<OpenRecord>> {
+        let fact = self.last_refusal.take().expect("the last command was refused, and that is a fact");
+        let noted = Refusals::default().note(fact, self.now, Seq(self.state.size()));
+        let Noted::Record(event, actor) = noted else { panic!("{noted:?}") };
+        let entropy = [u8::try_from(self.commands % 251).unwrap(); 32];
+        let id = CommandId::from_bytes(fixtures::bytes(self.commands));
+        let drafts = vec![Draft { event: *event, cause: None, actor }];
+        self.append(&Context::new(self.now, entropy), id, drafts)
+    }
+
+    fn append(&mut self, context: &Context, id: CommandId, drafts: Vec<Draft>) -> Vec<Arc<OpenRecord>> {
+        let reference = CommandRef { id, digest: "00ff00ff00ff00ff".to_owned() };
+        let sealed = seal_records(&self.vault, context, &reference, self.state.size(), drafts);
         let mut records = Vec::new();
         for record in sealed.unwrap() {
             // What is folded has been through bytes, as after a restart.
@@ -94,7 +109,7 @@ impl World {
             records.push(Arc::new(read));
         }
         self.log.extend(records.iter().cloned());
-        Ok(records)
+        records
     }
 
     /// What somebody has as state who reads the log now.
