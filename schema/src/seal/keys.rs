@@ -235,6 +235,15 @@ mod tests {
     const HERE: Place = Place { salt: Salt::from_bytes([1; 12]), field: "source" };
 
     #[test]
+    fn derivations_are_those_of_every_version() {
+        // Computed with another program, by RFC 5869: a vault of the first version must open its records for ever.
+        let key = SubjectKey::from_bytes([2; 32]).field_key(HERE);
+        assert_eq!(String::from(key), "qF3SGsHV2p1aZJKoeAoVXWXSjYb+HI6RCrdBRQsita4=");
+        let key_ref = IndexKey::from_bytes([1; 32]).key_ref(KeyId::from_bytes([7; 8]), HERE);
+        assert_eq!(String::from(key_ref), "6qIgbGm8ToQ=");
+    }
+
+    #[test]
     fn only_the_index_key_tells_what_a_reference_means() {
         let (ours, theirs) = (IndexKey::from_bytes([1; 32]), IndexKey::from_bytes([2; 32]));
         let id = KeyId::from_bytes([7; 8]);
