@@ -14,6 +14,8 @@
 //! [`Engine::poll_timeout`] says, which also says why. Time and randomness are arguments, so that a run is a function of its
 //! inputs (but for boringtun's own clock and ephemeral keys; see `wireguard`).
 //!
+//! Beside packets, peers exchange checkpoints of the log inside their tunnels (see `exchange`).
+//!
 //! Invariants: a packet leaves or enters only under a live authorization that [`crate::trust`] verified; a peer exists only
 //! while such an authorization does; nothing here grows without bound.
 

@@ -4,11 +4,13 @@
 //! word when it would *permit* something: every authorization and every key comes as a record with a proof that it stands
 //! in the log, under a checkpoint that continues the one verified before; a WireGuard key counts only if the identity key
 //! that the node is named by has signed it. What passed has a type of its own ([`Verified`]), the only one that the engine
-//! takes. Pure: time comes in as an argument.
+//! takes. Since a control plane could show each node a history of its own, nodes compare their checkpoints with those of
+//! their peers. Pure: time comes in as an argument.
 
 mod chain;
 mod checks;
 mod kept;
+mod peers;
 mod refusal;
 mod stored;
 mod verified;
@@ -24,14 +26,12 @@ use writ_ledger::VerifierKey;
 use writ_schema::event::Side;
 use writ_schema::keys::{IdentityKey, WireGuardKey};
 use writ_schema::protocol::{
-    AgentMessage, Authorized, CheckpointUpdate, JoinResponse, Peer, ProvenRecord, ServerFrame, ServerMessage,
-    Snapshot,
+    Authorized, CheckpointUpdate, JoinResponse, Peer, ProvenRecord, ServerFrame, ServerMessage, Snapshot,
 };
-use writ_schema::{AuthorizationId, Event, NetworkId, NodeId, RequestId, Seq};
+use writ_schema::{AuthorizationId, Event, NetworkId, NodeId, Seq};
 
 use chain::{expect_event, hashes};
 use checks::{bounded, check_genesis, check_join, check_rotation, expect_node, read_relay};
-
 use kept::Live;
 use witness::Witness;
 
@@ -186,56 +186,6 @@ impl Trust {
         if let Some(held) = self.chain.held() {
             self.witness.verified(held);
         }
-    }
-
-    /// A peer says that this signed note is the newest checkpoint it has verified.
-    pub fn hear_checkpoint(&mut self, now: Timestamp, peer: &NodeId, note: &str) -> Heard {
-        let heard = self.witness.hear_checkpoint(now, self.chain.held(), self.chain.key(), peer, note);
-        self.changes.trust += u64::from(heard == Heard::SplitView);
-        heard
-    }
-
-    /// A peer says that this proves a split view.
-    pub fn hear_split_view(&mut self, now: Timestamp, peer: &NodeId, evidence: &str) -> Heard {
-        let heard = self.witness.hear_split_view(now, self.chain.key(), peer, evidence);
-        self.changes.trust += u64::from(heard == Heard::SplitView);
-        heard
-    }
-
-    /// What is to be asked of the control plane because of what peers hold, while there is a session.
-    pub fn ask(&mut self, now: Timestamp, name: impl FnOnce() -> RequestId) -> Option<AgentMessage> {
-        let (request, size) = self.witness.ask(now, name)?;
-        Some(AgentMessage::Consistency { request, size })
-    }
-
-    /// A session began, or ended.
-    pub fn session_changed(&mut self, now: Timestamp, is_up: bool) {
-        if is_up {
-            self.witness.session_began(now);
-        } else {
-            self.witness.session_lost();
-        }
-    }
-
-    /// That the log has shown two histories, if it has. Nothing new is believed from then on.
-    pub fn split_view(&self) -> Option<&FoundSplitView> {
-        self.witness.found()
-    }
-
-    /// Checkpoints of peers that the control plane has not proven.
-    pub fn unproven_checkpoints(&self, now: Timestamp) -> Vec<UnprovenCheckpoint> {
-        self.witness.unproven(now)
-    }
-
-    /// An administrator has decided about a split view: new authorizations are believed again. The chain goes on from the
-    /// checkpoint that is held or, if that is the wrong history, from the one that the control plane shows next.
-    pub fn reset(&mut self, forget_checkpoint: bool) {
-        self.witness.forgive(self.chain.held(), self.chain.key());
-        if forget_checkpoint {
-            self.chain.forget();
-            self.witness.forget_history();
-        }
-        self.changes.trust += 1;
     }
 
     /// Verifies a frame. A snapshot keeps what verifies and names the rest.
