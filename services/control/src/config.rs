@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::cosigners::{Panel, WitnessEntry};
+use crate::log_store::LogConfig;
 
 /// Largest configuration file that is read.
 const MAX_CONFIG_BYTES: u64 = 1024 * 1024;
@@ -31,6 +32,9 @@ pub struct Config {
     /// TLS. Without it, a self-made certificate is used, which enrolment keys pin.
     #[serde(default)]
     pub tls: TlsConfig,
+    /// How the log is kept.
+    #[serde(default)]
+    pub log: LogConfig,
     /// Life of an authorization, in seconds.
     #[serde(default = "default_authorization_seconds")]
     pub authorization_seconds: u32,
@@ -159,6 +163,7 @@ impl Config {
             relay_listen: default_relay_listen(),
             relay_address: None,
             tls,
+            log: LogConfig::default(),
             authorization_seconds: default_authorization_seconds(),
             witness: Vec::new(),
             witness_quorum: None,
@@ -209,6 +214,7 @@ impl Config {
                  if a proxy in front adds TLS",
             );
         }
+        self.log.check()?;
         self.panel().map(|_| ())
     }
 
@@ -266,7 +272,7 @@ impl Config {
         Duration::from_secs(self.authorization_seconds.into())
     }
 
-    /// Folder of the log.
+    /// Folder of the log, or of its copy.
     pub fn log_dir(&self) -> PathBuf {
         self.data.join("log")
     }

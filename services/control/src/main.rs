@@ -9,10 +9,11 @@ use clap::{Args, Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
 use writ_control::config::{Config, TlsConfig};
 use writ_control::init::{Made, Wishes, init};
+use writ_control::log_store::{self, Store};
 use writ_control::server::Running;
 use writ_control::vault::Vault;
 use writ_control::views::{self, LogSource};
-use writ_ledger::{FileLog, SigningKey, verify_log};
+use writ_ledger::{SigningKey, verify_log};
 use writ_telemetry::LogFormat;
 
 /// The control plane of a Writ network: its log, its decisions, its API and its relay, in one process.
@@ -50,6 +51,17 @@ enum ViewsTask {
 enum LogTask {
     /// Check every record, tile and the checkpoint.
     Verify(Place),
+    /// Move the log into the other store, its root unchanged. The control plane must not be running.
+    Move(MoveArgs),
+}
+
+#[derive(Args)]
+struct MoveArgs {
+    #[command(flatten)]
+    place: Place,
+    /// Where to. The topic is the one of the configuration.
+    #[arg(long, value_enum)]
+    to: Store,
 }
 
 /// Where the configuration is.
@@ -137,6 +149,7 @@ fn act(task: Task) -> Result<ExitCode> {
         Task::Views(ViewsTask::Rebuild(place)) => rebuild(&place.load()?),
         Task::Log(LogTask::Verify(place)) => verify(&place.load()?),
         Task::Witness(task) => task.act().map(|()| ExitCode::SUCCESS),
+        Task::Log(LogTask::Move(MoveArgs { place, to })) => move_log(&place.load()?, to),
     }
 }
 
@@ -255,7 +268,7 @@ async fn serve(config: Config) -> Result<ExitCode> {
 fn rebuild(config: &Config) -> Result<ExitCode> {
     // Opened for writing, which fails while a control plane uses it.
     let key = SigningKey::load(&config.log_key_file())?;
-    let log = FileLog::open(&config.log_dir(), Box::new(key))?;
+    let log = log_store::open_to_read(config, key)?;
     let vault = Vault::open(&config.vault_file())?;
     let folded = views::rebuild(&config.views_file(), LogSource::new(log.reader().clone(), vault))?;
     println!("views: {folded} records folded into {}", config.views_file().display());
@@ -276,4 +289,16 @@ fn verify(config: &Config) -> Result<ExitCode> {
         println!("sound: the signed checkpoint covers {} records", checkpoint.size);
     }
     Ok(if report.is_sound() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn move_log(config: &Config, to: Store) -> Result<ExitCode> {
+    let moved = log_store::move_to(config, to)?;
+    let store = match to {
+        Store::Files => "files",
+        Store::Kafka => "kafka",
+    };
+    println!("moved {} records; the root is unchanged: {}", moved.copied.size, moved.copied.root);
+    println!("set store = \"{store}\" under [log] in the configuration before you start writd again");
+    println!("{} has the log as it was; remove it when you no longer want it", moved.left.display());
+    Ok(ExitCode::SUCCESS)
 }

@@ -93,6 +93,11 @@ impl Metrics {
         gauge(&meter, "writ_queue_commands", "Commands waiting for the sequencer", move || {
             handle.metrics().queued.load(Ordering::Relaxed)
         });
+        let handle = sequencer.clone();
+        let ignored = "Entries of the log's topic that are no part of the log";
+        gauge(&meter, "writ_log_ignored_entries", ignored, move || {
+            handle.metrics().ignored_entries.load(Ordering::Relaxed)
+        });
         let handle = views.clone();
         gauge(&meter, "writ_view_lag_records", "Records that the views have not folded", move || {
             handle.progress().lag()

@@ -13,7 +13,7 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::net::UdpSocket;
 use tokio::sync::broadcast::error::RecvError;
 use tokio_util::sync::CancellationToken;
-use writ_ledger::{FileLog, SigningKey};
+use writ_ledger::SigningKey;
 use writ_relay::{Limits, RelayHandle};
 use writ_schema::seal::{KeyRef, OpeningKey, OpeningKeys, Place};
 use zeroize::Zeroizing;
@@ -23,6 +23,7 @@ use crate::cosigners::Cosigners;
 use crate::graphql::{Deps, Door};
 use crate::http::{self, Listener, LiveSessions, Services, Sources};
 use crate::init::is_unfinished;
+use crate::log_store;
 use crate::metrics::Metrics;
 use crate::sequencer::{Options, Sequencer, SequencerGuard, SequencerHandle};
 use crate::session::{Parts, Sessions, TokenGate};
@@ -200,7 +201,7 @@ fn listener(config: &Config) -> Result<(Listener, Option<String>)> {
 
 async fn start_sequencer(config: &Config) -> Result<(SequencerHandle, SequencerGuard)> {
     let key = SigningKey::load(&config.log_key_file()).context("cannot use the log's signing key")?;
-    let log_dir = config.log_dir();
+    let config = config.clone();
     let vault_file = config.vault_file();
     let options = Options {
         authorization_life: SignedDuration::from_secs(config.authorization_seconds.into()),
@@ -208,8 +209,7 @@ async fn start_sequencer(config: &Config) -> Result<(SequencerHandle, SequencerG
     };
     // Folding a long log takes a while and blocks.
     tokio::task::spawn_blocking(move || {
-        let log = FileLog::open(&log_dir, Box::new(key))
-            .with_context(|| format!("cannot open the log in {}", log_dir.display()))?;
+        let log = log_store::open(&config, key)?;
         let recovery = log.recovery();
         if recovery.unfinished_bytes > 0 || recovery.newly_signed > 0 {
             tracing::warn!(
@@ -224,7 +224,7 @@ async fn start_sequencer(config: &Config) -> Result<(SequencerHandle, SequencerG
         ensure!(
             sequencer.state().network().is_some(),
             "there is no network in {}; make one with `writd init`",
-            log_dir.display()
+            config.log_dir().display()
         );
         Ok((sequencer, guard))
     })

@@ -86,7 +86,7 @@ pub(super) fn of_submit(error: SubmitError) -> Error {
             extensions.set("retryAfterMs", millis);
         }),
         SubmitError::ConflictingCommand(_) => fail(Code::Conflict, message),
-        SubmitError::Unavailable { .. } => fail(Code::Unavailable, message),
+        SubmitError::Unavailable { .. } | SubmitError::Undecided { .. } => fail(Code::Unavailable, message),
     }
 }
 

@@ -66,7 +66,7 @@ impl ApiError {
             SubmitError::ConflictingCommand(_) => {
                 Self::new(StatusCode::CONFLICT, "conflicting_command", error.to_string())
             }
-            SubmitError::Unavailable { .. } => {
+            SubmitError::Unavailable { .. } | SubmitError::Undecided { .. } => {
                 Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", error.to_string())
             }
         }

@@ -23,6 +23,8 @@ struct Readiness {
     log_records: u64,
     log_is_open: bool,
     log_is_writable: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    log_problem: Option<String>,
     view_records: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     view_fault: Option<String>,
@@ -34,8 +36,9 @@ pub async fn ready(services: web::Data<Services>) -> HttpResponse {
         let state = services.sequencer.state();
         (state.size(), state.is_open())
     };
-    // False from a commit that failed, on a full disk for instance, until one succeeds.
-    let log_is_writable = services.sequencer.is_writable();
+    // From a commit that failed, on a full disk or without a broker for instance, until one succeeds.
+    let log_problem = services.sequencer.problem();
+    let log_is_writable = log_problem.is_none();
     let views = services.views.progress();
     let is_late = views.behind_since.is_some_and(|since| since.elapsed() > MAX_VIEW_DELAY);
     let ready = log_is_open && log_is_writable && views.fault.is_none() && !is_late;
@@ -45,6 +48,7 @@ pub async fn ready(services: web::Data<Services>) -> HttpResponse {
         log_records,
         log_is_open,
         log_is_writable,
+        log_problem,
         view_records: views.folded,
         view_fault: views.fault.map(|fault| fault.to_string()),
     })

@@ -14,6 +14,8 @@ use crate::core::state::Answered;
 #[derive(Default)]
 pub(super) struct PendingCommit {
     pub(super) records: Vec<Arc<OpenRecord>>,
+    /// The records' bytes, together.
+    pub(super) bytes: usize,
     pub(super) answers: Vec<(oneshot::Sender<Result<Outcome, SubmitError>>, Verdict)>,
     /// Of what the append is a part: traceparent and number of records of each command.
     pub(super) traces: Vec<(String, usize)>,
@@ -48,7 +50,13 @@ impl PendingCommit {
         if let Some(trace) = trace.filter(|_| !records.is_empty()) {
             self.traces.push((trace.clone(), records.len()));
         }
+        self.bytes += records.iter().map(|record| record.bytes.len()).sum::<usize>();
         self.records.extend(records);
+    }
+
+    /// The position of its first record.
+    pub(super) fn first(&self) -> Option<Seq> {
+        self.records.first().map(|record| record.record.seq)
     }
 
     /// Spans that last as long as the append, one in the trace of each command.

@@ -1,7 +1,7 @@
 //! What the rest of the control plane holds of the sequencer.
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{SyncSender, TrySendError};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
@@ -73,6 +73,13 @@ pub enum SubmitError {
     /// Another command had the same id.
     #[error("another command had the id {0}; choose a new one for each command")]
     ConflictingCommand(CommandId),
+    /// The log's store did not say whether the commit was stored. The same command under the same id tells, once the log can
+    /// be written again.
+    #[error("it is not known yet whether this was done: {why}")]
+    Undecided {
+        /// What is wrong.
+        why: String,
+    },
     /// The log cannot be written: nothing took effect.
     #[error("nothing was done: {why}")]
     Unavailable {
@@ -94,7 +101,14 @@ pub(super) struct Shared {
     pub(super) log: Reader,
     pub(super) vault: Vault,
     pub(super) metrics: Metrics,
-    pub(super) is_writable: AtomicBool,
+    /// Why the log cannot be written, from a commit that failed until one succeeds.
+    pub(super) problem: RwLock<Option<String>>,
+}
+
+impl Shared {
+    pub(super) fn set_problem(&self, problem: Option<String>) {
+        *self.problem.write().unwrap_or_else(PoisonError::into_inner) = problem;
+    }
 }
 
 /// What the thread is sent.
@@ -173,7 +187,12 @@ impl SequencerHandle {
 
     /// Whether the last append succeeded.
     pub fn is_writable(&self) -> bool {
-        self.shared.is_writable.load(Ordering::Relaxed)
+        self.problem().is_none()
+    }
+
+    /// Why the log cannot be written, and what to do.
+    pub fn problem(&self) -> Option<String> {
+        self.shared.problem.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 

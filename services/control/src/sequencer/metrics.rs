@@ -24,6 +24,8 @@ pub struct Metrics {
     pub append_micros: AtomicU64,
     /// Commits that failed.
     pub failed_commits: AtomicU64,
+    /// What stands in the log's store and is no part of the log, where others can write to it.
+    pub ignored_entries: AtomicU64,
 }
 
 impl Metrics {

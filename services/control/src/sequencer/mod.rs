@@ -21,7 +21,6 @@ mod writer;
 
 use std::sync::Arc;
 use std::sync::RwLock;
-use std::sync::atomic::AtomicBool;
 use std::sync::mpsc;
 use std::thread::JoinHandle;
 
@@ -97,7 +96,7 @@ impl Sequencer {
             log: log.reader().clone(),
             vault,
             metrics: Metrics::default(),
-            is_writable: AtomicBool::new(true),
+            problem: RwLock::new(None),
         });
         let mut writer = Writer::new(log, shared.clone(), state, options);
         writer.open();

@@ -47,12 +47,24 @@ pub(super) struct Writer {
     is_opened: bool,
     /// Keys whose destruction is recorded and did not succeed yet.
     unfinished_erasures: Vec<DestroyedKeys>,
+    /// What the store is in, when a commit has failed so that the log must be taken up again before the next.
+    trouble: Option<Trouble>,
+    looked: Instant,
+}
+
+/// Why nothing can be committed now.
+struct Trouble {
+    why: String,
+    /// When it was last tried to take the log up again.
+    tried: Instant,
 }
 
 impl Writer {
     pub(super) fn new(log: Log, shared: Arc<Shared>, state: State, options: Options) -> Self {
         let (refusals, unfinished_erasures) = (Refusals::default(), Vec::new());
-        Self { log, shared, working: state, refusals, options, is_opened: false, unfinished_erasures }
+        let (is_opened, trouble, looked) = (false, None, Instant::now());
+        let working = state;
+        Self { log, shared, working, refusals, options, is_opened, unfinished_erasures, trouble, looked }
     }
 
     /// Records that writing begins. If that fails, it is tried again with every commit.
@@ -62,7 +74,7 @@ impl Writer {
 
     pub(super) fn run(mut self, waiting: &Receiver<Message>) {
         loop {
-            let first = if self.refusals.is_counting() || !self.unfinished_erasures.is_empty() {
+            let first = if self.has_work_in_time() {
                 waiting.recv_timeout(TICK)
             } else {
                 waiting.recv().map_err(|_| RecvTimeoutError::Disconnected)
@@ -77,6 +89,7 @@ impl Writer {
                 }
             }
             self.shared.metrics.queued.fetch_sub(batch.len() as u64, Ordering::Relaxed);
+            self.look_at_the_store();
             self.commit(&mut batch);
             while !batch.is_empty() {
                 self.commit(&mut batch);
@@ -86,6 +99,88 @@ impl Writer {
                 return self.close();
             }
         }
+    }
+
+    fn has_work_in_time(&self) -> bool {
+        let is_due = self.refusals.is_counting() || !self.unfinished_erasures.is_empty();
+        is_due || self.trouble.is_some() || self.log.is_shared()
+    }
+
+    /// Takes the log up again after a commit failed, and sees whether another process writes it.
+    fn look_at_the_store(&mut self) {
+        if self.trouble.is_some() {
+            // What fails is told to whoever wants something committed.
+            let _ = self.take_up_again();
+        } else if self.log.is_shared() && self.looked.elapsed() >= TICK {
+            self.looked = Instant::now();
+            match self.follow() {
+                Ok(()) => {}
+                Err(why) => self.fail_until_taken_up(why),
+            }
+        }
+    }
+
+    /// Becomes the writer again, unless another process is, and takes in what was stored: also by commits whose outcome was
+    /// unknown. At most once in a while, since it waits for the store.
+    fn take_up_again(&mut self) -> Result<(), String> {
+        let Some(trouble) = &self.trouble else { return Ok(()) };
+        if trouble.tried.elapsed() < TICK {
+            return Err(trouble.why.clone());
+        }
+        let taken_up = self.follow().and_then(|()| {
+            self.log.lead().map_err(|error| advise(&error))?;
+            self.adopt()
+        });
+        match taken_up {
+            Ok(()) => {
+                self.trouble = None;
+                self.shared.set_problem(None);
+                tracing::info!(records = self.log.size(), "the log is taken up again");
+                Ok(())
+            }
+            Err(why) => {
+                self.fail_until_taken_up(why.clone());
+                Err(why)
+            }
+        }
+    }
+
+    fn fail_until_taken_up(&mut self, why: String) {
+        if self.trouble.as_ref().is_none_or(|trouble| trouble.why != why) {
+            tracing::error!(%why, "the log cannot be written");
+        }
+        self.shared.set_problem(Some(why.clone()));
+        self.trouble = Some(Trouble { why, tried: Instant::now() });
+    }
+
+    /// Takes in what others have written. An error if another process has become the writer.
+    fn follow(&mut self) -> Result<(), String> {
+        self.log.catch_up().map_err(|error| advise(&error))?;
+        self.shared.metrics.ignored_entries.store(self.log.ignored_entries(), Ordering::Relaxed);
+        self.adopt()?;
+        match self.log.deposed_by() {
+            Some(newer) => Err(advise(&StoreError::Deposed { newer }.into())),
+            None => Ok(()),
+        }
+    }
+
+    /// Shows records that are in the log and were not answered: of a commit whose outcome was unknown, or of another process.
+    fn adopt(&mut self) -> Result<(), String> {
+        let known = self.committed().size();
+        if self.log.size() == known {
+            return Ok(());
+        }
+        let mut pending = PendingCommit::default();
+        for entry in self.log.reader().read_range(known..self.log.size()) {
+            let (seq, bytes) = entry.map_err(|error| error.to_string())?;
+            let open = open_record(seq, &bytes, &self.shared.vault).map_err(|error| error.to_string())?;
+            pending.records.push(Arc::new(open));
+        }
+        let checkpoint = self.log.reader().checkpoint().text().to_owned();
+        self.publish(&pending, checkpoint, Duration::ZERO);
+        let committed = self.committed().clone();
+        self.working = committed;
+        Ok(())
     }
 
     /// Records what was counted and that writing ends.
@@ -109,7 +204,8 @@ impl Writer {
         while let Some(Pending { submission, answer }) = waiting.pop_front() {
             let verdict = self.decide(&mut pending, &submission);
             pending.answers.push((answer, verdict));
-            if pending.records.len() >= FULL_COMMIT {
+            let full_bytes = self.log.max_commit_bytes() / 4;
+            if pending.records.len() >= FULL_COMMIT || pending.bytes >= full_bytes {
                 break;
             }
         }
@@ -251,31 +347,45 @@ impl Writer {
         let appended = self.append(&pending);
         let append_time = started.elapsed();
         drop(spans);
-        self.shared.is_writable.store(appended.is_ok(), Ordering::Relaxed);
         match appended {
             Ok(checkpoint) => {
+                self.shared.set_problem(None);
                 self.refusals.commit();
                 self.is_opened |= self.working.is_open();
                 self.publish(&pending, checkpoint, append_time);
                 self.answer(pending, None);
             }
-            Err(why) => {
-                tracing::error!(%why, records = pending.records.len(), "a commit failed; nothing of it took effect");
+            Err(failure) => {
+                tracing::error!(why = %failure, records = pending.records.len(), "a commit failed");
                 Metrics::add(&self.shared.metrics.failed_commits, 1);
+                self.shared.set_problem(Some(failure.to_string()));
                 let committed = self.committed().clone();
                 self.working = committed;
                 self.refusals.roll_back(first);
-                self.answer(pending, Some(&why));
+                self.answer(pending, Some(&failure));
             }
         }
     }
 
-    fn append(&mut self, pending: &PendingCommit) -> Result<String, String> {
+    fn append(&mut self, pending: &PendingCommit) -> Result<String, SubmitError> {
+        self.take_up_again().map_err(unavailable)?;
+        if Seq(self.log.size()) != pending.first().unwrap_or(Seq(self.log.size())) {
+            // It was decided on a state that is no longer the newest.
+            return Err(unavailable("the log has just been taken up again; try again at once".to_owned()));
+        }
         self.shared.vault.store_new().map_err(|error| {
-            format!("{error}; free space on the volume of the vault, or mend its permissions, and try again")
+            unavailable(format!(
+                "{error}; free space on the volume of the vault, or mend its permissions, and try again"
+            ))
         })?;
         let bytes: Vec<&[u8]> = pending.records.iter().map(|record| record.bytes.as_bytes()).collect();
-        self.log.append(&bytes).map(|commit| commit.checkpoint).map_err(|error| advise(&error))
+        self.log.append(&bytes).map(|commit| commit.checkpoint).map_err(|error| {
+            let why = advise(&error);
+            if !leaves_the_store_as_it_was(&error) {
+                self.fail_until_taken_up(why.clone());
+            }
+            if error.is_unknown() { SubmitError::Undecided { why } } else { unavailable(why) }
+        })
     }
 
     fn publish(&mut self, pending: &PendingCommit, checkpoint: String, append_time: Duration) {
@@ -318,7 +428,7 @@ impl Writer {
         });
     }
 
-    fn answer(&self, pending: PendingCommit, failure: Option<&String>) {
+    fn answer(&self, pending: PendingCommit, failure: Option<&SubmitError>) {
         let PendingCommit { records, answers, .. } = pending;
         for (sender, verdict) in answers {
             // Whoever does not wait any more can repeat the command and gets its answer then.
@@ -330,7 +440,7 @@ impl Writer {
         &self,
         records: &[Arc<OpenRecord>],
         verdict: Verdict,
-        failure: Option<&String>,
+        failure: Option<&SubmitError>,
     ) -> Result<Outcome, SubmitError> {
         let metrics = &self.shared.metrics;
         let durable = self.log.size();
@@ -340,7 +450,7 @@ impl Writer {
                 self.repeat(records, &answered)
             }
             // What was decided stands on records that did not come about.
-            (_, Some(why)) => Err(unavailable(why.clone())),
+            (_, Some(failure)) => Err(failure.clone()),
             (Verdict::Repeated(answered), None) => self.repeat(records, &answered),
             (Verdict::Accepted { first, count }, None) => {
                 Metrics::add(&metrics.accepted, 1);
@@ -384,10 +494,40 @@ fn unavailable(why: String) -> SubmitError {
     SubmitError::Unavailable { why }
 }
 
+/// Whether the next commit can be tried as if the failed one had not been.
+fn leaves_the_store_as_it_was(error: &AppendError) -> bool {
+    match error {
+        AppendError::Tiles { .. } => true,
+        AppendError::Store(error) => matches!(
+            error,
+            StoreError::Failed { .. }
+                | StoreError::EmptyBatch
+                | StoreError::BatchTooLarge { .. }
+                | StoreError::BadRecord { .. }
+        ),
+        AppendError::Sign(_) | AppendError::Read(_) => false,
+    }
+}
+
 /// Says what to do about a log that cannot be written.
 fn advise(error: &AppendError) -> String {
     let source = match error {
         AppendError::Tiles { source, .. } | AppendError::Store(StoreError::Failed { source, .. }) => source,
+        AppendError::Store(StoreError::Unavailable { .. } | StoreError::Undecided { .. }) => {
+            return format!("{error}; writd goes on by itself when the brokers are back");
+        }
+        AppendError::Store(StoreError::NotLeading) => {
+            return format!("{error}; it is being taken up again: try again in a moment");
+        }
+        AppendError::Store(StoreError::Deposed { .. }) => {
+            return format!("{error}; to write here again, stop that one and restart this one");
+        }
+        AppendError::Store(StoreError::Foreign { .. }) => {
+            return format!("{error}; nothing is written until an operator has looked at it");
+        }
+        AppendError::Store(StoreError::BatchTooLarge { .. }) => {
+            return format!("{error}; raise max.message.bytes of the topic");
+        }
         _ => return format!("{error}; restart writd, which checks the log and mends what it can"),
     };
     if matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) {

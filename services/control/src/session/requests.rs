@@ -192,7 +192,7 @@ impl Sessions {
             SubmitError::Rejected { reason, .. } => (reason.word(), None),
             SubmitError::Busy { retry_after } => ("busy", Some(*retry_after)),
             SubmitError::ConflictingCommand(_) => ("conflicting_command", None),
-            SubmitError::Unavailable { .. } => ("unavailable", None),
+            SubmitError::Unavailable { .. } | SubmitError::Undecided { .. } => ("unavailable", None),
         };
         let refused = ServerMessage::Refused {
             request,

@@ -7,6 +7,7 @@ mod agent;
 mod cosigned;
 mod crash;
 mod joins;
+mod kafka;
 mod plane;
 mod sessions;
 mod witness;

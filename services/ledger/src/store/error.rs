@@ -84,6 +84,16 @@ pub enum StoreError {
         /// What is wrong.
         problem: String,
     },
+    /// A log was to be made where there is one.
+    #[error("{place} holds a log already ({origin}, log {log}): name another place for a new one")]
+    Taken {
+        /// The store.
+        place: String,
+        /// The origin of the log that is there.
+        origin: String,
+        /// What tells that log from another of its origin.
+        log: String,
+    },
     /// What the store holds is not this log any more.
     #[error("{place}: {problem}")]
     Foreign {

@@ -11,6 +11,7 @@
 //! Only the segments are the truth; tiles and checkpoint are derived from them. They are made again on opening when they are
 //! missing or behind, and opening refuses when the records are not what the signed checkpoint covers.
 
+mod copy;
 pub mod entry;
 mod error;
 mod file;
@@ -25,6 +26,7 @@ pub(crate) mod scan;
 mod segments;
 pub(crate) mod tiles;
 
+pub use copy::{Copied, CopyError, copy_log};
 pub use error::StoreError;
 pub use file::{FileLog, Options};
 pub use load::OpenError;

@@ -5,11 +5,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use writ_ledger::store::{MAX_COMMIT_RECORDS, RecordProblem, StoreError};
+use writ_ledger::store::{CopyError, MAX_COMMIT_RECORDS, RecordProblem, StoreError, copy_log};
 use writ_ledger::tile::{MAX_RECORD_BYTES, TilePath, decode_entries};
 use writ_ledger::{
-    AppendError, Log, OpenError, ProofFile, ReadError, SignError, SignedCheckpoint, Signer, VerifierKey,
-    leaf_hash, verify_log,
+    AppendError, FileLog, Log, OpenError, ProofFile, ReadError, SignError, SignedCheckpoint, Signer,
+    VerifierKey, leaf_hash, verify_log,
 };
 
 use super::{ORIGIN, assert_holds, key, record, records, signer};
@@ -37,7 +37,7 @@ macro_rules! suite {
             tiles_publish_the_whole_tree, readers_beside_the_writer_see_whole_commits_only,
             a_log_survives_reopening_and_goes_on, a_log_is_made_once_and_an_empty_place_is_none,
             a_commit_that_cannot_be_signed_is_shown_when_the_key_is_back, the_folder_verifies_offline,
-            a_rolled_back_store_is_refused_under_the_newest_checkpoint);
+            a_rolled_back_store_is_refused_under_the_newest_checkpoint, a_log_is_copied_here_with_its_root_unchanged);
     };
     ($place:expr; $($test:ident),*) => {
         $(#[test]
@@ -241,4 +241,29 @@ pub fn a_rolled_back_store_is_refused_under_the_newest_checkpoint(place: &impl P
     assert!(error.contains("23") && error.contains("24"), "{error}");
     std::fs::write(place.dir().join("checkpoint"), newer.text()).unwrap();
     assert_holds(&place.open().unwrap(), 23);
+}
+
+pub fn a_log_is_copied_here_with_its_root_unchanged(place: &impl Place) {
+    let dir = tempfile::tempdir().unwrap();
+    let mut from = super::filled(dir.path(), 700);
+    drop(place.create());
+    let copied = copy_log(from.reader(), &mut place.open().unwrap()).unwrap();
+    assert_eq!((copied.size, copied.root, copied.found), (700, from.reader().root(700).unwrap(), 0));
+    let mut to = place.open().unwrap();
+    assert_holds(&to, 700);
+    assert_eq!(to.reader().checkpoint(), from.reader().checkpoint(), "to the byte");
+    // Again, it finds all there; and it goes on after a part.
+    assert_eq!(copy_log(from.reader(), &mut to).unwrap().found, 700);
+    from.append(&records(700..710)).unwrap();
+    let copied = copy_log(from.reader(), &mut to).unwrap();
+    assert_eq!((copied.size, copied.root, copied.found), (710, from.reader().root(710).unwrap(), 700));
+    // Back again.
+    let back = tempfile::tempdir().unwrap();
+    let mut files = FileLog::create(back.path(), signer()).unwrap();
+    copy_log(to.reader(), &mut files).unwrap();
+    assert_holds(&files, 710);
+    to.append(&[record(9999)]).unwrap();
+    from.append(&records(710..712)).unwrap();
+    assert!(matches!(copy_log(from.reader(), &mut to), Err(CopyError::NotAPrefix { size: 711 })));
+    assert!(matches!(copy_log(files.reader(), &mut to), Err(CopyError::NotAPrefix { size: 711 })));
 }

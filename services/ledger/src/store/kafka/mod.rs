@@ -65,11 +65,8 @@ impl KafkaLog {
         let origin = signer.verifier_key().name().to_owned();
         let (mut store, standing, signer) = Opening::begin(dir, signer, options)?.follow(None)?;
         if let Some(current) = store.fold().current() {
-            let held = format!(
-                "it holds a log already ({}, log {}): name another topic",
-                current.origin, current.log
-            );
-            return Err(options.foreign(held).into());
+            let (place, log) = (options.place(), current.log.to_string());
+            return Err(StoreError::Taken { place, origin: current.origin.clone(), log }.into());
         }
         store.open_epoch(log, &origin)?;
         take_up(store, standing, signer)
@@ -109,6 +106,12 @@ impl KafkaLog {
             return Err(options.foreign(other).into());
         }
         take_up(store, standing, signer)
+    }
+
+    /// Whether a folder is the copy of a topic, rather than a log of its own.
+    #[must_use]
+    pub fn is_copy(dir: &Path) -> bool {
+        position::file(dir).exists()
     }
 
     /// Asks the brokers what the topic is like.
@@ -224,7 +227,8 @@ impl<'a> Opening<'a> {
     }
 }
 
-fn take_up(store: KafkaStore, standing: Standing, signer: Box<dyn Signer>) -> Result<Log, OpenError> {
+fn take_up(mut store: KafkaStore, standing: Standing, signer: Box<dyn Signer>) -> Result<Log, OpenError> {
+    store.save();
     let index = store.copied().index();
     Log::over(Box::new(store), index, standing, signer)
 }

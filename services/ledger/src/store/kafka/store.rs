@@ -134,6 +134,19 @@ impl KafkaStore {
 
     /// Folds one entry, and copies the records that it adds.
     fn take(&mut self, message: &TopicMessage) -> Result<Option<Reason>, StoreError> {
+        let before = self.fold.clone();
+        let taken = self.fold_and_copy(message);
+        if taken.is_err() {
+            // A full disk, for instance: the entry is read and judged again when there is room.
+            self.fold = before;
+            self.reader.read_again(message.offset)?;
+        } else if self.saved.elapsed() >= SAVE_EVERY {
+            self.save();
+        }
+        taken
+    }
+
+    fn fold_and_copy(&mut self, message: &TopicMessage) -> Result<Option<Reason>, StoreError> {
         let (first, previous_root) = (self.fold.frontier().size(), self.root());
         let verdict =
             self.fold.apply(&message.payload).map_err(|unknown| self.options.foreign(unknown.to_string()))?;
@@ -151,9 +164,6 @@ impl KafkaStore {
                 }
                 self.meet_expectation()?;
             }
-        }
-        if self.saved.elapsed() >= SAVE_EVERY {
-            self.save();
         }
         Ok(None)
     }
@@ -175,7 +185,7 @@ impl KafkaStore {
     }
 
     /// Writes down how far the topic was read. If that fails, more is read again on opening.
-    fn save(&mut self) {
+    pub fn save(&mut self) {
         self.saved = Instant::now();
         let position = Position::of(&self.options.topic, self.reader.next_offset(), &self.fold);
         let _ = position.map(|position| position.save(&self.copy.dir));

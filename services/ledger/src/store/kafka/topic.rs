@@ -25,6 +25,10 @@ const MESSAGE_OVERHEAD: usize = 512;
 /// Kafka's own default of `max.message.bytes`, for brokers that do not tell.
 const DEFAULT_MAX_MESSAGE_BYTES: usize = 1_048_588;
 
+/// How long a broker may take to say where the topic ends. Shorter than a commit may take, so that a server whose broker
+/// is away answers soon that it is.
+const PROBE_PATIENCE: Duration = Duration::from_secs(5);
+
 /// What a topic must have to hold a log, and what it has.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TopicSettings {
@@ -197,12 +201,19 @@ impl TopicReader {
 
     /// The offsets of the first message and after the last one, asked of the broker.
     pub fn bounds(&self) -> Result<(i64, i64), StoreError> {
-        let bounds = self.consumer.fetch_watermarks(&self.options.topic, 0, self.options.patience);
+        let patience = self.options.patience.min(PROBE_PATIENCE);
+        let bounds = self.consumer.fetch_watermarks(&self.options.topic, 0, patience);
         bounds.map_err(|error| self.away(&words(&error)))
     }
 
     /// Asks for what follows anew: an end that is told from now on is not an old one.
     pub fn begin_anew(&self) -> Result<(), StoreError> {
+        self.assign()
+    }
+
+    /// Goes back to a message that could not be taken in.
+    pub fn read_again(&mut self, offset: i64) -> Result<(), StoreError> {
+        self.next = offset;
         self.assign()
     }
 

@@ -137,7 +137,7 @@ fn another_log_s_topic_is_refused() {
     drop(filled(&topic, 3));
     let other = || Box::new(SigningKey::from_seed("other.example/log", [8; 32]).unwrap());
     let refused = refusal(KafkaLog::create(&topic.other("a"), other(), &topic.options));
-    assert!(refused.contains("holds a log already"), "{refused}");
+    assert!(refused.contains("holds a log already (writ.example/log"), "{refused}");
     assert!(!topic.other("a").join("segments").exists(), "nothing of it is left");
     let refused = refusal(KafkaLog::open(&topic.other("b"), other(), &topic.options));
     assert!(refused.contains("writ.example/log"), "{refused}");
