@@ -2,12 +2,15 @@
 //!
 //! Records are opaque JSON objects; their exact bytes are the leaves of a Merkle tree after RFC 6962, published in
 //! the formats of C2SP (tlog-tiles, tlog-checkpoint, signed-note). [`store::Log`] writes them, [`store::Reader`]
-//! reads and proves them, [`verify`] and [`bundle`] check them with nothing but the log's public key.
+//! reads and proves them, [`verify`], [`audit`] and [`bundle`] check them with nothing but the log's public key.
 
+pub mod audit;
 pub mod bundle;
 pub mod checkpoint;
 pub mod cosignature;
+pub mod directory;
 pub mod disk;
+mod growing;
 pub mod key;
 pub mod note;
 pub mod proof;
@@ -21,8 +24,10 @@ pub mod trust_policy;
 pub mod verify;
 pub mod witness;
 
+pub use audit::{AuditReport, TileFinding, audit_tiles};
 pub use bundle::{Bundle, BundleReport, Statement};
 pub use checkpoint::{Checkpoint, CheckpointError, SignedCheckpoint};
+pub use directory::TilesDirectory;
 pub use key::{CosignerKey, CosigningKey, KeyError, SignError, Signer, SigningKey, VerifierKey};
 pub use note::{Note, NoteError, NoteSignature};
 pub use proof::{ConsistencyProof, InclusionProof, ProofError};

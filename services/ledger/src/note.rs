@@ -7,8 +7,8 @@ use data_encoding::BASE64;
 
 use crate::key::{SignError, Signer, VerifierKey, check_name};
 
-/// The largest note that is read. A checkpoint with all the signatures that are read is under sixteen kilobytes.
-pub const MAX_NOTE_BYTES: usize = 64 * 1024;
+/// The largest note that is read. Sixteen post-quantum signatures, which every verifier has to accept, have a hundred kilobytes.
+pub const MAX_NOTE_BYTES: usize = 128 * 1024;
 
 /// The most signatures that are read on one note. A verifier has to accept 16 (C2SP signed-note), and a trust policy may
 /// well name 32 witnesses (C2SP tlog-policy).

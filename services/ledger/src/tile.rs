@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use crate::checkpoint::parse_decimal;
+use crate::tree::{HASH_BYTES, Hash, NodeHashes};
 
 /// Hashes or entries in a full tile.
 pub const TILE_WIDTH: u64 = 256;
@@ -79,15 +80,27 @@ impl TilePath {
         self.index * TILE_WIDTH
     }
 
+    /// The path of the full tile that this one is the beginning of; itself if it is full.
+    #[must_use]
+    pub fn full(&self) -> Self {
+        Self { width: TILE_WIDTH as u16, ..*self }
+    }
+
+    /// The tile `index` of the tree of `size` leaves, as wide as that tree has it; `None` if it has none.
+    #[must_use]
+    pub fn of_tree(kind: TileKind, index: u64, size: u64) -> Option<Self> {
+        let count = match kind {
+            TileKind::Hashes { level } => size.checked_shr(8 * u32::from(level)).unwrap_or(0),
+            TileKind::Entries => size,
+        };
+        let width = count.checked_sub(index.checked_mul(TILE_WIDTH)?)?.min(TILE_WIDTH);
+        Self::new(kind, index, u16::try_from(width).ok()?)
+    }
+
     /// The tiles that publish the tree of `size` leaves: hash tiles of every level, then entry bundles.
     pub fn all(size: u64) -> impl Iterator<Item = Self> {
-        let levels = (0..8_u8).map(move |level| (TileKind::Hashes { level }, size >> (8 * u32::from(level))));
-        levels.chain([(TileKind::Entries, size)]).flat_map(|(kind, count)| {
-            (0..count.div_ceil(TILE_WIDTH)).filter_map(move |index| {
-                let width = (count - index * TILE_WIDTH).min(TILE_WIDTH);
-                Self::new(kind, index, u16::try_from(width).ok()?)
-            })
-        })
+        let kinds = (0..8_u8).map(|level| TileKind::Hashes { level }).chain([TileKind::Entries]);
+        kinds.flat_map(move |kind| (0..).map_while(move |index| Self::of_tree(kind, index, size)))
     }
 }
 
@@ -140,6 +153,83 @@ fn parse(path: &str) -> Option<TilePath> {
         index = index.checked_mul(1000)?.checked_add(digits.parse().ok()?)?;
     }
     TilePath::new(kind, index, width)
+}
+
+/// What a place that is asked for a tile has to say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Tile {
+    /// Its exact bytes, as published.
+    Bytes(Vec<u8>),
+    /// It is not there.
+    Missing,
+    /// It may be there, but not for whoever asks.
+    Withheld,
+}
+
+/// Where a log is published tile by tile: a folder, a server, a store. Nothing that it says has been checked.
+pub trait TileSource {
+    /// Why it could not be asked.
+    type Error;
+
+    /// Reads a tile.
+    ///
+    /// # Errors
+    /// When the source cannot be asked; a tile that is not there is no error.
+    fn tile(&self, path: &TilePath) -> Result<Tile, Self::Error>;
+}
+
+/// Reads the hashes of a tile; `None` unless they are as many as its path says.
+#[must_use]
+pub fn decode_hashes(path: &TilePath, tile: &[u8]) -> Option<Vec<Hash>> {
+    let is_whole = tile.len() == usize::from(path.width()) * HASH_BYTES;
+    is_whole.then(|| tile.chunks_exact(HASH_BYTES).filter_map(Hash::from_slice).collect())
+}
+
+/// The stored hashes of a published tree of `size` leaves, to make proofs from. As unchecked as their source.
+#[derive(Debug, Clone, Copy)]
+pub struct TileNodes<'a, S: ?Sized> {
+    source: &'a S,
+    size: u64,
+}
+
+/// Why a hash of a published tree cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum TileNodesError<E> {
+    /// The source cannot be asked.
+    #[error(transparent)]
+    Source(E),
+    /// The tree of this size has no such tile, or it is missing or of another length.
+    #[error("the tile {level}/{index} of the tree is missing or does not have the right length")]
+    NoTile {
+        /// The tile's level.
+        level: u8,
+        /// Its position in its level.
+        index: u64,
+    },
+}
+
+impl<'a, S: TileSource + ?Sized> TileNodes<'a, S> {
+    /// The tree of `size` leaves that a source publishes.
+    pub fn new(source: &'a S, size: u64) -> Self {
+        Self { source, size }
+    }
+}
+
+impl<S: TileSource + ?Sized> NodeHashes for TileNodes<'_, S> {
+    type Error = TileNodesError<S::Error>;
+
+    fn hashes(&self, level: u8, first: u64, count: usize) -> Result<Vec<Hash>, Self::Error> {
+        let (index, begin) = (first / TILE_WIDTH, (first % TILE_WIDTH) as usize);
+        let missing = TileNodesError::NoTile { level, index };
+        let Some(path) = TilePath::of_tree(TileKind::Hashes { level }, index, self.size) else {
+            return Err(missing);
+        };
+        let Tile::Bytes(bytes) = self.source.tile(&path).map_err(TileNodesError::Source)? else {
+            return Err(missing);
+        };
+        let hashes = decode_hashes(&path, &bytes);
+        hashes.and_then(|hashes| Some(hashes.get(begin..begin + count)?.to_vec())).ok_or(missing)
+    }
 }
 
 /// An entry bundle that is not well formed.

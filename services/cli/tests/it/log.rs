@@ -10,7 +10,7 @@ use super::server::Server;
 use super::{Ran, filled, vkey, writ};
 
 fn verify(folder: &Path, log: &Path) -> Ran {
-    writ(folder, ["log", "verify", "--dir", log.to_str().unwrap(), "--key", &vkey(), "--json"])
+    writ(folder, ["log", "verify", log.to_str().unwrap(), "--key", &vkey(), "--json"])
 }
 
 fn log(folder: &Path) -> PathBuf {
@@ -43,8 +43,7 @@ fn a_flipped_byte_is_found_and_its_record_named() {
     let findings = ran.json()["findings"].as_array().unwrap().clone();
     let named = findings.iter().find(|finding| finding["record"] == 123).unwrap();
     assert_eq!(named["place"], "00000000000000000000.jsonl");
-    let text =
-        writ(folder.path(), ["log", "verify", "--dir", dir.to_str().unwrap(), "--key", &vkey()]).stdout;
+    let text = writ(folder.path(), ["log", "verify", dir.to_str().unwrap(), "--key", &vkey()]).stdout;
     assert!(text.starts_with("NOT VERIFIED") && text.contains("record 123"), "{text}");
 }
 
@@ -56,7 +55,7 @@ fn a_folder_without_a_log_is_an_error_not_a_finding() {
     assert!(ran.stderr.contains("nothing"), "{}", ran.stderr);
 }
 
-fn answer(log: &Reader, path: &str) -> (u16, Vec<u8>) {
+pub fn answer(log: &Reader, path: &str) -> (u16, Vec<u8>) {
     match path.strip_prefix("/log/") {
         Some("checkpoint") => (200, log.checkpoint().text().as_bytes().to_vec()),
         Some("vkey") => (200, format!("{}\n", log.checkpoint().key()).into_bytes()),

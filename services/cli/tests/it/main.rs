@@ -7,6 +7,7 @@
 )]
 
 mod bundle;
+mod export;
 mod log;
 mod login;
 mod policy;

@@ -87,6 +87,48 @@ async fn tiles_and_entries_give_the_signed_root() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_log_is_served_as_tlog_tiles_says() {
+    let plane = Plane::start().await;
+    let token = plane.login().await;
+    let get = async |path: String| plane.http.get(plane.url(&path)).bearer_auth(&token).send().await.unwrap();
+    let header = |answer: &reqwest::Response, name: &str| answer.headers()[name].to_str().unwrap().to_owned();
+    let mut published = Vec::new();
+    for _ in 0..3 {
+        let checkpoint = get("/log/checkpoint".to_owned()).await;
+        assert_eq!(header(&checkpoint, "content-type"), "text/plain; charset=utf-8");
+        assert_eq!(header(&checkpoint, "cache-control"), "no-store", "it is another one in a moment");
+        let key = plane.log_key();
+        let note = checkpoint.text().await.unwrap();
+        published.push(SignedCheckpoint::verify(&note, &key, key.name()).unwrap().size);
+        plane.user().await;
+    }
+    assert!(published.is_sorted_by(|a, b| a < b), "{published:?}");
+    for size in &published {
+        for (kind, caching) in
+            [("0", "public, max-age=31536000, immutable"), ("entries", "private, no-store")]
+        {
+            let tile = get(format!("/log/tile/{kind}/000.p/{size}")).await;
+            assert_eq!(tile.status(), 200, "every size that was published has its partial tile: {size}");
+            assert_eq!(header(&tile, "content-type"), "application/octet-stream");
+            assert_eq!(header(&tile, "cache-control"), caching);
+        }
+    }
+    for nothing in [
+        "0/000",
+        "0/000.p/0",
+        "0/000.p/256",
+        "0/001.p/1",
+        "1/000.p/1",
+        "entries/001.p/1",
+        "64/000",
+        "0/x000/000",
+    ] {
+        assert_eq!(get(format!("/log/tile/{nothing}")).await.status(), 404, "{nothing}");
+    }
+    plane.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn every_answer_has_a_body_and_safe_headers() {
     let plane = Plane::start().await;
     for (method, path, status) in [

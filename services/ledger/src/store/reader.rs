@@ -11,7 +11,7 @@ use super::tiles::{TileFiles, stored_hashes};
 use crate::checkpoint::SignedCheckpoint;
 use crate::proof::{ConsistencyProof, InclusionProof};
 use crate::proof_file::ProofFile;
-use crate::tile::{TileKind, TilePath, encode_entries};
+use crate::tile::{Tile, TileKind, TilePath, TileSource, encode_entries};
 use crate::tree::{HASH_BYTES, Hash, MemoryTree, NodeHashes, root_at};
 
 /// Why something could not be read.
@@ -176,6 +176,14 @@ impl Reader {
     fn covered(&self, wanted: u64) -> Result<(), ReadError> {
         let size = self.size();
         if wanted <= size { Ok(()) } else { Err(ReadError::Beyond { wanted, size }) }
+    }
+}
+
+impl TileSource for Reader {
+    type Error = ReadError;
+
+    fn tile(&self, path: &TilePath) -> Result<Tile, ReadError> {
+        Ok(Reader::tile(self, path)?.map_or(Tile::Missing, Tile::Bytes))
     }
 }
 

@@ -4,6 +4,7 @@
 
 mod bundle;
 mod crash;
+mod directory;
 mod fold;
 #[cfg(feature = "kafka")]
 mod kafka;
@@ -11,6 +12,7 @@ mod oracle;
 mod split_view;
 mod store;
 mod suite;
+mod vectors;
 mod verify;
 
 use std::path::Path;

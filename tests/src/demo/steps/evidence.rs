@@ -28,12 +28,12 @@ pub(super) fn checked_offline(stage: &mut Stage) -> anyhow::Result<Verified> {
 
     let copy = stage.directory().join("copy-of-the-log");
     copy_folder(&stage.cast()?.control.log_directory(), &copy)?;
-    let (verified, verdict) = offline(stage, &["log", "verify", "--dir"], &copy)?;
+    let (verified, verdict) = offline(stage, &["log", "verify"], &copy)?;
     ensure!(verified, "the copy of the log does not verify: {verdict}");
     let all = verdict["records"].as_u64().context("the verdict tells no records")?;
     let record = stage.notes.developer_record.context("no record was noted")?;
     forge_log(&copy, record)?;
-    let (verified, verdict) = offline(stage, &["log", "verify", "--dir"], &copy)?;
+    let (verified, verdict) = offline(stage, &["log", "verify"], &copy)?;
     ensure!(!verified, "a log with another byte verifies");
     let log_problem = problem(&verdict, "findings")?;
     ensure!(

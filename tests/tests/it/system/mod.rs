@@ -75,7 +75,7 @@ impl Site {
         let folder = self.control.log_directory();
         let key = self.control.made().log_key.clone();
         let verdict: Value =
-            self.operator.json(&["log", "verify", "--dir", folder.to_str().unwrap(), "--key", &key]).unwrap();
+            self.operator.json(&["log", "verify", folder.to_str().unwrap(), "--key", &key]).unwrap();
         assert_eq!(verdict["verified"], true, "{verdict:#}");
     }
 }

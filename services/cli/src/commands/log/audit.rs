@@ -1,23 +1,18 @@
-//! Checking a log tile by tile against its signed checkpoint, without trusting whoever serves the tiles.
+//! What a log's tiles say: the bytes, checked by the ledger, and the records of Writ in them.
 
 use std::fmt;
 
-use anyhow::{Result, anyhow};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
-use writ_ledger::tile::{TILE_WIDTH, TileKind, TilePath, decode_entries};
-use writ_ledger::tree::{Frontier, HASH_BYTES};
-use writ_ledger::{Checkpoint, Hash, VerifierKey, leaf_hash};
+use writ_ledger::tile::{TilePath, TileSource};
+use writ_ledger::{Checkpoint, TileFinding, VerifierKey, audit_tiles};
 use writ_schema::{DecodeError, Event, Record};
 
 /// The most findings that are listed one by one.
 const MAX_FINDINGS: usize = 100;
 
-/// Where tiles come from.
-pub trait Tiles {
-    /// The bytes of a tile; `None` if there is none, or if its reader may not see it.
-    fn tile(&self, path: &TilePath) -> Result<Option<Vec<u8>>>;
-}
+/// How far two clocks that are both right may be apart.
+const CLOCK_TOLERANCE: SignedDuration = SignedDuration::from_mins(5);
 
 /// One thing that is wrong with a log.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -40,16 +35,33 @@ impl fmt::Display for Finding {
     }
 }
 
+impl From<&TileFinding> for Finding {
+    fn from(finding: &TileFinding) -> Self {
+        let place = finding.tile().map_or("checkpoint".to_owned(), |tile| tile.to_string());
+        Self { record: finding.record(), place, problem: finding.to_string() }
+    }
+}
+
+/// Whose records a log holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Contents {
+    /// A network's: what they say is checked as well.
+    Writ,
+    /// Anybody's: Writ's if the first one is, and otherwise opaque bytes.
+    Any,
+}
+
 /// What was checked and found.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Audit {
-    /// Records whose text was read.
+    /// Records whose bytes were read.
     pub records_read: u64,
     /// Records of which only the hash was checked, because their text may not be read.
     pub hashes_only: u64,
     /// Records of kinds that came later than this program: proven, but not understood.
     pub unknown_kinds: u64,
+    /// Whether the records are another program's, so that only their bytes were checked.
+    pub is_opaque: bool,
     /// What is wrong, at most a hundred.
     pub findings: Vec<Finding>,
     /// Findings beyond that number.
@@ -62,9 +74,14 @@ impl Audit {
         self.findings.is_empty()
     }
 
-    fn add(&mut self, record: Option<u64>, place: impl Into<String>, problem: impl Into<String>) {
+    /// Takes up that the checkpoint does not hold, so that nothing else can be checked.
+    pub fn refuse(&mut self, problem: String) {
+        self.add(Finding { record: None, place: "checkpoint".to_owned(), problem });
+    }
+
+    fn add(&mut self, finding: Finding) {
         if self.findings.len() < MAX_FINDINGS {
-            self.findings.push(Finding { record, place: place.into(), problem: problem.into() });
+            self.findings.push(finding);
         } else {
             self.findings_omitted = self.findings_omitted.saturating_add(1);
         }
@@ -72,106 +89,61 @@ impl Audit {
 }
 
 /// Checks everything that a checkpoint covers, and that it continues an older one.
-pub fn audit(
-    tiles: &dyn Tiles,
+pub fn audit<S: TileSource + ?Sized>(
+    source: &S,
+    contents: Contents,
     key: &VerifierKey,
     checkpoint: &Checkpoint,
     older: Option<&Checkpoint>,
-) -> Result<Audit> {
-    let mut walk = Walk {
-        tiles,
-        key,
-        audit: Audit::default(),
-        frontier: Frontier::new(),
-        rows: Vec::new(),
-        last_time: None,
-        older,
-        root_at_older: older.filter(|old| old.size == 0).map(|_| Frontier::new().root()),
+) -> Result<Audit, S::Error> {
+    let latest = Timestamp::now().checked_add(CLOCK_TOLERANCE).unwrap_or(Timestamp::MAX);
+    let mut meaning = Meaning { contents, key, latest, last_time: None, audit: Audit::default() };
+    let report =
+        audit_tiles(source, checkpoint, older, |seq, tile, record| meaning.record(seq, tile, record))?;
+    let said = std::mem::take(&mut meaning.audit);
+    let mut audit = Audit {
+        records_read: report.records_read,
+        hashes_only: report.hashes_only,
+        unknown_kinds: said.unknown_kinds,
+        is_opaque: said.is_opaque,
+        findings: Vec::new(),
+        findings_omitted: report.findings_omitted.saturating_add(said.findings_omitted),
     };
-    for index in 0..checkpoint.size.div_ceil(TILE_WIDTH) {
-        let width = (checkpoint.size - index * TILE_WIDTH).min(TILE_WIDTH);
-        walk.chunk(index, u16::try_from(width)?)?;
-    }
-    walk.finish(checkpoint)
+    // The bytes before what they say: a record that was altered often says nonsense as well.
+    report.findings.iter().map(Finding::from).chain(said.findings).for_each(|finding| audit.add(finding));
+    Ok(audit)
 }
 
-/// One pass over the log.
-struct Walk<'a> {
-    tiles: &'a dyn Tiles,
+/// What a signed tree does not say: that records are numbered, dated and caused in order.
+struct Meaning<'a> {
+    contents: Contents,
     key: &'a VerifierKey,
-    audit: Audit,
-    frontier: Frontier,
-    /// The unfinished tile of each level above the leaves.
-    rows: Vec<Row>,
+    /// No record can be from later than this, by this machine's clock.
+    latest: Timestamp,
     last_time: Option<Timestamp>,
-    older: Option<&'a Checkpoint>,
-    root_at_older: Option<Hash>,
+    audit: Audit,
 }
 
-#[derive(Default)]
-struct Row {
-    index: u64,
-    hashes: Vec<Hash>,
-}
-
-impl Walk<'_> {
-    /// A tile of records with the tile of their hashes.
-    fn chunk(&mut self, index: u64, width: u16) -> Result<()> {
-        let path =
-            |kind| TilePath::new(kind, index, width).ok_or_else(|| anyhow!("the log is too large to check"));
-        let (entries, hashes) = (path(TileKind::Entries)?, path(TileKind::Hashes { level: 0 })?);
-        let published = self.hashes(&hashes)?;
-        let leaves = match self.tiles.tile(&entries)? {
-            Some(bytes) => self.records(&entries, &bytes, &published),
-            None => {
-                self.audit.hashes_only += u64::from(width);
-                published
-            }
-        };
-        for leaf in leaves {
-            self.push(leaf)?;
+impl Meaning<'_> {
+    fn record(&mut self, seq: u64, tile: &TilePath, bytes: &[u8]) {
+        if self.audit.is_opaque {
+            return;
         }
-        Ok(())
+        match Record::decode(bytes) {
+            Ok(record) => {
+                for problem in self.disorder(seq, &record) {
+                    self.add(seq, tile, problem);
+                }
+                self.last_time = self.last_time.max(Some(record.time));
+            }
+            Err(DecodeError::UnknownKind { .. }) => self.audit.unknown_kinds += 1,
+            Err(_) if seq == 0 && self.contents == Contents::Any => self.audit.is_opaque = true,
+            Err(error) => self.add(seq, tile, error.to_string()),
+        }
     }
 
-    /// The leaf hashes of the records of a tile, each compared with the published one.
-    fn records(&mut self, path: &TilePath, bytes: &[u8], published: &[Hash]) -> Vec<Hash> {
-        let records = match decode_entries(bytes) {
-            Ok(records) => records,
-            Err(error) => {
-                self.audit.add(None, path.to_string(), error.to_string());
-                return published.to_vec();
-            }
-        };
-        if records.len() != usize::from(path.width()) {
-            let problem = format!("it holds {} records instead of {}", records.len(), path.width());
-            self.audit.add(None, path.to_string(), problem);
-        }
-        let mut leaves = Vec::with_capacity(records.len());
-        for (seq, record) in (path.first()..).zip(&records) {
-            let leaf = leaf_hash(record);
-            if published.get(leaves.len()).is_some_and(|hash| *hash != leaf) {
-                let problem = "the record was altered: its hash is not the one in the tree";
-                self.audit.add(Some(seq), path.to_string(), problem);
-            }
-            self.meaning(seq, path, record);
-            leaves.push(leaf);
-        }
-        self.audit.records_read += records.len() as u64;
-        leaves
-    }
-
-    /// What a signed tree does not say: that records are numbered, dated and caused in order.
-    fn meaning(&mut self, seq: u64, path: &TilePath, bytes: &[u8]) {
-        let record = match Record::decode(bytes) {
-            Ok(record) => record,
-            Err(DecodeError::UnknownKind { .. }) => return self.audit.unknown_kinds += 1,
-            Err(error) => return self.audit.add(Some(seq), path.to_string(), error.to_string()),
-        };
-        for problem in self.disorder(seq, &record) {
-            self.audit.add(Some(seq), path.to_string(), problem);
-        }
-        self.last_time = self.last_time.max(Some(record.time));
+    fn add(&mut self, seq: u64, tile: &TilePath, problem: String) {
+        self.audit.add(Finding { record: Some(seq), place: tile.to_string(), problem });
     }
 
     fn disorder(&self, seq: u64, record: &Record) -> Vec<String> {
@@ -181,6 +153,12 @@ impl Walk<'_> {
         }
         if self.last_time.is_some_and(|last| record.time < last) {
             problems.push(format!("it is dated {}, earlier than a record before it", record.time));
+        }
+        if record.time > self.latest && self.last_time.is_none_or(|last| last <= self.latest) {
+            problems.push(format!(
+                "it is dated {}, later than this machine's clock: the server's clock jumped ahead, or this one is wrong",
+                record.time
+            ));
         }
         if record.cause.is_some_and(|cause| cause.0 >= seq) {
             problems.push("it names a later record as its cause".to_owned());
@@ -195,91 +173,14 @@ impl Walk<'_> {
         }
         problems
     }
-
-    fn push(&mut self, leaf: Hash) -> Result<()> {
-        let mut full = Vec::new();
-        let rows = &mut self.rows;
-        self.frontier.push_with(leaf, |level, hash| {
-            // Level 0 was compared record by record.
-            let Some(at) = usize::from(level).checked_sub(1) else { return };
-            if rows.len() <= at {
-                rows.resize_with(at + 1, Row::default);
-            }
-            if let Some(row) = rows.get_mut(at) {
-                row.hashes.push(hash);
-                if row.hashes.len() as u64 == TILE_WIDTH {
-                    full.push((level, row.index, std::mem::take(&mut row.hashes)));
-                    row.index += 1;
-                }
-            }
-        });
-        for (level, index, hashes) in full {
-            self.compare(level, index, &hashes)?;
-        }
-        if self.older.is_some_and(|old| old.size == self.frontier.size()) {
-            self.root_at_older = Some(self.frontier.root());
-        }
-        Ok(())
-    }
-
-    fn compare(&mut self, level: u8, index: u64, hashes: &[Hash]) -> Result<()> {
-        let path = TilePath::new(TileKind::Hashes { level }, index, u16::try_from(hashes.len())?)
-            .ok_or_else(|| anyhow!("the log is too large to check"))?;
-        let published = self.hashes(&path)?;
-        if let Some(at) =
-            hashes.iter().zip(&published).position(|(computed, published)| computed != published)
-        {
-            self.audit.add(None, path.to_string(), format!("hash {at} does not follow from the records"));
-        }
-        Ok(())
-    }
-
-    fn hashes(&mut self, path: &TilePath) -> Result<Vec<Hash>> {
-        let bytes = self.tiles.tile(path)?.unwrap_or_default();
-        if bytes.len() != usize::from(path.width()) * HASH_BYTES {
-            self.audit.add(None, path.to_string(), "the tile is missing or does not have the right length");
-        }
-        Ok(bytes.chunks_exact(HASH_BYTES).filter_map(Hash::from_slice).collect())
-    }
-
-    fn finish(mut self, checkpoint: &Checkpoint) -> Result<Audit> {
-        for (level, row) in (1_u8..).zip(std::mem::take(&mut self.rows)) {
-            if !row.hashes.is_empty() {
-                self.compare(level, row.index, &row.hashes)?;
-            }
-        }
-        if self.frontier.size() != checkpoint.size || self.frontier.root() != checkpoint.root {
-            let problem = format!(
-                "the {} records that are served do not give the signed root of size {}: history was changed",
-                self.frontier.size(),
-                checkpoint.size
-            );
-            self.audit.add(None, "checkpoint", problem);
-        }
-        if let Some(older) = self.older {
-            if older.size > checkpoint.size {
-                let problem = format!(
-                    "the log shrank: {} records were signed before, {} now; it was rolled back",
-                    older.size, checkpoint.size
-                );
-                self.audit.add(None, "checkpoint", problem);
-            } else if self.root_at_older != Some(older.root) {
-                let problem = format!(
-                    "it does not continue the checkpoint of size {} that was verified here before: the log was forked or \
-                     rewritten",
-                    older.size
-                );
-                self.audit.add(None, "checkpoint", problem);
-            }
-        }
-        Ok(self.audit)
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::cell::RefCell;
+    use writ_ledger::store::ReadError;
+    use writ_ledger::tile::{Tile, TileKind};
     use writ_ledger::{FileLog, Reader, SigningKey};
     use writ_schema::event::{LogClosed, NetworkCreated};
     use writ_schema::{Actor, CommandId, CommandRef, NetworkId, Seq};
@@ -290,13 +191,15 @@ mod tests {
         entries: bool,
     }
 
-    impl Tiles for Served {
-        fn tile(&self, path: &TilePath) -> Result<Option<Vec<u8>>> {
+    impl TileSource for Served {
+        type Error = ReadError;
+
+        fn tile(&self, path: &TilePath) -> Result<Tile, ReadError> {
             if !self.entries && path.kind() == TileKind::Entries {
-                return Ok(None);
+                return Ok(Tile::Withheld);
             }
             let forged = self.forged.borrow().iter().find(|(name, _)| *name == path.to_string()).cloned();
-            Ok(forged.map(|(_, bytes)| bytes).or(self.reader.tile(path)?))
+            forged.map_or_else(|| TileSource::tile(&self.reader, path), |(_, bytes)| Ok(Tile::Bytes(bytes)))
         }
     }
 
@@ -343,7 +246,7 @@ mod tests {
 
     fn check(served: &Served, older: Option<&Checkpoint>) -> Audit {
         let signed = served.reader.checkpoint();
-        audit(served, signed.key(), signed.checkpoint(), older).unwrap()
+        audit(served, Contents::Writ, signed.key(), signed.checkpoint(), older).unwrap()
     }
 
     #[test]

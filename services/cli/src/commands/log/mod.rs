@@ -1,6 +1,8 @@
 //! `writ log`: reading and checking the log.
 
 mod audit;
+mod export;
+mod served;
 mod show;
 mod verify;
 
@@ -18,6 +20,7 @@ pub struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
+    Export(export::Arguments),
     Show(show::Arguments),
     Verify(verify::Arguments),
 }
@@ -25,6 +28,7 @@ enum Command {
 /// Runs a command of the family.
 pub fn run(arguments: Arguments, app: &App) -> Result<Verdict> {
     match arguments.command {
+        Command::Export(arguments) => export::run(&arguments, app),
         Command::Show(arguments) => show::run(&arguments, app),
         Command::Verify(arguments) => verify::run(&arguments, app),
     }

@@ -1,4 +1,4 @@
-//! `writ log verify`: checking a whole log, on a server or in a folder.
+//! `writ log verify`: checking a whole log: on a server, in its own folder, or in a tlog-tiles directory.
 
 use std::path::{Path, PathBuf};
 
@@ -6,13 +6,13 @@ use anyhow::{Context, Result};
 use clap::Args;
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use writ_ledger::tile::{TileKind, TilePath};
 use writ_ledger::{
-    Checkpoint, FileLog, Finding as FileFinding, Reader, SignedCheckpoint, VerifierKey, verify_log,
+    Checkpoint, FileLog, Finding as FileFinding, SignedCheckpoint, TilesDirectory, VerifierKey, verify_log,
 };
 
-use super::audit::{Audit, Tiles, audit};
-use crate::client::{Client, ClientError};
+use super::audit::{Audit, Contents, audit};
+use super::served::Served;
+use crate::client::Client;
 use crate::commands::verify::parse_key;
 use crate::credentials::Server;
 use crate::failure::advised;
@@ -22,45 +22,69 @@ use crate::{App, Verdict, credentials};
 /// Check the whole log: every record, the tree over them, and the signature
 ///
 /// Over a server, everything is fetched and computed anew here, and it has to continue what was verified here before: a log
-/// that was rewritten, rolled back or forked is found. Over a folder (a copy or a backup), the files themselves are checked.
+/// that was rewritten, rolled back or forked is found. In a folder, the files themselves are checked: a log's own folder (a
+/// copy or a backup), or a directory in the format tlog-tiles, made by `writ log export` or by any other program.
 /// Exit code 1 means that something is wrong, and says which record in which file.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
   writ log verify
-  writ log verify --dir /backup/writ/log --key 'example.org/log+1a2b3c4d+Aa…'")]
+  writ log verify /backup/writ/log --key 'example.org/log+1a2b3c4d+Aa…'
+  writ log verify /srv/log --key log.vkey --continues checkpoint-of-last-month")]
 pub struct Arguments {
     /// Check the log in this folder instead of a server's.
-    #[arg(long, value_name = "DIR")]
+    #[arg(value_name = "DIR")]
+    folder: Option<PathBuf>,
+    /// The same.
+    #[arg(long, value_name = "DIR", conflicts_with = "folder", hide = true)]
     dir: Option<PathBuf>,
     /// The log's public key (name+hash+base64), or a file that holds it; by default the one that is kept from `writ init`,
     /// or from the first check of this server.
     #[arg(long, value_name = "VKEY")]
     key: Option<String>,
+    /// A file with a checkpoint of this log that was kept from before: the log has to continue it.
+    #[arg(long, value_name = "FILE")]
+    continues: Option<PathBuf>,
 }
 
 /// Checks and reports.
 pub fn run(arguments: &Arguments, app: &App) -> Result<Verdict> {
-    match &arguments.dir {
-        Some(dir) => folder(dir, arguments.key.as_deref(), app),
-        None => server(arguments.key.as_deref(), app),
+    let key = arguments.key.as_deref();
+    let Some(dir) = arguments.folder.as_deref().or(arguments.dir.as_deref()) else {
+        return server(key, arguments.continues.as_deref(), app);
+    };
+    match TilesDirectory::at(dir) {
+        Some(tiles) => directory(&tiles, dir, key, arguments.continues.as_deref(), app),
+        None => folder(dir, &folder_key(key, app)?, arguments.continues.as_deref(), app),
     }
 }
 
-fn folder(dir: &Path, key: Option<&str>, app: &App) -> Result<Verdict> {
-    let key = match key {
-        Some(text) => parse_key(text)?,
-        None => known_key(app)?,
-    };
-    let report = verify_log(dir, &key).with_context(|| format!("cannot check {}", dir.display()))?;
+/// The checkpoint that was kept from before, which the same key has to have signed.
+fn kept(file: Option<&Path>, key: &VerifierKey) -> Result<Option<Checkpoint>> {
+    let Some(file) = file else { return Ok(None) };
+    let name = file.display();
+    let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {name}"))?;
+    let kept = SignedCheckpoint::open(&text, key).map_err(|error| {
+        advised(
+            format!("{name} is no checkpoint of this log: {error}"),
+            "give the file as it was kept, with its signature, and the key that the log had then",
+        )
+    })?;
+    Ok(Some(kept.checkpoint().clone()))
+}
+
+/// A log in its own folder.
+fn folder(dir: &Path, key: &VerifierKey, older: Option<&Path>, app: &App) -> Result<Verdict> {
+    let older = kept(older, key)?;
+    let report = verify_log(dir, key).with_context(|| format!("cannot check {}", dir.display()))?;
     let mut findings: Vec<String> = report.findings.iter().map(ToString::to_string).collect();
     let mut details: Vec<Value> = report.findings.iter().map(detail).collect();
     let mut meaning = Audit::default();
     if let (true, Some(checkpoint)) = (report.is_sound(), &report.checkpoint) {
         // The bytes hold: what they say is checked as well.
         let reader =
-            FileLog::open_read_only(dir, &key).with_context(|| format!("cannot read {}", dir.display()))?;
-        meaning = audit(&reader, &key, checkpoint, None)?;
+            FileLog::open_read_only(dir, key).with_context(|| format!("cannot read {}", dir.display()))?;
+        meaning = audit(&reader, Contents::Writ, key, checkpoint, older.as_ref())?;
         findings.extend(meaning.findings.iter().map(ToString::to_string));
         details.extend(meaning.findings.iter().map(|finding| json!(finding)));
     }
@@ -82,9 +106,11 @@ fn folder(dir: &Path, key: Option<&str>, app: &App) -> Result<Verdict> {
         ));
     }
     text.push_str(&told(report.checkpoint.as_ref(), &meaning));
+    text.push_str(&continued(older.as_ref().filter(|_| is_sound)));
     text.push_str(&listed(&findings, omitted));
     let value = json!({
         "verified": is_sound, "dir": dir, "checkpoint": report.checkpoint.as_ref().map(checkpoint_value),
+        "continues": older.as_ref().map(checkpoint_value),
         "records": report.records, "segments": report.segments, "unsignedRecords": report.unsigned_records(),
         "unknownKinds": meaning.unknown_kinds, "findings": details, "findingsOmitted": omitted,
     });
@@ -104,10 +130,51 @@ fn detail(finding: &FileFinding) -> Value {
     }
 }
 
-impl Tiles for Reader {
-    fn tile(&self, path: &TilePath) -> Result<Option<Vec<u8>>> {
-        Ok(Reader::tile(self, path)?)
+/// A log in a directory of tiles.
+fn directory(
+    tiles: &TilesDirectory,
+    dir: &Path,
+    key: Option<&str>,
+    older: Option<&Path>,
+    app: &App,
+) -> Result<Verdict> {
+    let name = dir.display();
+    let key = match folder_key(key, app) {
+        Err(_) if key.is_none() && tiles.vkey()?.is_some() => {
+            return Err(advised(
+                "no log key is known on this machine, and a directory cannot vouch for its own",
+                format!(
+                    "compare {name}/log.vkey with the key that the log's operator published, then give it with --key"
+                ),
+            ));
+        }
+        other => other?,
+    };
+    let older = kept(older, &key)?;
+    let mut checked = Audit::default();
+    let signed = SignedCheckpoint::open(&tiles.checkpoint()?, &key);
+    match &signed {
+        Ok(signed) => checked = audit(tiles, Contents::Any, &key, signed.checkpoint(), older.as_ref())?,
+        Err(error) => checked.refuse(error.to_string()),
     }
+    let checkpoint = signed.as_ref().ok().map(SignedCheckpoint::checkpoint);
+    let mut text = verdict_line(app, checked.is_sound(), &name.to_string());
+    text.push_str(&format!("{} were read and computed anew.\n", counted(checked.records_read, "record")));
+    text.push_str(&told(checkpoint, &checked));
+    text.push_str(&continued(older.as_ref().filter(|_| checked.is_sound())));
+    text.push_str(&findings_of(&checked));
+    let value = json!({
+        "verified": checked.is_sound(), "dir": dir, "logKey": key.to_string(), "checkpoint": checkpoint.map(checkpoint_value),
+        "continues": older.as_ref().map(checkpoint_value), "records": checked.records_read, "opaque": checked.is_opaque,
+        "unknownKinds": checked.unknown_kinds, "findings": checked.findings, "findingsOmitted": checked.findings_omitted,
+    });
+    app.out.show(&text, &value)?;
+    Ok(if checked.is_sound() { Verdict::Good } else { Verdict::Bad })
+}
+
+/// The key that was given, or the one that this machine knows.
+pub(super) fn folder_key(given: Option<&str>, app: &App) -> Result<VerifierKey> {
+    given.map_or_else(|| known_key(app), parse_key)
 }
 
 fn known_key(app: &App) -> Result<VerifierKey> {
@@ -118,43 +185,31 @@ fn known_key(app: &App) -> Result<VerifierKey> {
     parse_key(&key)
 }
 
-fn server(key: Option<&str>, app: &App) -> Result<Verdict> {
+/// The log of a server.
+fn server(key: Option<&str>, older: Option<&Path>, app: &App) -> Result<Verdict> {
     let (url, known) = credentials::chosen(app.server.as_deref())?;
     let client = match known.live_token(Timestamp::now()) {
         Some(_) => Client::signed_in(&url, &known)?,
         None => Client::anonymous(&url, &known)?,
     };
     let (key, is_first_use) = key_of(key, &known, &client)?;
-    let older = match &known.checkpoint {
-        Some(text) => SignedCheckpoint::open(text, &key).ok(),
-        None => None,
+    let (signed, note) = signed(&client, &url, &key)?;
+    let older = match kept(older, &key)? {
+        Some(kept) => Some(kept),
+        None => verified_before(&known, &key)?,
     };
-    if known.checkpoint.is_some() && older.is_none() {
-        return Err(advised(
-            format!("the checkpoint that was verified here before is not signed by {key}"),
-            "the log's key was exchanged, or this is another log: ask the operator before you trust it",
-        ));
-    }
-    let note = client.get_text("/log/checkpoint")?;
-    let signed = SignedCheckpoint::open(&note, &key).map_err(|error| {
-        advised(
-            format!("{url} serves a checkpoint that does not hold: {error}"),
-            "ask the operator; do not rely on this log",
-        )
-    })?;
-    let older = older.as_ref().map(SignedCheckpoint::checkpoint);
-    let audit = audit(&Served { client: &client }, &key, signed.checkpoint(), older)?;
+    let audit = audit(&Served::by(&client), Contents::Writ, &key, signed.checkpoint(), older.as_ref())?;
     if audit.is_sound() {
         credentials::update(&url, |_, server| {
             server.log_key = Some(key.to_string());
             server.checkpoint = Some(note.clone());
         })?;
     }
-    show(app, &url, &key, is_first_use, signed.checkpoint(), older, &audit)
+    show(app, &url, &key, is_first_use, signed.checkpoint(), older.as_ref(), &audit)
 }
 
 /// The key that was given, is kept, or (the first time) is served. Whether it is the latter.
-fn key_of(given: Option<&str>, known: &Server, client: &Client) -> Result<(VerifierKey, bool)> {
+pub(super) fn key_of(given: Option<&str>, known: &Server, client: &Client) -> Result<(VerifierKey, bool)> {
     match (given, &known.log_key) {
         (Some(text), _) => Ok((parse_key(text)?, false)),
         (None, Some(kept)) => Ok((parse_key(kept)?, false)),
@@ -162,21 +217,28 @@ fn key_of(given: Option<&str>, known: &Server, client: &Client) -> Result<(Verif
     }
 }
 
-struct Served<'a> {
-    client: &'a Client,
+/// The newest checkpoint of a server, with its text.
+pub(super) fn signed(client: &Client, url: &str, key: &VerifierKey) -> Result<(SignedCheckpoint, String)> {
+    let note = client.get_text("/log/checkpoint")?;
+    let signed = SignedCheckpoint::open(&note, key).map_err(|error| {
+        advised(
+            format!("{url} serves a checkpoint that does not hold: {error}"),
+            "ask the operator; do not rely on this log",
+        )
+    })?;
+    Ok((signed, note))
 }
 
-impl Tiles for Served<'_> {
-    fn tile(&self, path: &TilePath) -> Result<Option<Vec<u8>>> {
-        match self.client.get(&format!("/log/{path}")) {
-            Err(error) if path.kind() == TileKind::Entries && is_refusal(&error) => Ok(None),
-            other => other,
-        }
-    }
-}
-
-fn is_refusal(error: &anyhow::Error) -> bool {
-    matches!(error.downcast_ref(), Some(ClientError::NotSignedIn { .. } | ClientError::Refused { .. }))
+/// The checkpoint of a server that was verified here last.
+fn verified_before(known: &Server, key: &VerifierKey) -> Result<Option<Checkpoint>> {
+    let Some(text) = &known.checkpoint else { return Ok(None) };
+    let signed = SignedCheckpoint::open(text, key).map_err(|_| {
+        advised(
+            format!("the checkpoint that was verified here before is not signed by {key}"),
+            "the log's key was exchanged, or this is another log: ask the operator before you trust it",
+        )
+    })?;
+    Ok(Some(signed.checkpoint().clone()))
 }
 
 fn show(
@@ -198,13 +260,7 @@ fn show(
     }
     text.push_str(&told(Some(checkpoint), audit));
     match older {
-        Some(older) if audit.is_sound() => {
-            text.push_str(&format!(
-                "It continues the checkpoint of size {} that was verified here before.\n",
-                older.size
-            ));
-        }
-        Some(_) => {}
+        Some(older) => text.push_str(&continued(Some(older).filter(|_| audit.is_sound()))),
         None => text
             .push_str("It is the first checkpoint that is verified here; the next one has to continue it.\n"),
     }
@@ -214,8 +270,7 @@ fn show(
              {key}\n"
         ));
     }
-    let findings: Vec<String> = audit.findings.iter().map(ToString::to_string).collect();
-    text.push_str(&listed(&findings, audit.findings_omitted));
+    text.push_str(&findings_of(audit));
     let value = json!({
         "verified": audit.is_sound(), "server": url, "logKey": key.to_string(), "keyTakenFromServer": is_first_use,
         "checkpoint": checkpoint_value(checkpoint), "continues": older.map(checkpoint_value),
@@ -243,7 +298,23 @@ fn told(checkpoint: Option<&Checkpoint>, audit: &Audit) -> String {
             counted(audit.unknown_kinds, "record")
         ));
     }
+    if audit.is_opaque {
+        text.push_str(
+            "Its records are not those of a Writ network: their bytes were checked, not what they say.\n",
+        );
+    }
     text
+}
+
+fn continued(older: Option<&Checkpoint>) -> String {
+    older.map_or_else(String::new, |older| {
+        format!("It continues the checkpoint of size {} that was kept from before.\n", older.size)
+    })
+}
+
+fn findings_of(audit: &Audit) -> String {
+    let findings: Vec<String> = audit.findings.iter().map(ToString::to_string).collect();
+    listed(&findings, audit.findings_omitted)
 }
 
 fn listed(findings: &[String], omitted: u64) -> String {

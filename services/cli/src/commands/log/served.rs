@@ -1,0 +1,33 @@
+//! The log of a server, tile by tile.
+
+use writ_ledger::tile::{Tile, TileKind, TilePath, TileSource};
+
+use crate::client::{Client, ClientError};
+
+/// A server's log, as much of it as whoever is signed in may read.
+pub struct Served<'a> {
+    client: &'a Client,
+}
+
+impl<'a> Served<'a> {
+    /// The log of the server that a client talks to.
+    pub fn by(client: &'a Client) -> Self {
+        Self { client }
+    }
+}
+
+impl TileSource for Served<'_> {
+    type Error = anyhow::Error;
+
+    fn tile(&self, path: &TilePath) -> anyhow::Result<Tile> {
+        match self.client.get(&format!("/log/{path}")) {
+            Ok(bytes) => Ok(bytes.map_or(Tile::Missing, Tile::Bytes)),
+            Err(error) if path.kind() == TileKind::Entries && is_refusal(&error) => Ok(Tile::Withheld),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+fn is_refusal(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref(), Some(ClientError::NotSignedIn { .. } | ClientError::Refused { .. }))
+}
