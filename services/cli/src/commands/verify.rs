@@ -19,6 +19,9 @@ use crate::failure::advised;
 use crate::output::{counted, local_time, printable};
 use crate::{App, Verdict, credentials, describe};
 
+/// Most records that are shown to people one by one.
+const MAX_SHOWN_RECORDS: usize = 1000;
+
 /// Longest text of a query or result that is shown to people.
 const MAX_SHOWN_CHARS: usize = 4000;
 
@@ -217,7 +220,13 @@ fn show(
     report: &BundleReport,
     witnessed: Option<&Witnessed>,
 ) -> Result<Verdict> {
-    let Contents { rows, records, problems } = Contents::of(bundle);
+    let Contents { mut rows, records, problems } = Contents::of(bundle);
+    let not_shown = rows.len().saturating_sub(MAX_SHOWN_RECORDS);
+    rows.truncate(MAX_SHOWN_RECORDS);
+    let more = match not_shown {
+        0 => String::new(),
+        more => format!("\n… and {} more (the whole with --json)", counted(more as u64, "record")),
+    };
     let limits = limits(report);
     let paint = app.out.paint();
     let verdict = if problems.is_empty() { paint.green("VERIFIED") } else { paint.red("NOT VERIFIED") };
@@ -233,7 +242,7 @@ fn show(
         shown(bundle.time()),
         shown(bundle.query()),
         shown(bundle.result()),
-        app.out.table(&["RECORD", "TIME", "KIND", "WHAT"], rows),
+        app.out.table(&["RECORD", "TIME", "KIND", "WHAT"], rows) + &more,
         listed(&limits),
     );
     let Checkpoint { origin, size, root } = &report.checkpoint;

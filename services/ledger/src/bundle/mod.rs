@@ -1,32 +1,9 @@
 //! Evidence bundles: records with everything that is needed to check them, in one JSON file.
 //!
-//! # The format `writ-evidence/v1`
-//!
-//! One JSON object with these members, and no others:
-//!
-//! | member | what it is |
-//! |---|---|
-//! | `format` | the text `writ-evidence/v1` |
-//! | `manifest` | `subject`, `query`, `result`, `time` (any JSON, as the maker of the bundle states them) and `digests` |
-//! | `manifest.digests` | SHA-256 in hexadecimal of the exact JSON text of `subject`, `query`, `result`, `time` and `keys`, of the text of `vkey` and `checkpoint`, and of `entries` and `hashes` as defined below |
-//! | `vkey` | the log's public key, `name+hash+base64` |
-//! | `checkpoint` | the signed note of the checkpoint that everything is proven against |
-//! | `entries` | the records: `index` (ascending), `record` (its exact text), `leaf` (its leaf hash, base64) |
-//! | `hashes` | the multiproof: tree hashes, base64 |
-//! | `keys` | any JSON; the keys with which sealed fields of these records are read |
-//! | `seal` | optional: a signed note over the manifest by the log's key |
-//!
-//! **Multiproof.** The tree over the checkpoint's `size` leaves is walked as RFC 6962 splits it: a range of more than one leaf is split at the
-//! largest power of two below its length, left before right. A range without an included record takes the next hash of `hashes` as its own;
-//! a range of one included record has its leaf hash; any other range is the node over its two halves. In the end every hash has been
-//! used and the outermost range has the checkpoint's root. So records that stand near each other share their nodes.
-//!
-//! **Digests.** `entries`: for each entry the index in eight big-endian bytes and the 32 bytes of the leaf hash. `hashes`: the 32 bytes of
-//! each. `manifest` itself, for the seal: the lines `name digest` of all digests, sorted by name, each ended by a line break.
-//!
-//! **Seal.** The note's text is `writ-evidence/v1`, a line break, and the manifest's digest in hexadecimal, a line break. Without a seal the records are
-//! proven all the same, but the query and the result are only claimed by whoever made the file: the report says so.
+//! The format is open: `schema/evidence.md` describes it for whoever writes another verifier.
 
+#[cfg(test)]
+mod contract;
 mod error;
 mod multiproof;
 
@@ -72,6 +49,7 @@ pub struct Statement {
 }
 
 /// A bundle as it stands in its file. Nothing in it is to be believed before [`Bundle::verify`].
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Bundle {
@@ -81,23 +59,30 @@ pub struct Bundle {
     checkpoint: String,
     entries: Vec<Entry>,
     hashes: Vec<Hash>,
+    #[cfg_attr(test, schemars(with = "Value"))]
     keys: Box<RawValue>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     seal: Option<String>,
 }
 
 /// The bundle's statement and the digests of its parts.
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Manifest {
+    #[cfg_attr(test, schemars(with = "Value"))]
     subject: Box<RawValue>,
+    #[cfg_attr(test, schemars(with = "Value"))]
     query: Box<RawValue>,
+    #[cfg_attr(test, schemars(with = "Value"))]
     result: Box<RawValue>,
+    #[cfg_attr(test, schemars(with = "Value"))]
     time: Box<RawValue>,
     digests: Digests,
 }
 
 /// One record.
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Entry {
@@ -109,6 +94,7 @@ pub struct Entry {
     pub leaf: Hash,
 }
 
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Digests {

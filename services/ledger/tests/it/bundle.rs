@@ -1,3 +1,5 @@
+use std::collections::BTreeSet;
+
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use writ_ledger::bundle::{BuildError, BundleError};
@@ -99,21 +101,72 @@ fn an_answer_with_matching_digests_is_still_refused_by_the_seal() {
     assert!(matches!(verify(&forged.to_json().unwrap()), Err(BundleError::Seal(_))));
 }
 
+/// A file that is accepted although it was altered has to say exactly what the original says: only white space between tokens, and how a string
+/// is escaped, are without meaning (schema/evidence.md). Returns whether it was accepted.
+fn is_harmless(original: &str, altered: &[u8], what: &str) -> bool {
+    let Ok(bundle) = Bundle::parse(altered) else { return false };
+    if bundle.verify(&key()).is_err() {
+        return false;
+    }
+    assert_eq!(bundle.to_json().unwrap(), original, "{what}: accepted, and says something else");
+    true
+}
+
 #[test]
-fn every_altered_byte_is_refused() {
+fn every_altered_byte_and_every_byte_more_or_less_is_refused_or_without_meaning() {
+    let mut bundle = bundle(20, &[3, 11]);
+    bundle.seal(signer().as_ref()).unwrap();
+    let file = bundle.to_json().unwrap();
+    let middle = file.len() / 2;
+    let additions = std::thread::scope(|scope| {
+        let halves = [0..middle, middle..file.len()].map(|half| scope.spawn(|| alter_each(&file, half)));
+        halves.into_iter().map(|half| half.join().unwrap()).sum::<u32>()
+    });
+    assert!(additions > 0, "white space may be added between tokens");
+}
+
+/// Alters, removes and adds to each of these bytes; returns how many additions were harmless.
+fn alter_each(file: &str, range: std::ops::Range<usize>) -> u32 {
+    let (bytes, mut additions) = (file.as_bytes(), 0);
+    for at in range {
+        // A letter's neighbour, a digit's, and the other case.
+        for bit in [0, 2, 5] {
+            let (mut altered, what) = (bytes.to_vec(), format!("byte {at} bit {bit}"));
+            altered[at] ^= 1 << bit;
+            assert!(
+                !is_harmless(file, &altered, &what),
+                "{what}: no bit turns white space into other white space"
+            );
+        }
+        let mut shorter = bytes.to_vec();
+        let removed = shorter.remove(at);
+        let harmless = is_harmless(file, &shorter, &format!("without byte {at}"));
+        assert!(!harmless || removed.is_ascii_whitespace(), "byte {at} is no white space");
+        for byte in *b" \\" {
+            let mut longer = bytes.to_vec();
+            longer.insert(at, byte);
+            let harmless = is_harmless(file, &longer, &format!("with {byte} before byte {at}"));
+            let escapes_slash = byte == b'\\' && bytes[at] == b'/';
+            assert!(!harmless || byte == b' ' || escapes_slash, "{byte} before byte {at}");
+            additions += u32::from(harmless);
+        }
+    }
+    additions
+}
+
+#[test]
+fn another_spelling_of_the_same_evidence_is_the_same_evidence() {
     let mut bundle = bundle(20, &[3, 4, 11]);
     bundle.seal(signer().as_ref()).unwrap();
     let file = bundle.to_json().unwrap();
-    for at in 0..file.len() {
-        let mut bytes = file.clone().into_bytes();
-        if bytes[at].is_ascii_whitespace() {
-            // Between the members of the JSON, white space means nothing.
-            continue;
-        }
-        bytes[at] ^= 1 << (at % 7);
-        let refused = Bundle::parse(&bytes).and_then(|bundle| bundle.verify(&key())).is_err();
-        assert!(refused, "byte {at}: {}", String::from_utf8_lossy(&bytes));
+    let compact = serde_json::to_string(&bundle).unwrap();
+    let escaped = file.replacen("writ-evidence/v1", "writ-evidence\\/v\\u0031", 1);
+    assert!(escaped != file && compact != file);
+    for same in [compact, escaped] {
+        assert!(is_harmless(&file, same.as_bytes(), "another spelling"));
     }
+    let twice = file.replacen("\"entries\"", "\"keys\": null, \"entries\"", 1);
+    assert!(matches!(verify(&twice), Err(BundleError::Malformed(_))), "a repeated member has two readings");
 }
 
 #[test]
@@ -131,6 +184,38 @@ fn records_share_their_proof() {
     let none = bundle(&[]);
     assert_eq!((hashes(&none), none.verify(&key()).unwrap().records), (1, 0));
     assert!(matches!(Bundle::build(log.reader(), &[700], &statement()), Err(BuildError::Read(_))));
+}
+
+#[test]
+fn a_thousand_records_share_their_tree_nodes() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = filled(dir.path(), 5000);
+    let scattered = |n: u64| n * 2_654_435_761 % 5000;
+    for (indexes, most) in [
+        ((0..1000).collect::<Vec<u64>>(), 12),
+        ((2311..3311).collect(), 2 * 13),
+        ((0..1000).map(|n| n * 5).collect(), 2_300),
+        ((0..1000).map(scattered).collect(), 2_300),
+    ] {
+        let bundle = Bundle::build(log.reader(), &indexes, &statement()).unwrap();
+        assert_eq!((bundle.entries().len(), bundle.verify(&key()).unwrap().records), (1000, 1000));
+        let value: Value = serde_json::from_str(&bundle.to_json().unwrap()).unwrap();
+        let shared: Vec<String> = serde_json::from_value(value["hashes"].clone()).unwrap();
+        let mut single = Vec::new();
+        for index in &indexes {
+            let proof = log.reader().inclusion(*index, 5000).unwrap();
+            single.extend(proof.hashes.iter().map(ToString::to_string));
+        }
+        assert!(shared.len() <= most && most * 5 < single.len(), "{} of {}", shared.len(), single.len());
+        let distinct: BTreeSet<String> = shared.iter().cloned().collect();
+        assert_eq!(distinct.len(), shared.len(), "no node comes twice");
+        let needed = BTreeSet::from_iter(single);
+        assert!(distinct.is_subset(&needed), "every node is one that a single proof needs too");
+        let short = edited(&bundle, |b| {
+            b["hashes"].as_array_mut().unwrap().pop();
+        });
+        assert!(short.is_err(), "and none is one too many");
+    }
 }
 
 #[test]
