@@ -129,6 +129,58 @@ require_venv() {
         fail "please install Python 3.11 or newer with its modules venv and ensurepip"
 }
 
+# The oldest Go that builds the verifiers of others, from their manifest.
+wanted_go() {
+    sed -n 's/^go *//p' "$WRIT_ROOT/tests/interop/go.mod"
+}
+
+# has_go: go is new enough. Since 1.21 it fetches what a manifest asks for by itself, unless it is told not to.
+has_go() {
+    local have
+    have=$(cd "$WRIT_ROOT/tests/interop" && go version 2>/dev/null) || return 1
+    have=${have#go version go}
+    have=${have%% *}
+    [[ -n $have && $(printf '%s\n' "$(wanted_go)" "$have" | sort -V | head -n1) == "$(wanted_go)" ]]
+}
+
+# require_go: a Go toolchain. Distributions have older ones, but any Go can fetch a newer one: it is a module, and its
+# digest is checked against Go's checksum database as every module's is.
+require_go() {
+    has_go && return
+    command -v go >/dev/null || install_packages golang-go ca-certificates
+    has_go && return
+    local version directory
+    version=$(wanted_go)
+    directory=${XDG_CACHE_HOME:-$HOME/.cache}/writ/go$version
+    [[ -x $directory/bin/go ]] || fetch_go "$version" "$directory"
+    export PATH="$directory/bin:$PATH" GOTOOLCHAIN=local
+    hash -r
+    has_go || fail "Go $version was installed to $directory but does not work; install Go $version or newer and start again"
+}
+
+# fetch_go VERSION DIRECTORY: unpacks the module golang.org/toolchain. In a module no file can be executable, and no
+# folder inside may have a go.mod: both are set right here.
+fetch_go() {
+    local version=$1 directory=$2 architecture module fetched
+    case $(uname -m) in
+        x86_64) architecture=amd64 ;;
+        aarch64) architecture=arm64 ;;
+        *) fail "please install Go $version or newer" ;;
+    esac
+    module=golang.org/toolchain@v0.0.1-go$version.linux-$architecture
+    echo "installing Go $version"
+    fetched=$(cd / && GO111MODULE=on GOTOOLCHAIN=local go mod download -json "$module" | jq -r '.Dir // empty') &&
+        [[ -n $fetched ]] || fail "go could not download $module; install Go $version or newer and start again"
+    rm -rf "$directory.new"
+    mkdir -p "$(dirname "$directory")"
+    cp -r "$fetched" "$directory.new"
+    chmod -R u+w "$directory.new"
+    chmod +x "$directory.new"/bin/* "$directory.new"/pkg/tool/*/*
+    find "$directory.new" -name _go.mod -execdir mv _go.mod go.mod ';'
+    rm -rf "$directory"
+    mv "$directory.new" "$directory"
+}
+
 # Where cargo puts what it builds, whatever decided that.
 target_directory() {
     cargo metadata --manifest-path "$WRIT_ROOT/Cargo.toml" --format-version 1 --no-deps | jq -r .target_directory
