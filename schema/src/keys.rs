@@ -1,11 +1,11 @@
 //! Public keys and signatures as they stand in records and messages: base64 text.
 
 use std::fmt;
+use std::str::FromStr;
 
 use data_encoding::BASE64;
 use ed25519_dalek::{Signer, SigningKey, Verifier, VerifyingKey};
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
 
 use crate::seal::Sealable;
 
@@ -29,10 +29,11 @@ pub enum KeyError {
 macro_rules! base64_bytes {
     ($(#[$doc:meta])* $name:ident, $len:literal) => {
         $(#[$doc])*
-        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
-        #[serde(try_from = "String", into = "String")]
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, JsonSchema)]
         #[schemars(with = "String")]
         pub struct $name([u8; $len]);
+
+        crate::text::as_text!($name);
 
         impl $name {
             /// Wraps the raw bytes.
@@ -46,12 +47,19 @@ macro_rules! base64_bytes {
             }
         }
 
+        impl FromStr for $name {
+            type Err = KeyError;
+
+            fn from_str(text: &str) -> Result<Self, KeyError> {
+                crate::text::base64(text).map(Self).ok_or(KeyError::Encoding { bytes: $len })
+            }
+        }
+
         impl TryFrom<String> for $name {
             type Error = KeyError;
 
             fn try_from(text: String) -> Result<Self, KeyError> {
-                let bytes = BASE64.decode(text.as_bytes()).ok().and_then(|b| b.try_into().ok());
-                bytes.map(Self).ok_or(KeyError::Encoding { bytes: $len })
+                text.parse()
             }
         }
 

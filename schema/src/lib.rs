@@ -10,6 +10,7 @@ pub mod net;
 pub mod protocol;
 pub mod record;
 pub mod seal;
+mod text;
 
 pub use event::Event;
 pub use ids::*;

@@ -4,11 +4,11 @@ use std::fmt;
 use std::str::FromStr;
 
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+
+use crate::text::as_text;
 
 /// An IP protocol, written `tcp`, `udp`, `icmp`, or its number.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, JsonSchema)]
 #[schemars(with = "String")]
 pub enum Protocol {
     /// TCP.
@@ -20,6 +20,8 @@ pub enum Protocol {
     /// Any other, by its IANA number.
     Other(u8),
 }
+
+as_text!(Protocol);
 
 impl Protocol {
     /// Names the protocol of a packet by its IANA number.
@@ -79,13 +81,14 @@ impl From<Protocol> for String {
 }
 
 /// An inclusive range of ports, written `80` or `8000-8080`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, JsonSchema)]
 #[schemars(with = "String")]
 pub struct PortRange {
     first: u16,
     last: u16,
 }
+
+as_text!(PortRange);
 
 impl PortRange {
     /// Every port.
@@ -149,10 +152,11 @@ impl From<PortRange> for String {
 }
 
 /// A tag, written `tag:` and a name of letters, digits, `-` and `_`.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, JsonSchema)]
 #[schemars(with = "String")]
 pub struct Tag(String);
+
+as_text!(Tag);
 
 impl Tag {
     /// The tag as it is written, `tag:` included.

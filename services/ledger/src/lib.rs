@@ -5,6 +5,7 @@
 //! reads and proves them, [`verify`], [`audit`] and [`bundle`] check them with nothing but the log's public key.
 
 pub mod audit;
+pub mod backup;
 pub mod bundle;
 pub mod checkpoint;
 pub mod cosignature;
@@ -25,6 +26,7 @@ pub mod verify;
 pub mod witness;
 
 pub use audit::{AuditReport, TileFinding, audit_tiles};
+pub use backup::{BackupError, back_up, restore};
 pub use bundle::{Bundle, BundleReport, Statement};
 pub use checkpoint::{Checkpoint, CheckpointError, SignedCheckpoint};
 pub use directory::TilesDirectory;

@@ -152,12 +152,101 @@ impl Frontier {
         self.size += 1;
     }
 
+    /// The edge of a tree of `size` leaves whose full subtrees, the largest first, have these roots; `None` if a tree of that
+    /// size has more or fewer of them.
+    #[must_use]
+    pub fn from_peaks(size: u64, peaks: Vec<Hash>) -> Option<Self> {
+        (size.count_ones() as usize == peaks.len()).then_some(Self { size, peaks })
+    }
+
+    /// The roots of the full subtrees that the size is made of, the largest first.
+    #[must_use]
+    pub fn peaks(&self) -> &[Hash] {
+        &self.peaks
+    }
+
+    /// Appends leaves that were hashed elsewhere, and tells the hashes that tiles store and that the run could not complete by
+    /// itself, by tile level and position; `false`, and nothing is appended, if they do not begin where this ends.
+    pub fn append_with(&mut self, run: &LeafRun, mut stored: impl FnMut(u8, u64, Hash)) -> bool {
+        if run.first != self.size {
+            return false;
+        }
+        for (of_run, root) in &run.subtrees {
+            let (mut hash, mut height) = (*root, *of_run);
+            for _ in 0..(self.size >> of_run).trailing_ones() {
+                let Some(left) = self.peaks.pop() else { break };
+                hash = node_hash(&left, &hash);
+                height += 1;
+                if height % TILE_HEIGHT == 0 {
+                    stored((height / TILE_HEIGHT) as u8, self.size >> height, hash);
+                }
+            }
+            self.peaks.push(hash);
+            self.size += 1 << of_run;
+        }
+        true
+    }
+
+    /// As [`Frontier::append_with`], telling no hashes.
+    pub fn append(&mut self, run: &LeafRun) -> bool {
+        self.append_with(run, |_, _, _| ())
+    }
+
     /// The root over all leaves so far.
     #[must_use]
     pub fn root(&self) -> Hash {
         let mut peaks = self.peaks.iter().rev();
         let Some(smallest) = peaks.next() else { return empty_root() };
         peaks.fold(*smallest, |right, left| node_hash(left, &right))
+    }
+}
+
+/// Successive leaves somewhere in a tree, reduced to the roots of the full subtrees that they make up, so that the leaves of one
+/// tree can be hashed in several threads. Holds at most 126 hashes.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LeafRun {
+    first: u64,
+    next: u64,
+    /// Height and root of each full subtree, from left to right.
+    subtrees: Vec<(u32, Hash)>,
+}
+
+impl LeafRun {
+    /// A run that begins with leaf `first`.
+    #[must_use]
+    pub fn new(first: u64) -> Self {
+        Self { first, next: first, subtrees: Vec::new() }
+    }
+
+    /// The first leaf.
+    #[must_use]
+    pub fn first(&self) -> u64 {
+        self.first
+    }
+
+    /// The leaf after the last.
+    #[must_use]
+    pub fn next(&self) -> u64 {
+        self.next
+    }
+
+    /// Takes the next leaf and tells every hash that tiles store and that these leaves alone complete, by tile level and
+    /// position.
+    pub fn push_with(&mut self, leaf: Hash, mut stored: impl FnMut(u8, u64, Hash)) {
+        let (mut hash, mut height) = (leaf, 0);
+        stored(0, self.next, hash);
+        // Where the left half of a subtree lies before the run, only the frontier can complete it.
+        while let Some((_, left)) =
+            self.subtrees.pop_if(|(of_left, _)| *of_left == height && self.next >> height & 1 == 1)
+        {
+            hash = node_hash(&left, &hash);
+            height += 1;
+            if height % TILE_HEIGHT == 0 {
+                stored((height / TILE_HEIGHT) as u8, self.next >> height, hash);
+            }
+        }
+        self.subtrees.push((height, hash));
+        self.next += 1;
     }
 }
 
@@ -326,6 +415,39 @@ mod tests {
             assert_eq!((edge.size(), edge.root()), (size as u64, *root));
         }
         assert_eq!(tree.level(1).len(), 2);
+    }
+
+    #[test]
+    fn a_tree_of_runs_has_the_root_and_the_stored_hashes_of_the_tree_of_leaves() {
+        let leaves: Vec<Hash> = (0..66_000_u32).map(|i| leaf_hash(&i.to_be_bytes())).collect();
+        let (mut whole, mut roots) = (MemoryTree::new(), vec![empty_root()]);
+        for leaf in &leaves {
+            whole.push(*leaf);
+            roots.push(if whole.size() < 600 { whole.root() } else { *leaf });
+        }
+        let expected: Vec<_> = (0..3)
+            .flat_map(|level| (0..).zip(whole.level(level)).map(move |(at, hash)| (level, at, *hash)))
+            .collect();
+        for pieces in [1, 257, 4099, 65_999] {
+            let (mut joined, mut told) = (Frontier::new(), Vec::new());
+            for piece in leaves.chunks(pieces) {
+                let mut run = LeafRun::new(joined.size());
+                for leaf in piece {
+                    run.push_with(*leaf, |level, at, hash| told.push((level, at, hash)));
+                }
+                assert!(joined.append_with(&run, |level, at, hash| told.push((level, at, hash))));
+                assert!(!joined.append(&run), "a run is appended once");
+                if joined.size() < 600 {
+                    assert_eq!(joined.root(), roots[joined.size() as usize], "{} of {pieces}", joined.size());
+                }
+            }
+            assert_eq!(joined.root(), whole.root());
+            told.sort_by_key(|(level, at, _)| (*level, *at));
+            assert!(told == expected, "in pieces of {pieces}");
+            let again = Frontier::from_peaks(joined.size(), joined.peaks().to_vec());
+            assert_eq!(again, Some(joined));
+        }
+        assert_eq!(Frontier::from_peaks(3, vec![leaves[0]]), None);
     }
 
     #[test]

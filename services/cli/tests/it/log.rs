@@ -48,6 +48,28 @@ fn a_flipped_byte_is_found_and_its_record_named() {
 }
 
 #[test]
+fn a_log_is_backed_up_and_restored_and_nothing_is_written_over() {
+    let folder = tempfile::tempdir().unwrap();
+    let (log, copy, key) = (log(folder.path()), folder.path().join("copy"), vkey());
+    let command = |what: &str, from: &Path, to: &Path| {
+        let (from, to) = (from.to_str().unwrap(), to.to_str().unwrap());
+        writ(folder.path(), ["log", what, from, to, "--key", &key, "--json"])
+    };
+    for _ in 0..2 {
+        let ran = command("backup", &log, &copy);
+        assert_eq!(ran.code, 0, "{}{}", ran.stdout, ran.stderr);
+        assert_eq!(ran.json()["checkpoint"]["size"], 300);
+    }
+    let ran = command("restore", &copy, &log);
+    assert_eq!(ran.code, 1);
+    assert!(ran.stderr.contains("is there already"), "{}", ran.stderr);
+    fs::remove_dir_all(&log).unwrap();
+    let ran = command("restore", &copy, &log);
+    assert_eq!(ran.code, 0, "{}{}", ran.stdout, ran.stderr);
+    assert_eq!(verify(folder.path(), &log).json()["records"], 300);
+}
+
+#[test]
 fn a_folder_without_a_log_is_an_error_not_a_finding() {
     let folder = tempfile::tempdir().unwrap();
     let ran = verify(folder.path(), &folder.path().join("nothing"));

@@ -45,25 +45,32 @@ pub fn open_record<K: OpeningKeys + ?Sized>(
     bytes: &[u8],
     keys: &K,
 ) -> Result<OpenRecord, ReplayError> {
+    let record = read_record(seq, bytes, keys)?;
+    let text = std::str::from_utf8(bytes).map_err(|error| DecodeError::Malformed(error.to_string()))?;
+    Ok(OpenRecord { record, bytes: text.into(), leaf: leaf_hash(bytes) })
+}
+
+fn read_record<K: OpeningKeys + ?Sized>(seq: u64, bytes: &[u8], keys: &K) -> Result<Record, ReplayError> {
     let mut record = Record::decode(bytes)?;
     if record.seq != Seq(seq) {
         return Err(ReplayError::OutOfPlace { expected: seq, found: record.seq });
     }
     record.open(keys).map_err(|source| ReplayError::Seal { seq, source })?;
-    let text = std::str::from_utf8(bytes).map_err(|error| DecodeError::Malformed(error.to_string()))?;
-    Ok(OpenRecord { record, bytes: text.into(), leaf: leaf_hash(bytes) })
+    Ok(record)
 }
 
-/// Folds the whole log, then carries out the erasures in it that were not finished before a stop.
+/// Folds the whole log, which all processors read, hold to the signed root and open; then carries out the erasures in it that were
+/// not finished before a stop.
 pub(super) fn replay(log: &Reader, vault: &Vault) -> Result<State, ReplayError> {
-    let mut state = State::default();
-    let mut shredded = Vec::new();
-    for entry in log.read_range(0..log.size()) {
-        let (seq, bytes) = entry?;
-        let open = open_record(seq, &bytes, vault)?;
-        evolve(&mut state, &open.record);
-        shredded.extend(open.record.event.destroyed_keys());
-    }
+    let (mut state, mut shredded) = (State::default(), Vec::new());
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let read = |seq, bytes: &[u8]| read_record(seq, bytes, vault);
+    log.replay(0..u64::MAX, threads, read, |record| {
+        let record = record?;
+        evolve(&mut state, &record);
+        shredded.extend(record.event.destroyed_keys());
+        Ok::<(), ReplayError>(())
+    })?;
     for keys in shredded {
         vault.destroy(&keys)?;
     }

@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 
 use jiff::{SignedDuration, Timestamp};
-use writ_ledger::disk::{AppendFile, Disk, OsDisk};
+use writ_ledger::disk::{Disk, DiskFile, OsDisk};
 use writ_ledger::{FileLog, Log, SigningKey, store};
 use writ_schema::event::{JoinRefusal, NodeOwner};
 use writ_schema::record::DecodeError;
@@ -52,7 +52,7 @@ impl Deployment {
 
     fn open_log(&self, folder: &Path) -> Log {
         let disk = FaultyDisk { is_full: self.is_full.clone(), gate: self.gate.clone() };
-        let options = store::Options { disk: Box::new(disk), ..store::Options::default() };
+        let options = store::Options { disk: Arc::new(disk), ..store::Options::default() };
         let key = SigningKey::from_seed("writ.example/log", [7; 32]).unwrap();
         let dir = folder.join("log");
         if dir.exists() {
@@ -87,26 +87,44 @@ fn copy_folder(from: &Path, to: &Path) {
     }
 }
 
+#[derive(Debug)]
 struct FaultyDisk {
     is_full: Arc<AtomicBool>,
     gate: Arc<Mutex<()>>,
 }
 
+#[derive(Debug)]
 struct FaultyFile {
-    file: Box<dyn AppendFile>,
+    file: Box<dyn DiskFile>,
     is_full: Arc<AtomicBool>,
     gate: Arc<Mutex<()>>,
 }
 
 impl Disk for FaultyDisk {
-    fn open_append(&self, path: &Path) -> io::Result<Box<dyn AppendFile>> {
-        let file = OsDisk.open_append(path)?;
+    fn open(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
+        let file = OsDisk.open(path)?;
         Ok(Box::new(FaultyFile { file, is_full: self.is_full.clone(), gate: self.gate.clone() }))
+    }
+
+    fn create_folder(&self, path: &Path) -> io::Result<()> {
+        OsDisk.create_folder(path)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        OsDisk.rename(from, to)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        OsDisk.remove(path)
+    }
+
+    fn sync_folder(&self, folder: &Path) -> io::Result<()> {
+        OsDisk.sync_folder(folder)
     }
 }
 
-impl AppendFile for FaultyFile {
-    fn write_all_at(&mut self, bytes: &[u8], offset: u64) -> io::Result<()> {
+impl DiskFile for FaultyFile {
+    fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
         drop(self.gate.lock().unwrap());
         if self.is_full.load(std::sync::atomic::Ordering::SeqCst) {
             // Half of it still found room, as it happens.
@@ -116,11 +134,11 @@ impl AppendFile for FaultyFile {
         self.file.write_all_at(bytes, offset)
     }
 
-    fn sync_data(&mut self) -> io::Result<()> {
+    fn sync_data(&self) -> io::Result<()> {
         self.file.sync_data()
     }
 
-    fn set_len(&mut self, length: u64) -> io::Result<()> {
+    fn set_len(&self, length: u64) -> io::Result<()> {
         self.file.set_len(length)
     }
 }

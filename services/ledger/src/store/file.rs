@@ -3,15 +3,19 @@
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
-use super::load::{Loaded, OpenError, load, rewrite_tiles, tree_in_memory};
+use super::blocks::SharedIndex;
+use super::checkpoint_file::CHECKPOINT_INTERVAL;
+use super::load::{Loaded, OpenError, load};
 use super::log::{Log, Standing, reader};
 use super::reader::{Reader, Tree};
-use super::segments::{Segments, SharedIndex};
+use super::sealer::Sealing;
+use super::segments::{Found, MAX_SEGMENT_BYTES, Segments};
 use super::tiles::{LEVELS, TileFiles, level_path, stored_hashes};
 use super::{CHECKPOINT, LOCK, SEGMENTS, TILES};
-use crate::disk::{Disk, OsDisk, sync_parent};
+use crate::disk::{Disk, OsDisk, folder_of};
 use crate::key::{Signer, VerifierKey};
 use crate::tree::HASH_BYTES;
 
@@ -23,13 +27,22 @@ const LOCK_PAUSE: Duration = Duration::from_millis(20);
 pub struct Options {
     /// A segment that has reached this size gets no more commits (at most 1 GiB).
     pub segment_bytes: u64,
-    /// Where segments are opened.
-    pub disk: Box<dyn Disk>,
+    /// When full segments are compressed.
+    pub sealing: Sealing,
+    /// How far the checkpoint file may be behind the commits under load; zero writes it with each.
+    pub checkpoint_interval: Duration,
+    /// Where everything is written.
+    pub disk: Arc<dyn Disk>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { segment_bytes: 64 * 1024 * 1024, disk: Box::new(OsDisk) }
+        Self {
+            segment_bytes: 64 * 1024 * 1024,
+            sealing: Sealing::default(),
+            checkpoint_interval: CHECKPOINT_INTERVAL,
+            disk: Arc::new(OsDisk),
+        }
     }
 }
 
@@ -55,8 +68,10 @@ impl FileLog {
         if segments.exists() || dir.join(CHECKPOINT).exists() {
             return Err(OpenError::Exists(dir.to_owned()));
         }
-        std::fs::create_dir_all(&segments).map_err(OpenError::io(&segments))?;
-        sync_parent(&segments).and_then(|()| sync_parent(dir)).map_err(OpenError::io(dir))?;
+        let disk = &options.disk;
+        disk.create_folder(&segments).map_err(OpenError::io(&segments))?;
+        let synced = disk.sync_folder(dir).and_then(|()| disk.sync_folder(folder_of(dir)));
+        synced.map_err(OpenError::io(dir))?;
         Self::open_with(dir, signer, options)
     }
 
@@ -78,21 +93,28 @@ impl FileLog {
         }
         let lock = lock(dir)?;
         let key = signer.verifier_key();
-        let Loaded { index, frontier, checkpoint, unfinished_bytes, tiles_equal } = load(dir, &key)?;
-        let tiles = dir.join(TILES);
-        std::fs::create_dir_all(&tiles).map_err(OpenError::io(&tiles))?;
-        if !tiles_equal {
-            rewrite_tiles(dir, &index).map_err(OpenError::io(&tiles))?;
-        }
-        cut_tiles(&tiles, frontier.size()).map_err(OpenError::io(&tiles))?;
-        let folder = dir.join(SEGMENTS);
-        let roll_bytes = options.segment_bytes.min(1 << 30);
-        let segments =
-            Segments::open(&folder, options.disk, roll_bytes, index).map_err(OpenError::io(&folder))?;
+        let disk = options.disk;
+        let loaded = load(dir, &key)?;
+        loaded.mend(dir, disk.as_ref()).map_err(OpenError::io(dir))?;
+        let Loaded { index, frontier, checkpoint, unfinished_bytes, tiles_differ_after, sealed, .. } = loaded;
+        let signed_size = checkpoint.as_ref().map_or(0, |signed| signed.checkpoint().size);
+        let roll_bytes = options.segment_bytes.min(MAX_SEGMENT_BYTES);
+        let found = Found { index, sealed, signed_size };
+        let segments = Segments::open(dir, disk.clone(), roll_bytes, options.sealing, found)
+            .map_err(OpenError::io(&dir.join(SEGMENTS)))?;
         let index = segments.index();
-        let tiles_rebuilt = !tiles_equal;
-        let dir = dir.to_owned();
-        let standing = Standing { dir, frontier, checkpoint, unfinished_bytes, tiles_rebuilt, lock };
+        let (dir, tiles_rebuilt) = (dir.to_owned(), tiles_differ_after.is_some());
+        let checkpoint_interval = options.checkpoint_interval;
+        let standing = Standing {
+            dir,
+            disk,
+            checkpoint_interval,
+            frontier,
+            checkpoint,
+            unfinished_bytes,
+            tiles_rebuilt,
+            lock,
+        };
         Log::over(Box::new(segments), index, standing, signer)
     }
 
@@ -101,15 +123,14 @@ impl FileLog {
     /// # Errors
     /// When there is none, or its records are not what the signed checkpoint covers.
     pub fn open_read_only(dir: &Path, key: &VerifierKey) -> Result<Reader, OpenError> {
-        let Loaded { index, checkpoint, tiles_equal, .. } = load(dir, key)?;
-        let signed = checkpoint.ok_or_else(|| OpenError::Unsigned(dir.to_owned()))?;
-        let tiles = dir.join(TILES);
-        let tree = if tiles_equal {
-            Tree::Files(TileFiles::new(tiles, false))
+        let loaded = load(dir, key)?;
+        let signed = loaded.checkpoint.clone().ok_or_else(|| OpenError::Unsigned(dir.to_owned()))?;
+        let tree = if loaded.tiles_differ_after.is_none() {
+            Tree::Files(TileFiles::for_reading(dir.join(TILES)))
         } else {
-            Tree::Memory(tree_in_memory(&index, signed.checkpoint().size).map_err(OpenError::io(dir))?)
+            Tree::Memory(loaded.tree_in_memory(signed.checkpoint().size).map_err(OpenError::io(dir))?)
         };
-        Ok(reader(SharedIndex::new(index), tree, signed, dir.join(SEGMENTS)))
+        Ok(reader(SharedIndex::new(loaded.index), tree, signed, dir.join(SEGMENTS)))
     }
 }
 
@@ -128,12 +149,12 @@ pub(super) fn lock(dir: &Path) -> Result<File, OpenError> {
 }
 
 /// Cuts hashes of a commit that was never finished off the tile files.
-pub(super) fn cut_tiles(folder: &Path, size: u64) -> io::Result<()> {
+pub(super) fn cut_tiles(disk: &dyn Disk, folder: &Path, size: u64) -> io::Result<()> {
     for level in 0..LEVELS {
         let length = stored_hashes(size, level) * HASH_BYTES as u64;
         let path = level_path(folder, level);
         if std::fs::metadata(&path).is_ok_and(|metadata| metadata.len() > length) {
-            OpenOptions::new().write(true).open(path)?.set_len(length)?;
+            disk.open(&path)?.set_len(length)?;
         }
     }
     Ok(())

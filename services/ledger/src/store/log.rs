@@ -3,15 +3,18 @@
 use std::fmt;
 use std::fs::File;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 
+use super::blocks::SharedIndex;
+use super::checkpoint_file::CheckpointFile;
 use super::load::OpenError;
 use super::reader::{ReadError, Reader, Shared, Tree};
-use super::segments::SharedIndex;
-use super::tiles::{LEVELS, stored_hashes};
-use super::{Batch, CHECKPOINT, LogStore, StoreError, TILES};
+use super::tiles::{LEVELS, TileFiles, stored_hashes};
+use super::{Batch, LogStore, StoreError, TILES};
 use crate::checkpoint::{Checkpoint, SignedCheckpoint};
+use crate::disk::Disk;
 use crate::key::{SignError, Signer, VerifierKey};
 use crate::tree::Frontier;
 
@@ -74,6 +77,8 @@ pub struct Recovery {
 /// What a log's folder holds beside the store: where the tree and the checkpoint stand.
 pub(super) struct Standing {
     pub dir: PathBuf,
+    pub disk: Arc<dyn Disk>,
+    pub checkpoint_interval: Duration,
     pub frontier: Frontier,
     pub checkpoint: Option<SignedCheckpoint>,
     pub unfinished_bytes: u64,
@@ -84,6 +89,7 @@ pub(super) struct Standing {
 /// The one writer of a log. Opened with [`FileLog`](super::FileLog); readers are made with [`Log::reader`].
 pub struct Log {
     dir: PathBuf,
+    checkpoint_file: CheckpointFile,
     signer: Box<dyn Signer>,
     origin: String,
     store: Box<dyn LogStore>,
@@ -109,7 +115,8 @@ impl Log {
         standing: Standing,
         signer: Box<dyn Signer>,
     ) -> Result<Self, OpenError> {
-        let Standing { dir, frontier, checkpoint, unfinished_bytes, tiles_rebuilt, lock } = standing;
+        let Standing { dir, disk, checkpoint_interval, frontier, checkpoint, .. } = standing;
+        let Standing { unfinished_bytes, tiles_rebuilt, lock, .. } = standing;
         let key = signer.verifier_key();
         let tiles = dir.join(TILES);
         let signed_size = checkpoint.as_ref().map_or(0, |signed| signed.checkpoint().size);
@@ -122,16 +129,26 @@ impl Log {
                 Checkpoint { origin, size, root }.sign(signer.as_ref())?
             }
         };
-        let tree = Tree::Files(super::tiles::TileFiles::new(tiles, true));
+        let tree = Tree::Files(TileFiles::for_writing(tiles, disk.clone()));
         let reader = reader(index, tree, shown, dir.join(super::SEGMENTS));
         let recovery = Recovery { unfinished_bytes, tiles_rebuilt, newly_signed };
         let origin = key.name().to_owned();
-        let mut log =
-            Self { dir, signer, origin, store, frontier, reader, recovery, is_behind: false, _lock: lock };
+        let mut log = Self {
+            checkpoint_file: CheckpointFile::new(dir.clone(), disk, checkpoint_interval),
+            dir,
+            signer,
+            origin,
+            store,
+            frontier,
+            reader,
+            recovery,
+            is_behind: false,
+            _lock: lock,
+        };
         log.adopt().map_err(|source| OpenError::CatchUp(Box::new(source)))?;
         if !is_signed {
-            let path = log.dir.join(CHECKPOINT);
-            write_checkpoint(&log.dir, log.reader.checkpoint().text()).map_err(OpenError::io(&path))?;
+            // On a full disk the log can be read all the same; the next commit writes the file again, or says why not.
+            log.checkpoint_file.publish(log.reader.checkpoint().text());
         }
         Ok(log)
     }
@@ -247,9 +264,8 @@ impl Log {
         self.frontier = frontier;
         let checkpoint = signed.text().to_owned();
         *self.reader.0.published.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(signed);
-        // The records are safe and signed. A checkpoint file that cannot be written now is written with the next
-        // commit or on opening; failing here would deny a commit that holds.
-        let _ = write_checkpoint(&self.dir, &checkpoint);
+        // The records are safe and signed; a checkpoint file that cannot be written now does not deny a commit that holds.
+        self.checkpoint_file.publish(&checkpoint);
         Ok(Commit { first, size, checkpoint })
     }
 
@@ -283,10 +299,4 @@ impl Log {
 pub(super) fn reader(index: SharedIndex, tree: Tree, signed: SignedCheckpoint, folder: PathBuf) -> Reader {
     let published = RwLock::new(Arc::new(signed));
     Reader(Arc::new(Shared { index, tree, published, folder }))
-}
-
-fn write_checkpoint(dir: &Path, text: &str) -> io::Result<()> {
-    let new = dir.join("checkpoint.new");
-    std::fs::write(&new, text)?;
-    std::fs::rename(new, dir.join(CHECKPOINT))
 }

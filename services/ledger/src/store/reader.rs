@@ -6,13 +6,13 @@ use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use super::segments::SharedIndex;
+use super::blocks::SharedIndex;
 use super::tiles::{TileFiles, stored_hashes};
 use crate::checkpoint::SignedCheckpoint;
 use crate::proof::{ConsistencyProof, InclusionProof};
 use crate::proof_file::ProofFile;
 use crate::tile::{Tile, TileKind, TilePath, TileSource, encode_entries};
-use crate::tree::{HASH_BYTES, Hash, MemoryTree, NodeHashes, root_at};
+use crate::tree::{HASH_BYTES, Hash, MemoryTree, NodeHashes, leaf_hash, root_at};
 
 /// Why something could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -47,10 +47,21 @@ pub enum ReadError {
         /// What the system said.
         source: io::Error,
     },
+    /// The records do not give the root that they should.
+    #[error(
+        "the first {size} records do not give the root of the tree: run `writ log verify` on the log's folder"
+    )]
+    OtherRoot {
+        /// How many.
+        size: u64,
+    },
     /// A segment was changed under the reader.
-    #[error("{path}: not the records that were here (from record {seq}): run `log verify`")]
+    #[error(
+        "{path}: record {seq} is not the one that is in the tree, or its hash there is damaged: run `writ log verify` \
+         on the log's folder to find out which"
+    )]
     Changed {
-        /// The segment.
+        /// The segment, or the folder of segments.
         path: PathBuf,
         /// The first record that was read.
         seq: u64,
@@ -89,13 +100,34 @@ impl Reader {
         self.checkpoint().checkpoint().size
     }
 
+    /// The bytes of memory that it takes to know where the records are.
+    #[must_use]
+    pub fn index_bytes(&self) -> usize {
+        self.0.index.memory_bytes()
+    }
+
     /// Reads the exact bytes of one record.
     ///
     /// # Errors
     /// When it is not in the log or the file cannot be read.
     pub fn read(&self, seq: u64) -> Result<Vec<u8>, ReadError> {
         self.covered(seq.saturating_add(1)).map_err(|_| ReadError::NotThere { seq })?;
-        self.0.index.read(seq..seq + 1)?.pop().ok_or(ReadError::NotThere { seq })
+        self.checked(seq..seq + 1)?.pop().ok_or(ReadError::NotThere { seq })
+    }
+
+    /// Reads records from the start of the range, at least one, and holds each to its hash in the tree, so that no bit that was
+    /// flipped since it was written goes unnoticed.
+    fn checked(&self, range: Range<u64>) -> Result<Vec<Vec<u8>>, ReadError> {
+        let chunk = self.0.index.chunk(range)?;
+        let leaves = self.hashes(0, chunk.first, chunk.len())?;
+        let mut records = Vec::with_capacity(chunk.len());
+        for ((seq, record), leaf) in (chunk.first..).zip(chunk.records()).zip(leaves) {
+            if leaf_hash(record) != leaf {
+                return Err(ReadError::Changed { path: self.0.folder.clone(), seq });
+            }
+            records.push(record.to_vec());
+        }
+        Ok(records)
     }
 
     /// Reads records in order, with their sequence numbers. The range is cut to what is committed now.
@@ -223,7 +255,7 @@ impl Iterator for Records {
             if self.next >= self.end {
                 return None;
             }
-            match self.reader.0.index.read(self.next..self.end) {
+            match self.reader.checked(self.next..self.end) {
                 Ok(records) => self.ready = records.into(),
                 Err(error) => {
                     self.next = self.end;

@@ -1,133 +1,75 @@
 //! The store of plain files: append-only segments of lines.
 
-use std::fs::File;
 use std::io;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 
+use super::blocks::{Index, SharedIndex};
 use super::reader::ReadError;
 use super::scan::file_name;
-use super::{Batch, LogStore, MAX_COMMIT_BYTES, StoreError};
-use crate::disk::{AppendFile, Disk};
+use super::sealer::{RunningSealer, Sealer, Sealing};
+use super::{Batch, LogStore, MAX_COMMIT_BYTES, SEGMENTS, StoreError};
+use crate::disk::{Disk, DiskFile};
+use crate::tree::Frontier;
 
-/// The most bytes that one read of several records fetches.
-const READ_BYTES: u64 = 256 * 1024;
+/// A segment rolls at this size at the latest, so that with the largest commit its offsets fit 32 bits.
+pub(crate) const MAX_SEGMENT_BYTES: u64 = 1 << 30;
 
-/// Where the records of one segment are.
-#[derive(Debug, Clone)]
-pub(crate) struct SegmentIndex {
-    pub first: u64,
-    pub path: PathBuf,
-    pub starts: Vec<u32>,
-    pub end: u64,
-}
-
-/// Where all records are. Never empty.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Index {
-    pub segments: Vec<SegmentIndex>,
-}
-
-impl Index {
-    pub fn size(&self) -> u64 {
-        self.segments.last().map_or(0, |last| last.first + last.starts.len() as u64)
-    }
-}
-
-/// The index, shared by the writer and all readers. The lock is held to look up or extend, never during IO.
-#[derive(Debug, Clone)]
-pub(crate) struct SharedIndex(Arc<RwLock<Index>>);
-
-/// Records that lie together in one segment.
-struct Extent {
-    path: PathBuf,
-    begin: u64,
-    end: u64,
-    count: usize,
-    first: u64,
-}
-
-impl SharedIndex {
-    pub fn new(index: Index) -> Self {
-        Self(Arc::new(RwLock::new(index)))
-    }
-
-    fn size(&self) -> u64 {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).size()
-    }
-
-    /// Reads records from the start of the range, as [`LogStore::read`].
-    pub fn read(&self, range: Range<u64>) -> Result<Vec<Vec<u8>>, ReadError> {
-        if range.is_empty() {
-            return Ok(Vec::new());
-        }
-        let extent = self.extent(&range).ok_or(ReadError::NotThere { seq: range.start })?;
-        let io = |source| ReadError::Io { path: extent.path.clone(), source };
-        let length = usize::try_from(extent.end.saturating_sub(extent.begin)).unwrap_or(usize::MAX);
-        let mut bytes = vec![0; length];
-        File::open(&extent.path).map_err(io)?.read_exact_at(&mut bytes, extent.begin).map_err(io)?;
-        let lines = bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
-        let records: Vec<Vec<u8>> = lines.map(<[u8]>::to_vec).collect();
-        if records.len() == extent.count {
-            Ok(records)
-        } else {
-            Err(ReadError::Changed { path: extent.path, seq: extent.first })
-        }
-    }
-
-    fn extent(&self, range: &Range<u64>) -> Option<Extent> {
-        let index = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        let after = index.segments.partition_point(|segment| segment.first <= range.start);
-        let segment = index.segments.get(after.checked_sub(1)?)?;
-        let from = usize::try_from(range.start - segment.first).ok()?;
-        let wanted = usize::try_from(range.end - range.start).unwrap_or(usize::MAX);
-        let starts = segment.starts.get(from..)?;
-        let begin = u64::from(*starts.first()?);
-        let starts = &starts[..wanted.min(starts.len())];
-        let count = starts.partition_point(|start| u64::from(*start) < begin + READ_BYTES);
-        let end = segment.starts.get(from + count).map_or(segment.end, |next| u64::from(*next));
-        Some(Extent { path: segment.path.clone(), begin, end, count, first: range.start })
-    }
-
-    fn extend(&self, path: &Path, first: u64, starts: Vec<u32>, end: u64) {
-        let mut index = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        match index.segments.last_mut().filter(|segment| segment.path == path) {
-            Some(segment) => {
-                segment.starts.extend(starts);
-                segment.end = end;
-            }
-            None => index.segments.push(SegmentIndex { first, path: path.to_owned(), starts, end }),
-        }
-    }
+/// The segments as opening found them.
+pub(super) struct Found {
+    pub index: Index,
+    /// The edge of the tree after the sealed segments.
+    pub sealed: Frontier,
+    /// The records that the checkpoint file covers.
+    pub signed_size: u64,
 }
 
 /// The writing side of the segments.
 pub(crate) struct Segments {
     folder: PathBuf,
-    disk: Box<dyn Disk>,
+    disk: Arc<dyn Disk>,
     roll_bytes: u64,
     index: SharedIndex,
     path: PathBuf,
-    active: Box<dyn AppendFile>,
+    active: Box<dyn DiskFile>,
     end: u64,
     poisoned: bool,
+    sealer: RunningSealer,
 }
 
 impl Segments {
-    /// Opens the last segment for appending after it was loaded and cut.
-    pub fn open(folder: &Path, disk: Box<dyn Disk>, roll_bytes: u64, index: Index) -> io::Result<Self> {
-        let (path, end) = match index.segments.last() {
-            Some(last) => (last.path.clone(), last.end),
-            None => (folder.join(file_name(0)), 0),
+    /// Opens the last segment for appending, cuts what is unfinished there, and begins to seal what is full.
+    pub fn open(
+        dir: &Path,
+        disk: Arc<dyn Disk>,
+        roll_bytes: u64,
+        sealing: Sealing,
+        found: Found,
+    ) -> io::Result<Self> {
+        let folder = dir.join(SEGMENTS);
+        let Found { index, sealed, signed_size } = found;
+        let last = index.segments.last().filter(|last| !last.is_sealed);
+        let (path, end, unsigned) = match last {
+            Some(last) => (last.path.clone(), last.end(), last.block_of(signed_size)),
+            None => (folder.join(file_name(index.size())), 0, 0),
         };
-        let mut active = disk.open_append(&path)?;
+        let active = disk.open(&path)?;
         active.set_len(end)?;
-        // A whole commit found here may have been written by a process that died before it could sync.
+        // A commit found here that nobody signed may have been written by a process that died before it could sync, or whose
+        // sync failed: then the system may show what it has given up writing. It is written again, and then synced.
+        let mut tail = vec![0; usize::try_from(end.saturating_sub(unsigned)).unwrap_or_default()];
+        if !tail.is_empty() {
+            std::fs::File::open(&path)?.read_exact_at(&mut tail, unsigned)?;
+            active.write_all_at(&tail, unsigned)?;
+        }
         active.sync_data()?;
+        disk.sync_folder(&folder)?;
         let index = SharedIndex::new(index);
-        Ok(Self { folder: folder.to_owned(), disk, roll_bytes, index, path, active, end, poisoned: false })
+        let sealer = Sealer::new(dir.to_owned(), disk.clone(), index.clone(), sealed);
+        let sealer = RunningSealer::start(sealer, sealing)?;
+        Ok(Self { folder, disk, roll_bytes, index, path, active, end, poisoned: false, sealer })
     }
 
     pub fn index(&self) -> SharedIndex {
@@ -136,16 +78,16 @@ impl Segments {
 
     /// Writes a batch that was checked.
     fn write(&mut self, batch: &Batch<'_>) -> Result<(), StoreError> {
-        if self.end >= self.roll_bytes {
-            let path = self.folder.join(file_name(batch.first));
-            self.active = self.disk.open_append(&path).map_err(|source| self.failed(source))?;
-            (self.path, self.end) = (path, 0);
+        let is_first = self.end >= self.roll_bytes;
+        if is_first {
+            self.roll(batch.first)?;
         }
-        let (bytes, starts) = encode(batch.records, self.end).map_err(|source| self.failed(source))?;
+        let (bytes, begins) = encode(batch.records, self.end).map_err(|source| self.failed(source))?;
         if let Err(source) = self.active.write_all_at(&bytes, self.end) {
-            if self.active.set_len(self.end).is_err() {
-                self.poisoned = true;
-            }
+            // The cut must be durable before anything is written there again: after a crash, sectors of this commit and of the
+            // next would otherwise make up a third.
+            let cut = self.active.set_len(self.end).and_then(|()| self.active.sync_data());
+            self.poisoned = cut.is_err();
             return Err(self.failed(source));
         }
         if let Err(source) = self.active.sync_data() {
@@ -155,7 +97,20 @@ impl Segments {
             return Err(StoreError::Unknown { path: self.path.clone(), source });
         }
         self.end += bytes.len() as u64;
-        self.index.extend(&self.path, batch.first, starts, self.end);
+        self.index.extend(&self.path, batch.first, &begins, self.end);
+        if is_first {
+            self.sealer.segment_is_full();
+        }
+        Ok(())
+    }
+
+    /// Begins a new segment. If that fails, the full one stays the last.
+    fn roll(&mut self, first: u64) -> Result<(), StoreError> {
+        let path = self.folder.join(file_name(first));
+        let failed = |source| StoreError::Failed { path: path.clone(), source };
+        let active = self.disk.open(&path).map_err(failed)?;
+        self.disk.sync_folder(&self.folder).map_err(failed)?;
+        (self.path, self.active, self.end) = (path, active, 0);
         Ok(())
     }
 
@@ -191,7 +146,14 @@ impl LogStore for Segments {
     }
 
     fn append(&mut self, batch: &Batch<'_>) -> Result<(), StoreError> {
-        self.check(batch)?;
+        // The records were checked by whoever appends, and are not parsed a second time.
+        if self.poisoned {
+            return Err(StoreError::Poisoned);
+        }
+        let size = self.index.size();
+        if batch.first != size {
+            return Err(StoreError::NotNext { found: batch.first, size });
+        }
         self.write(batch)
     }
 
@@ -203,13 +165,13 @@ impl LogStore for Segments {
 /// The bytes of a commit, and where in the segment each record begins.
 fn encode(records: &[&[u8]], offset: u64) -> io::Result<(Vec<u8>, Vec<u32>)> {
     let length: usize = records.iter().map(|record| record.len() + 1).sum();
-    let (mut bytes, mut starts) = (Vec::with_capacity(length + 1), Vec::with_capacity(records.len()));
+    let (mut bytes, mut begins) = (Vec::with_capacity(length + 1), Vec::with_capacity(records.len()));
     for record in records {
-        let start = offset + bytes.len() as u64;
-        starts.push(u32::try_from(start).map_err(|_| io::ErrorKind::FileTooLarge)?);
+        let begin = offset + bytes.len() as u64;
+        begins.push(u32::try_from(begin).map_err(|_| io::ErrorKind::FileTooLarge)?);
         bytes.extend_from_slice(record);
         bytes.push(b'\n');
     }
     bytes.push(b'\n');
-    Ok((bytes, starts))
+    Ok((bytes, begins))
 }

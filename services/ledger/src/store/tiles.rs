@@ -1,11 +1,12 @@
 //! The tree's hashes on disk: one file per tile level, tile behind tile.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, BufReader, BufWriter, Read, Write};
+use std::fs::File;
+use std::io::{self, BufReader, Read, Seek, SeekFrom};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
+use crate::disk::{Disk, DiskFile, new_name};
 use crate::tree::{HASH_BYTES, Hash, NodeHashes};
 
 /// Tile levels of a tree of fewer than 2^64 leaves.
@@ -25,18 +26,34 @@ pub(crate) fn level_path(folder: &Path, level: usize) -> PathBuf {
 #[derive(Debug)]
 pub(crate) struct TileFiles {
     folder: PathBuf,
-    writable: bool,
-    files: [OnceLock<File>; LEVELS],
+    disk: Option<Arc<dyn Disk>>,
+    read: Box<[OnceLock<File>; LEVELS]>,
+    written: Box<[OnceLock<Box<dyn DiskFile>>; LEVELS]>,
 }
 
 impl TileFiles {
-    pub fn new(folder: PathBuf, writable: bool) -> Self {
-        Self { folder, writable, files: Default::default() }
+    /// The tile files of a log that this process writes.
+    pub fn for_writing(folder: PathBuf, disk: Arc<dyn Disk>) -> Self {
+        Self { folder, disk: Some(disk), read: Default::default(), written: Default::default() }
+    }
+
+    /// Those of any other.
+    pub fn for_reading(folder: PathBuf) -> Self {
+        Self { folder, disk: None, read: Default::default(), written: Default::default() }
     }
 
     /// Writes hashes of one level, `first` being the position of the first.
     pub fn write(&self, level: usize, first: u64, hashes: &[u8]) -> io::Result<()> {
-        self.file(level)?.write_all_at(hashes, first * HASH_BYTES as u64)
+        let slot = self.written.get(level).ok_or(io::ErrorKind::NotFound)?;
+        let disk = self.disk.as_ref().ok_or(io::ErrorKind::PermissionDenied)?;
+        let file = match slot.get() {
+            Some(file) => file,
+            None => {
+                let file = disk.open(&level_path(&self.folder, level))?;
+                slot.get_or_init(|| file)
+            }
+        };
+        file.write_all_at(hashes, first * HASH_BYTES as u64)
     }
 
     /// Reads hashes of one level.
@@ -61,16 +78,11 @@ impl TileFiles {
     }
 
     fn file(&self, level: usize) -> io::Result<&File> {
-        let slot = self.files.get(level).ok_or(io::ErrorKind::NotFound)?;
+        let slot = self.read.get(level).ok_or(io::ErrorKind::NotFound)?;
         if let Some(file) = slot.get() {
             return Ok(file);
         }
-        let path = level_path(&self.folder, level);
-        let file = if self.writable {
-            OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?
-        } else {
-            File::open(path)?
-        };
+        let file = File::open(level_path(&self.folder, level))?;
         Ok(slot.get_or_init(|| file))
     }
 }
@@ -103,11 +115,16 @@ pub(crate) enum Difference {
 }
 
 impl TileComparison {
-    pub fn new(folder: &Path) -> Self {
-        let open = |level| File::open(level_path(folder, level)).ok().map(BufReader::new);
+    /// Compares from the hashes on that the leaf after `size` leaves is the first to complete.
+    pub fn after(folder: &Path, size: u64) -> Self {
+        let open = |level| {
+            let mut file = File::open(level_path(folder, level)).ok()?;
+            file.seek(SeekFrom::Start(stored_hashes(size, level) * HASH_BYTES as u64)).ok()?;
+            Some(BufReader::new(file))
+        };
         Self {
             levels: std::array::from_fn(open),
-            counts: [0; LEVELS],
+            counts: std::array::from_fn(|level| stored_hashes(size, level)),
             ended: [false; LEVELS],
             first_difference: [None; LEVELS],
         }
@@ -142,25 +159,67 @@ impl TileComparison {
     }
 }
 
-/// Writes all tile files anew.
-pub(crate) struct TileRewrite {
+/// Writes the hashes of a tree to the tile files: all of them, in files of their own that take the old ones' place when they
+/// are whole and durable, or those after a size up to which they are right.
+pub(crate) struct TileRewrite<'a> {
     folder: PathBuf,
-    levels: Vec<BufWriter<File>>,
+    disk: &'a dyn Disk,
+    size: u64,
+    levels: Vec<Level>,
 }
 
-impl TileRewrite {
-    pub fn new(folder: &Path) -> Self {
-        Self { folder: folder.to_owned(), levels: Vec::new() }
+struct Level {
+    file: Box<dyn DiskFile>,
+    offset: u64,
+    hashes: Vec<u8>,
+}
+
+/// Hashes of one level are written in pieces of this size.
+const PIECE_BYTES: usize = 256 * 1024;
+
+impl Level {
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.write_all_at(&self.hashes, self.offset)?;
+        self.offset += self.hashes.len() as u64;
+        self.hashes.clear();
+        Ok(())
+    }
+}
+
+impl<'a> TileRewrite<'a> {
+    /// Begins with the leaf after `size` leaves.
+    pub fn after(folder: &Path, disk: &'a dyn Disk, size: u64) -> Self {
+        Self { folder: folder.to_owned(), disk, size, levels: Vec::new() }
     }
 
     pub fn next(&mut self, level: u8, hash: &Hash) -> io::Result<()> {
-        while self.levels.len() <= usize::from(level) {
-            self.levels.push(BufWriter::new(File::create(level_path(&self.folder, self.levels.len()))?));
+        let level = usize::from(level);
+        while self.levels.len() <= level {
+            let number = self.levels.len();
+            let path = level_path(&self.folder, number);
+            let file =
+                if self.size == 0 { self.disk.open(&new_name(&path))? } else { self.disk.open(&path)? };
+            let offset = stored_hashes(self.size, number) * HASH_BYTES as u64;
+            if self.size == 0 {
+                file.set_len(0)?;
+            }
+            self.levels.push(Level { file, offset, hashes: Vec::new() });
         }
-        self.levels.get_mut(usize::from(level)).map_or(Ok(()), |file| file.write_all(&hash.0))
+        let Some(level) = self.levels.get_mut(level) else { return Ok(()) };
+        level.hashes.extend_from_slice(&hash.0);
+        if level.hashes.len() >= PIECE_BYTES { level.flush() } else { Ok(()) }
     }
 
     pub fn finish(mut self) -> io::Result<()> {
-        self.levels.iter_mut().try_for_each(Write::flush)
+        self.levels.iter_mut().try_for_each(Level::flush)?;
+        if self.size > 0 {
+            return Ok(());
+        }
+        for (number, level) in self.levels.iter().enumerate() {
+            level.file.sync_data()?;
+            let path = level_path(&self.folder, number);
+            self.disk.rename(&new_name(&path), &path)?;
+        }
+        self.disk.sync_folder(&self.folder)
     }
 }

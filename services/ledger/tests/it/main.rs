@@ -2,22 +2,28 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a helper of a test fails the test")]
 
+mod backup;
 mod bundle;
 mod crash;
 mod directory;
 mod fold;
 #[cfg(feature = "kafka")]
 mod kafka;
+mod mounts;
 mod oracle;
+mod sealed;
+mod simdisk;
 mod split_view;
 mod store;
 mod suite;
+mod torture;
 mod vectors;
 mod verify;
 
 use std::path::Path;
+use std::time::Duration;
 
-use writ_ledger::store::Options;
+use writ_ledger::store::{Options, Sealing};
 use writ_ledger::{FileLog, Log, Signer, SigningKey, VerifierKey};
 
 const ORIGIN: &str = "writ.example/log";
@@ -39,7 +45,12 @@ fn records(range: std::ops::Range<u64>) -> Vec<String> {
 }
 
 fn small_segments() -> Options {
-    Options { segment_bytes: 2000, ..Options::default() }
+    Options {
+        segment_bytes: 2000,
+        sealing: Sealing::Off,
+        checkpoint_interval: Duration::ZERO,
+        ..Options::default()
+    }
 }
 
 /// A log of `size` records in commits of 1, 2, 3 … 7, 1, 2 … records, over several segments.

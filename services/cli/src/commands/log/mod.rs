@@ -1,6 +1,7 @@
 //! `writ log`: reading and checking the log.
 
 mod audit;
+mod copy;
 mod export;
 mod served;
 mod show;
@@ -22,6 +23,8 @@ pub struct Arguments {
 enum Command {
     Export(export::Arguments),
     Show(show::Arguments),
+    Backup(copy::Backup),
+    Restore(copy::Restore),
     Verify(verify::Arguments),
 }
 
@@ -29,6 +32,8 @@ enum Command {
 pub fn run(arguments: Arguments, app: &App) -> Result<Verdict> {
     match arguments.command {
         Command::Export(arguments) => export::run(&arguments, app),
+        Command::Backup(arguments) => copy::back_up(&arguments, app),
+        Command::Restore(arguments) => copy::restore(&arguments, app),
         Command::Show(arguments) => show::run(&arguments, app),
         Command::Verify(arguments) => verify::run(&arguments, app),
     }

@@ -328,6 +328,6 @@ fn listed(findings: &[String], omitted: u64) -> String {
     text
 }
 
-fn checkpoint_value(checkpoint: &Checkpoint) -> Value {
+pub(super) fn checkpoint_value(checkpoint: &Checkpoint) -> Value {
     json!({ "origin": checkpoint.origin, "size": checkpoint.size, "root": checkpoint.root })
 }

@@ -2,15 +2,16 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::position::Position;
-use crate::disk::{AppendFile, Disk, OsDisk};
+use crate::disk::{Disk, DiskFile, OsDisk};
 use crate::key::VerifierKey;
 use crate::store::file::cut_tiles;
-use crate::store::load::{Loaded, OpenError, load, rewrite_tiles};
-use crate::store::segments::{Index, Segments};
+use crate::store::load::{Loaded, OpenError, load};
+use crate::store::segments::{Found, Segments};
 use crate::store::tiles::TileFiles;
-use crate::store::{LogStore, SEGMENTS, TILES};
+use crate::store::{LogStore, SEGMENTS, Sealing, TILES};
 use crate::tree::Frontier;
 
 /// A copy's segment that has reached this size gets no more commits.
@@ -20,28 +21,51 @@ const SEGMENT_BYTES: u64 = 64 * 1024 * 1024;
 const ASIDE: &str = "segments.before";
 
 /// Files that need not outlive a power cut: the topic has what is in them.
+#[derive(Debug)]
 struct CopyDisk;
 
-struct CopyFile(Box<dyn AppendFile>);
+#[derive(Debug)]
+struct CopyFile(Box<dyn DiskFile>);
 
 impl Disk for CopyDisk {
-    fn open_append(&self, path: &Path) -> io::Result<Box<dyn AppendFile>> {
-        OsDisk.open_append(path).map(|file| Box::new(CopyFile(file)) as Box<dyn AppendFile>)
+    fn open(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
+        OsDisk.open(path).map(|file| Box::new(CopyFile(file)) as Box<dyn DiskFile>)
+    }
+
+    fn create_folder(&self, path: &Path) -> io::Result<()> {
+        OsDisk.create_folder(path)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        OsDisk.rename(from, to)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        OsDisk.remove(path)
+    }
+
+    fn sync_folder(&self, _: &Path) -> io::Result<()> {
+        Ok(())
     }
 }
 
-impl AppendFile for CopyFile {
-    fn write_all_at(&mut self, bytes: &[u8], offset: u64) -> io::Result<()> {
+impl DiskFile for CopyFile {
+    fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
         self.0.write_all_at(bytes, offset)
     }
 
-    fn sync_data(&mut self) -> io::Result<()> {
+    fn sync_data(&self) -> io::Result<()> {
         Ok(())
     }
 
-    fn set_len(&mut self, length: u64) -> io::Result<()> {
+    fn set_len(&self, length: u64) -> io::Result<()> {
         self.0.set_len(length)
     }
+}
+
+/// The disk that copies lie on.
+pub(super) fn disk() -> Arc<dyn Disk> {
+    Arc::new(CopyDisk)
 }
 
 /// A copy of a topic's records.
@@ -55,8 +79,9 @@ impl Copy {
     pub fn empty(dir: &Path) -> io::Result<Self> {
         std::fs::create_dir_all(dir.join(SEGMENTS))?;
         std::fs::create_dir_all(dir.join(TILES))?;
-        cut_tiles(&dir.join(TILES), 0)?;
-        Self::with(dir, Index::default())
+        cut_tiles(&CopyDisk, &dir.join(TILES), 0)?;
+        let (index, sealed) = Default::default();
+        Self::with(dir, Found { index, sealed, signed_size: 0 })
     }
 
     /// The copy that is in a folder, its tree, and its tree where the position is; `None` if it is damaged, or ends before it.
@@ -66,25 +91,24 @@ impl Copy {
         position: &Position,
     ) -> Result<Option<(Self, Frontier, Frontier)>, OpenError> {
         // Whatever is wrong with it, the topic has it right.
-        let Ok(Loaded { index, frontier, tiles_equal, .. }) = load(dir, key) else { return Ok(None) };
-        if frontier.size() < position.size {
+        let Ok(loaded) = load(dir, key) else { return Ok(None) };
+        if loaded.frontier.size() < position.size {
             return Ok(None);
         }
         let (io, tiles) = (OpenError::io(dir), dir.join(TILES));
-        std::fs::create_dir_all(&tiles).map_err(&io)?;
-        if !tiles_equal {
-            rewrite_tiles(dir, &index).map_err(&io)?;
-        }
-        cut_tiles(&tiles, frontier.size()).map_err(&io)?;
-        let known = Frontier::at(&TileFiles::new(tiles, false), position.size).map_err(&io)?;
+        loaded.mend(dir, &CopyDisk).map_err(&io)?;
+        let Loaded { index, frontier, sealed, .. } = loaded;
+        let found = Found { index, sealed, signed_size: frontier.size() };
+        let known = Frontier::at(&TileFiles::for_reading(tiles), position.size).map_err(&io)?;
         if known.root() != position.root {
             return Ok(None);
         }
-        Ok(Some((Self::with(dir, index).map_err(&io)?, frontier, known)))
+        Ok(Some((Self::with(dir, found).map_err(&io)?, frontier, known)))
     }
 
-    fn with(dir: &Path, index: Index) -> io::Result<Self> {
-        let segments = Segments::open(&dir.join(SEGMENTS), Box::new(CopyDisk), SEGMENT_BYTES, index)?;
+    /// Nothing is sealed: what a sealed segment says of the tree must be durable.
+    fn with(dir: &Path, found: Found) -> io::Result<Self> {
+        let segments = Segments::open(dir, disk(), SEGMENT_BYTES, Sealing::Off, found)?;
         Ok(Self { dir: dir.to_owned(), segments })
     }
 

@@ -161,8 +161,19 @@ impl<'a> Opening<'a> {
             None => (self.begin_anew()?, Frontier::new()),
         };
         let Self { dir, lock, signer, checkpoint, .. } = self;
-        let dir = dir.to_owned();
-        Ok((store, Standing { dir, frontier, checkpoint, unfinished_bytes: 0, tiles_rebuilt, lock }, signer))
+        let (dir, disk) = (dir.to_owned(), copy::disk());
+        let checkpoint_interval = crate::store::CHECKPOINT_INTERVAL;
+        let standing = Standing {
+            dir,
+            disk,
+            checkpoint_interval,
+            frontier,
+            checkpoint,
+            unfinished_bytes: 0,
+            tiles_rebuilt,
+            lock,
+        };
+        Ok((store, standing, signer))
     }
 
     /// Goes on from the copy; `None` if it is damaged, or is not what the topic holds.
