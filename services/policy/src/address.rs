@@ -102,6 +102,11 @@ impl AddressSet {
         self.intersection(other) == *other
     }
 
+    /// Whether the set holds a single address.
+    pub(crate) fn is_one_address(&self) -> bool {
+        matches!(self.ranges.as_slice(), [(first, last)] if first == last)
+    }
+
     /// Whether the set holds no address.
     pub fn is_empty(&self) -> bool {
         self.ranges.is_empty()

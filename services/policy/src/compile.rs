@@ -53,10 +53,12 @@ pub(crate) struct Line {
 impl Compiled {
     /// Resolves the policy's names. A user that the inventory does not know is refused.
     pub fn new(policy: Arc<Policy>, inventory: &Inventory) -> Result<Self, PolicyError> {
+        users::check_users(&policy, &Users::new(inventory, &Roles::new()))?;
         Self::with_roles(policy, inventory, &Roles::new())
     }
 
-    /// Resolves the policy's names, with the users that autogroups of roles stand for.
+    /// Resolves the policy's names, with the users that autogroups of roles stand for. As to Tailscale, users that the
+    /// inventory does not know are nobody.
     pub fn with_roles(
         policy: Arc<Policy>,
         inventory: &Inventory,
@@ -64,7 +66,6 @@ impl Compiled {
     ) -> Result<Self, PolicyError> {
         let users = Users::new(inventory, roles).with_groups(&policy.names);
         users::check_domains(&policy, &users)?;
-        users::check_users(&policy, &users)?;
         let lines = flatten(&policy);
         let mut sources = Side::new(lines.len());
         let mut destinations = Side::new(lines.len());

@@ -14,26 +14,41 @@ pub(crate) fn parse(text: &str) -> Result<Duration, String> {
         return Err(refuse());
     }
     while !rest.is_empty() {
-        let digits = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
+        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(rest.len());
         let (number, tail) = rest.split_at(digits);
         let letters = tail.find(|c: char| !c.is_alphabetic()).unwrap_or(tail.len());
         let (unit, tail) = tail.split_at(letters);
-        let number: u64 = number.parse().map_err(|_| refuse())?;
-        let unit = match unit {
-            "ns" => Duration::from_nanos(1),
-            "us" | "µs" => Duration::from_micros(1),
-            "ms" => Duration::from_millis(1),
-            "s" => Duration::from_secs(1),
-            "m" => Duration::from_secs(60),
-            "h" => Duration::from_secs(3600),
+        let nanos: u64 = match unit {
+            "ns" => 1,
+            "us" | "µs" | "μs" => 1_000,
+            "ms" => 1_000_000,
+            "s" => 1_000_000_000,
+            "m" => 60_000_000_000,
+            "h" => 3_600_000_000_000,
             _ => return Err(refuse()),
         };
-        let part =
-            u32::try_from(number).ok().and_then(|number| unit.checked_mul(number)).ok_or_else(refuse)?;
+        let part = nanoseconds(number, nanos).ok_or_else(refuse)?;
         total = total.checked_add(part).ok_or_else(refuse)?;
         rest = tail;
     }
     Ok(total)
+}
+
+/// So many of a unit, such as `1.5` hours; what is finer than a nanosecond is cut off.
+fn nanoseconds(number: &str, unit: u64) -> Option<Duration> {
+    let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
+    let digits = |text: &str| text.bytes().all(|b| b.is_ascii_digit());
+    if !digits(whole) || !digits(fraction) || (whole.is_empty() && fraction.is_empty()) {
+        return None;
+    }
+    let whole: u64 = if whole.is_empty() { 0 } else { whole.parse().ok()? };
+    // Twelve digits are finer than a nanosecond of an hour.
+    let fraction = fraction.get(..12.min(fraction.len())).unwrap_or("");
+    let scale = 10u128.pow(u32::try_from(fraction.len()).ok()?);
+    let part =
+        if fraction.is_empty() { 0 } else { fraction.parse::<u128>().ok()? * u128::from(unit) / scale };
+    let nanos = whole.checked_mul(unit)?.checked_add(u64::try_from(part).ok()?)?;
+    Some(Duration::from_nanos(nanos))
 }
 
 /// A number of hours.
@@ -58,11 +73,17 @@ mod tests {
 
     #[test]
     fn durations_survive_text_and_back() {
-        for (written, shown) in [("168h1s", "168h0m1s"), ("90s", "1m30s"), ("1h30m", "1h30m0s"), ("0s", "0s")]
-        {
+        for (written, shown) in [
+            ("168h1s", "168h0m1s"),
+            ("90s", "1m30s"),
+            ("1h30m", "1h30m0s"),
+            ("0s", "0s"),
+            ("1.5h", "1h30m0s"),
+            (".5m", "30s"),
+        ] {
             assert_eq!(parse(written).map(text).as_deref(), Ok(shown));
         }
-        for bad in ["", "abc", "1", "h", "1x", "99999999999999999999h", "1h-2m"] {
+        for bad in ["", "abc", "1", "h", "1x", "99999999999999999999h", "1h-2m", "1.2.3h", ".h"] {
             assert!(parse(bad).is_err(), "{bad}");
         }
     }

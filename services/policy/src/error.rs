@@ -22,6 +22,12 @@ impl PolicyError {
         self
     }
 
+    /// Says it in other words, in front of what was said.
+    pub(crate) fn reworded(mut self, words: String) -> Self {
+        self.message = format!("{words} ({})", self.message);
+        self
+    }
+
     /// Puts words before the message.
     pub(crate) fn prefixed(mut self, words: &str) -> Self {
         self.message = format!("{words}: {}", self.message);

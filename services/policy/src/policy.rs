@@ -70,11 +70,11 @@ impl Policy {
     fn read(text: &str, reach: Reach) -> Result<Self, PolicyError> {
         let document = Document::parse(text)?;
         let members = document.object(document.root())?;
-        for member in members {
+        for (index, member) in members.iter().enumerate() {
             check_section(&document, member, reach)?;
+            rules::check_not_repeated(&document, members, index)?;
         }
-        let section =
-            |name: &str| members.iter().find(|member| member.key == name).map(|member| &member.value);
+        let section = |name: &str| rules::member(members, name).map(|member| &member.value);
         let names = read_names(&document, section)?;
         let mut rules = Vec::new();
         for kind in [Section::Acls, Section::Grants] {
@@ -177,15 +177,16 @@ enum Reach {
 
 fn check_section(document: &Document<'_>, member: &Member, reach: Reach) -> Result<(), PolicyError> {
     let key = member.key.as_str();
-    if SECTIONS.contains(&key) {
+    let is_of = |known: &[&str]| known.iter().any(|name| name.eq_ignore_ascii_case(key));
+    if is_of(&SECTIONS) {
         return Ok(());
     }
     let message = format!("the section {key:?} is not supported");
-    if UNDERSTOOD.contains(&key) && reach == Reach::Understood {
+    if is_of(&UNDERSTOOD) && reach == Reach::Understood {
         document.note_unsupported(member.key_start, message);
         return Ok(());
     }
-    if UNDERSTOOD.contains(&key) || UNSUPPORTED.contains(&key) {
+    if is_of(&UNDERSTOOD) || is_of(&UNSUPPORTED) {
         return Err(document.refuse(member.key_start, message).with_help(REMOVE));
     }
     Err(document.unknown_key(member, SECTIONS))

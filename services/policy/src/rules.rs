@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::capabilities;
 use crate::document::{Document, Token};
 use crate::error::PolicyError;
-use crate::hujson::{Member, Value};
+use crate::hujson::{Kind, Member, Value};
 use crate::selector::{Autogroup, Names, Selector, SelectorKind};
 use crate::service::{PortRange, Protocol, merged, parse_ports};
 
@@ -123,7 +123,7 @@ pub(crate) fn read(
 }
 
 fn read_acl(document: &Document<'_>, names: &Names, at: RuleRef, entry: &Value) -> Result<Rule, PolicyError> {
-    let fields = Fields::read(document, entry, &["action", "src", "dst", "proto"])?;
+    let fields = Fields::read(document, entry, &["action", "src", "users", "dst", "ports", "proto"])?;
     let action = fields.required("action")?;
     match document.string(action)? {
         "accept" => {}
@@ -136,9 +136,10 @@ fn read_acl(document: &Document<'_>, names: &Names, at: RuleRef, entry: &Value) 
         Some(value) => read_protocol(document, value)?,
         None => None,
     };
-    let src = read_sources(document, names, fields.required("src")?)?;
+    // `users` and `ports` are what `src` and `dst` were called in old files.
+    let src = read_sources(document, names, fields.end("src", Some("users"))?)?;
     let mut targets = Vec::new();
-    for token in document.strings(fields.required("dst")?)? {
+    for token in fields.end("dst", Some("ports"))? {
         let (dst, ports) = read_destination(document, names, token)?;
         check_destination(document, &dst)?;
         check_protocol_ports(document, token.offset, protocol, &ports)?;
@@ -156,7 +157,7 @@ fn read_grant(
     entry: &Value,
 ) -> Result<Rule, PolicyError> {
     let fields = Fields::read(document, entry, &["src", "dst", "ip", "app", "via"])?;
-    let src = read_sources(document, names, fields.required("src")?)?;
+    let src = read_sources(document, names, fields.end("src", None)?)?;
     let mut services = Vec::new();
     if let Some(ip) = fields.get("ip") {
         for token in document.strings(ip)? {
@@ -172,9 +173,10 @@ fn read_grant(
         return Err(document.refuse(entry.start, "ip and app can not both be empty"));
     }
     let mut targets = Vec::new();
-    for token in document.strings(fields.required("dst")?)? {
+    for token in fields.end("dst", None)? {
         let dst = names.selector(document, token, &format!("dst={:?}", token.text))?;
         check_destination(document, &dst)?;
+        check_grant_destination(document, &dst, !app.is_empty())?;
         targets.push(Target { dst, services: services.clone() });
     }
     let via = match fields.get("via") {
@@ -191,10 +193,11 @@ fn read_via(document: &Document<'_>, names: &Names, value: &Value) -> Result<Vec
     let mut routers = Vec::new();
     for token in document.strings(value)? {
         let entry = format!("via={:?}", token.text);
-        if !token.starts_with("tag:") {
-            return Err(document.refuse(token.offset, format!("{entry}: only tags can be named here")));
+        if !token.trim().starts_with("tag:") {
+            return Err(document.refuse(token.offset, format!("{entry}: via can only be a tag")));
         }
-        routers.push(names.selector(document, token, &entry)?);
+        let unknown = || format!("tag {:?} not found", token.trim());
+        routers.push(names.selector(document, token, &entry).map_err(|error| error.reworded(unknown()))?);
     }
     Ok(routers)
 }
@@ -217,10 +220,24 @@ fn check_destination(document: &Document<'_>, dst: &Selector) -> Result<(), Poli
         SelectorKind::Autogroup(Autogroup::DangerAll) => {
             Err(document.refuse(dst.offset, "cannot use autogroup:danger-all as a dst"))
         }
-        SelectorKind::Addresses(_) if matches!(dst.text.as_str(), "0.0.0.0/0" | "::/0") => {
+        _ => Ok(()),
+    }
+}
+
+/// Refuses what only grants may not say of their destinations.
+fn check_grant_destination(
+    document: &Document<'_>,
+    dst: &Selector,
+    has_app: bool,
+) -> Result<(), PolicyError> {
+    match &dst.kind {
+        SelectorKind::Addresses(_) if dst.text.ends_with("/0") => {
             let message =
                 format!("dst {:?}: to allow all IP addresses, use \"*\" or \"autogroup:internet\"", dst.text);
             Err(document.refuse(dst.offset, message))
+        }
+        SelectorKind::Autogroup(Autogroup::Internet) if has_app => {
+            Err(document.refuse(dst.offset, "cannot use app grants with autogroup:internet"))
         }
         _ => Ok(()),
     }
@@ -236,10 +253,14 @@ pub(crate) fn read_protocol(document: &Document<'_>, value: &Value) -> Result<Op
     }
 }
 
-fn read_sources(document: &Document<'_>, names: &Names, value: &Value) -> Result<Vec<Selector>, PolicyError> {
+fn read_sources(
+    document: &Document<'_>,
+    names: &Names,
+    tokens: Vec<Token<'_>>,
+) -> Result<Vec<Selector>, PolicyError> {
     let mut sources = Vec::new();
-    for token in document.strings(value)? {
-        let selector = names.selector(document, token, &format!("src={:?}", token.text))?;
+    for token in tokens {
+        let selector = names.source(document, token)?;
         if selector.kind == SelectorKind::Autogroup(Autogroup::Own) {
             let message = "\"autogroup:self\" not valid on the src side of a rule";
             return Err(document.refuse(token.offset, message));
@@ -275,6 +296,10 @@ pub(crate) fn read_destination(
 /// Reads an entry of a grant's `ip`: `*`, `443`, `80-90`, `tcp:443`, `icmp:*`.
 fn read_service(document: &Document<'_>, token: Token<'_>) -> Result<Granted, PolicyError> {
     let (protocol, ports) = match token.text.split_once(':') {
+        Some((_, ports)) if ports.contains(':') => {
+            let message = "expected only one colon in Internet protocol and port type";
+            return Err(document.refuse(token.offset, format!("ip={:?}: {message}", token.text)));
+        }
         Some((protocol, ports)) => {
             let protocol: Protocol = protocol.parse().map_err(|error: crate::service::ProtocolError| {
                 document.refuse(token.offset, format!("ip={:?}: {error}", token.text))
@@ -323,7 +348,8 @@ fn check_own(document: &Document<'_>, rule: &Rule) -> Result<(), PolicyError> {
     Err(document.refuse(own.dst.offset, message))
 }
 
-/// The fields of a rule or test, none of them unknown.
+/// The fields of a rule or test, none of them unknown. Keys are told apart by their letters whatever their case, as other
+/// readers of the language do; `null` says no more than no key.
 pub(crate) struct Fields<'d, 'v> {
     document: &'d Document<'d>,
     entry: &'v Value,
@@ -337,18 +363,62 @@ impl<'d, 'v> Fields<'d, 'v> {
         known: &[&str],
     ) -> Result<Self, PolicyError> {
         let members = document.object(entry)?;
-        if let Some(member) = members.iter().find(|member| !known.contains(&member.key.as_str())) {
-            return Err(document.unknown_key(member, known.iter().copied()));
+        for (index, member) in members.iter().enumerate() {
+            let is_known = known.iter().any(|key| key.eq_ignore_ascii_case(&member.key));
+            // Tools that write policies keep notes of their own under such keys, which mean nothing.
+            if !is_known && !member.key.starts_with('#') {
+                return Err(document.unknown_key(member, known.iter().copied()));
+            }
+            check_not_repeated(document, members, index)?;
         }
         Ok(Self { document, entry, members })
     }
 
     pub(crate) fn get(&self, key: &str) -> Option<&'v Value> {
-        self.members.iter().find(|member| member.key == key).map(|member| &member.value)
+        member(self.members, key).map(|member| &member.value)
+    }
+
+    /// Sources or destinations. A rule that has none grants nothing elsewhere; here it is no rule.
+    fn end(&self, key: &str, old_key: Option<&str>) -> Result<Vec<Token<'v>>, PolicyError> {
+        match (self.get(key), old_key.and_then(|old| self.get(old))) {
+            (Some(value), None) | (None, Some(value)) => self.document.strings(value),
+            (Some(_), Some(old)) => {
+                let old_key = old_key.unwrap_or_default();
+                let message = format!("{old_key:?} is the old name of {key:?}, which stands here too");
+                Err(self.document.refuse(old.start, message))
+            }
+            (None, None) => {
+                let message = format!("the key {key:?} is missing here, so the rule grants nothing");
+                self.document.note_unsupported(self.entry.start, message);
+                Ok(Vec::new())
+            }
+        }
     }
 
     pub(crate) fn required(&self, key: &str) -> Result<&'v Value, PolicyError> {
         self.get(key)
             .ok_or_else(|| self.document.refuse(self.entry.start, format!("the key {key:?} is missing here")))
+    }
+}
+
+/// The member of an object with a key, whatever the case of its letters; one that is `null` says nothing.
+pub(crate) fn member<'v>(members: &'v [Member], key: &str) -> Option<&'v Member> {
+    let named = members.iter().find(|member| member.key.eq_ignore_ascii_case(key));
+    named.filter(|member| !matches!(member.value.kind, Kind::Null))
+}
+
+/// Refuses a key that stands before it in other letters: readers would disagree on which counts.
+pub(crate) fn check_not_repeated(
+    document: &Document<'_>,
+    members: &[Member],
+    index: usize,
+) -> Result<(), PolicyError> {
+    let Some((member, before)) = members.get(index).zip(members.get(..index)) else { return Ok(()) };
+    match before.iter().any(|other| other.key.eq_ignore_ascii_case(&member.key)) {
+        false => Ok(()),
+        true => {
+            let message = format!("the key {:?} stands here a second time", member.key);
+            Err(document.refuse(member.key_start, message))
+        }
     }
 }

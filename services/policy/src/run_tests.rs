@@ -8,7 +8,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::compile::{Compiled, Line};
 use crate::nodes::Identity;
-use crate::rules::RuleRef;
+use crate::rules::{Granted, RuleRef};
 use crate::selector::{Autogroup, Selector, SelectorKind};
 use crate::service::Protocol;
 use crate::tests_section::{PolicyTest, TestDestination};
@@ -22,8 +22,8 @@ pub struct TestFailure {
     pub source: String,
     /// The destination as the test names it.
     pub destination: String,
-    /// The protocol tried.
-    pub protocol: Protocol,
+    /// The protocol tried; any of the usual ones if the test names none.
+    pub protocol: Option<Protocol>,
     /// What the test expected.
     pub expected: Verdict,
     /// What the policy says.
@@ -56,10 +56,8 @@ impl fmt::Display for Verdict {
 impl fmt::Display for TestFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let TestFailure { index, source, destination, protocol, expected, actual, .. } = self;
-        write!(
-            f,
-            "tests[{index}]: {source} -> {destination} ({protocol}) should be {expected} but is {actual}"
-        )?;
+        let by = protocol.map(|protocol| format!(" ({protocol})")).unwrap_or_default();
+        write!(f, "tests[{index}]: {source} -> {destination}{by} should be {expected} but is {actual}")?;
         match &self.rule {
             Some(rule) => write!(f, " by {rule}"),
             None => Ok(()),
@@ -87,7 +85,11 @@ impl Compiled {
         destination: &TestDestination,
         expected: Verdict,
     ) -> Option<TestFailure> {
-        let protocol = test.protocol.unwrap_or(Protocol::Tcp);
+        // A test that names no protocol holds if any of those that a rule means by default gets through.
+        let protocols = match &test.protocol {
+            Some(named) => std::slice::from_ref(named),
+            None => &Protocol::DEFAULTS[..],
+        };
         let mut verdicts = Vec::new();
         for source in self.witnesses(&test.src) {
             let from = self.source_lines(&source.identity, &source.addresses);
@@ -96,7 +98,11 @@ impl Compiled {
                 let user = source.identity.user();
                 let is_same_user = user.is_some() && user == target.identity.user();
                 let grants = |line: &Line| {
-                    line.services.iter().any(|granted| granted.range(protocol, destination.port).is_some())
+                    let any = |granted: &Granted| {
+                        granted.ports.iter().any(|range| range.contains(destination.port))
+                            && protocols.iter().any(|named| granted.covers(*named))
+                    };
+                    line.services.iter().any(any)
                 };
                 let allowing = self.leading(&from, &to, is_same_user).find(|(_, line)| grants(line));
                 verdicts.push(match allowing {
@@ -114,7 +120,7 @@ impl Compiled {
             index,
             source: test.src.text.clone(),
             destination: destination.text.clone(),
-            protocol,
+            protocol: test.protocol,
             expected,
             actual,
             rule,

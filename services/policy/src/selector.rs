@@ -112,7 +112,9 @@ impl Names {
         token: Token<'_>,
         entry: &str,
     ) -> Result<Selector, PolicyError> {
-        let refuse = |message: String| document.refuse(token.offset, format!("{entry}: {message}"));
+        // Of a source the bare name stands before the message, as Tailscale writes it.
+        let separator = if entry == "src" { "=" } else { ": " };
+        let refuse = |message: String| document.refuse(token.offset, format!("{entry}{separator}{message}"));
         let text = token.text.trim();
         let kind = if text == "*" {
             SelectorKind::Any
@@ -158,6 +160,14 @@ impl Names {
             ));
         };
         Ok(Selector { kind, text: text.to_owned(), offset: token.offset })
+    }
+
+    /// Reads a selector as a source. What Tailscale says of an unknown tag here has no quotation of the entry.
+    pub(crate) fn source(&self, document: &Document<'_>, token: Token<'_>) -> Result<Selector, PolicyError> {
+        let name = token.text.trim();
+        let is_unknown_tag = name.starts_with("tag:") && !self.tag_owners.contains_key(name);
+        let entry = if is_unknown_tag { "src".to_owned() } else { format!("src={:?}", token.text) };
+        self.selector(document, token, &entry)
     }
 
     /// The address prefix of a host.

@@ -20,7 +20,7 @@ pub enum Protocol {
 }
 
 /// Names that a policy may use for the others.
-const NAMES: [(&str, u8); 9] = [
+const NAMES: [(&str, u8); 10] = [
     ("igmp", 2),
     ("ip-in-ip", 4),
     ("egp", 8),
@@ -30,6 +30,7 @@ const NAMES: [(&str, u8); 9] = [
     ("ah", 51),
     ("ipv6-icmp", 58),
     ("sctp", 132),
+    ("fc", 133),
 ];
 
 impl Protocol {
@@ -78,21 +79,24 @@ impl fmt::Display for Protocol {
 
 /// A text that names no protocol.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is not a protocol: expected a name such as tcp, udp or icmp, or a number from 1 to 255")]
+#[error("proto name {0:?} not known; use protocol number 0-255 or protocol name (icmp, tcp, udp, etc.)")]
 pub struct ProtocolError(String);
 
 impl FromStr for Protocol {
     type Err = ProtocolError;
 
+    /// Reads a name, in letters of either case, or a number without leading zeros.
     fn from_str(text: &str) -> Result<Self, ProtocolError> {
-        let named = match text {
+        let lower = text.to_ascii_lowercase();
+        let named = match lower.as_str() {
             "tcp" => Some(6),
             "udp" => Some(17),
             "icmp" => Some(1),
             "ipv4" => Some(4),
             other => NAMES.iter().find(|(name, _)| *name == other).map(|(_, number)| *number),
         };
-        let number = named.or_else(|| decimal(text).and_then(|n| u8::try_from(n).ok()).filter(|n| *n > 0));
+        let plain = Some(text).filter(|text| !text.starts_with('0'));
+        let number = named.or_else(|| plain.and_then(decimal).and_then(|n| u8::try_from(n).ok()));
         number.map(Protocol::from_number).ok_or_else(|| ProtocolError(text.chars().take(32).collect()))
     }
 }
@@ -238,10 +242,11 @@ mod tests {
             assert_eq!(protocol.to_string().parse(), Ok(protocol));
             assert_eq!(protocol.number(), number);
         }
-        for bad in ["", "0", "256", "+6", "TCP", "tcpp"] {
+        for bad in ["", "0", "06", "256", "+6", "tcpp", "*"] {
             assert!(bad.parse::<Protocol>().is_err(), "{bad}");
         }
         assert_eq!("6".parse(), Ok(Protocol::Tcp));
+        assert_eq!("Tcp".parse(), Ok(Protocol::Tcp));
     }
 
     #[test]

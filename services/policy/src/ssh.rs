@@ -77,6 +77,9 @@ fn read_rule(document: &Document<'_>, names: &Names, entry: &Value) -> Result<Ss
         Fields::read(document, entry, &["action", "src", "dst", "users", "checkPeriod", "acceptEnv"])?;
     let action = read_action(document, entry, fields.get("action"))?;
     if let Some(value) = fields.get("checkPeriod") {
+        if action != SshAction::Check {
+            return Err(document.refuse(value.start, "checkPeriod is only valid with action \"check\""));
+        }
         check_period(document, value)?;
     }
     let rule = SshRule {
@@ -111,7 +114,14 @@ fn check_period(document: &Document<'_>, value: &Value) -> Result<(), PolicyErro
     if text == "always" || text.is_empty() {
         return Ok(());
     }
-    let period = duration::parse(text).map_err(|message| document.refuse(value.start, message))?;
+    let period = match text.strip_prefix('-') {
+        Some(positive) if duration::parse(positive).is_ok() => {
+            let message = format!("checkPeriod {text} must be a positive duration");
+            return Err(document.refuse(value.start, message));
+        }
+        _ => duration::parse(text.strip_prefix('+').unwrap_or(text)),
+    };
+    let period = period.map_err(|message| document.refuse(value.start, message))?;
     if period > duration::hours(MAX_CHECK_PERIOD_HOURS) {
         let shown = duration::text(period);
         let message = format!("checkPeriod {shown} is above the max ({MAX_CHECK_PERIOD_HOURS}h)");
@@ -178,12 +188,14 @@ fn read_users(
 }
 
 fn read_user(document: &Document<'_>, token: Token<'_>) -> Result<LocalUser, PolicyError> {
-    match token.text {
-        "" | "*" => Err(document.refuse(token.offset, format!("user {:?} is not valid", token.text))),
+    match token.text.trim() {
+        user @ ("" | "*") => Err(document.refuse(token.offset, format!("user {user:?} is not valid"))),
         "autogroup:nonroot" => Ok(LocalUser::NonRoot),
         text => Ok(match text.strip_prefix("localpart:*@") {
-            Some(domain) => LocalUser::LocalPart { domain: domain.to_owned(), offset: token.offset },
-            None => LocalUser::Named(text.to_owned()),
+            Some(domain) if !domain.is_empty() => {
+                LocalUser::LocalPart { domain: domain.to_owned(), offset: token.offset }
+            }
+            _ => LocalUser::Named(text.to_owned()),
         }),
     }
 }

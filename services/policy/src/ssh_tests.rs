@@ -34,28 +34,60 @@ fn read_test(document: &Document<'_>, names: &Names, entry: &Value) -> Result<Ss
     let fields = Fields::read(document, entry, &["src", "dst", "accept", "check", "deny"])?;
     let failed = |error: PolicyError| error.prefixed("test(s) failed");
     let src = fields.required("src").map_err(failed)?;
-    let src = Token { text: document.string(src)?, offset: src.start };
-    let src = names.selector(document, src, &format!("src={:?}", src.text)).map_err(failed)?;
-    let mut dst = Vec::new();
-    for token in document.strings(fields.required("dst").map_err(failed)?)? {
-        if matches!(token.text, "*" | "autogroup:internet" | "autogroup:danger-all") {
-            let message = format!("SSH tests dst contains disallowed element {:?}", token.text);
-            return Err(document.refuse(token.offset, message));
-        }
-        // Tailscale takes the colons of a bare IPv6 address for something else, and fails the test.
-        if token.parse::<Ipv6Addr>().is_ok() {
-            let message = format!("test(s) failed: dst={:?}: an IPv6 address cannot stand here", token.text);
-            return Err(document
-                .refuse(token.offset, message)
-                .with_help("name the node's tag, user or host"));
-        }
-        dst.push(names.selector(document, token, &format!("dst={:?}", token.text)).map_err(failed)?);
+    let src = Token { text: document.string(src)?.trim(), offset: src.start };
+    if src.is_empty() {
+        let message = "SSH tests entry must have a non-empty src";
+        return Err(failed(document.refuse(src.offset, message)));
     }
+    let src = names.selector(document, src, &format!("src={:?}", src.text)).map_err(failed)?;
+    let destinations = document.strings(fields.required("dst").map_err(failed)?)?;
+    if destinations.is_empty() {
+        return Err(failed(document.refuse(entry.start, "SSH tests entry must have at least one dst")));
+    }
+    let read = |token: &Token<'_>| read_destination(document, names, *token).map_err(failed);
+    let dst = destinations.iter().map(read).collect::<Result<_, _>>()?;
     let users = |key: &str| match fields.get(key) {
-        Some(value) => Ok(document.strings(value)?.iter().map(|token| token.text.to_owned()).collect()),
+        Some(value) => {
+            Ok(document.strings(value)?.iter().map(|token| token.text.trim().to_owned()).collect())
+        }
         None => Ok(Vec::new()),
     };
-    Ok(SshTest { src, dst, accept: users("accept")?, check: users("check")?, deny: users("deny")? })
+    let test = SshTest { src, dst, accept: users("accept")?, check: users("check")?, deny: users("deny")? };
+    if test.accept.is_empty() && test.check.is_empty() && test.deny.is_empty() {
+        let message = "an SSH test needs users in \"accept\", \"check\" or \"deny\"";
+        return Err(failed(document.refuse(entry.start, message)));
+    }
+    Ok(test)
+}
+
+/// Reads a destination: one host, or all nodes of a name.
+fn read_destination(
+    document: &Document<'_>,
+    names: &Names,
+    token: Token<'_>,
+) -> Result<Selector, PolicyError> {
+    let refuse = |what: &str| {
+        Err(document.refuse(token.offset, format!("SSH tests dst contains {what} {:?}", token.text)))
+    };
+    let name = token.text.trim();
+    if matches!(name, "*" | "autogroup:internet" | "autogroup:danger-all") {
+        return refuse("disallowed element");
+    }
+    if name.starts_with("tag:") && !names.tag_owners.contains_key(name) {
+        return refuse("unknown tag");
+    }
+    // Tailscale takes the colons of a bare IPv6 address for something else, and fails the test.
+    if name.parse::<Ipv6Addr>().is_ok() {
+        let message = format!("dst={name:?}: an IPv6 address cannot stand here");
+        return Err(document.refuse(token.offset, message).with_help("name the node's tag, user or host"));
+    }
+    let selector = names.selector(document, token, &format!("dst={:?}", token.text))?;
+    let is_wide = match &selector.kind {
+        SelectorKind::Addresses(addresses) => !addresses.is_one_address(),
+        SelectorKind::Host(host) => !names.host(host).is_one_address(),
+        _ => false,
+    };
+    if is_wide { refuse("disallowed element") } else { Ok(selector) }
 }
 
 impl Compiled {
@@ -103,9 +135,12 @@ impl Compiled {
         let mut outcomes = Vec::new();
         for source in self.nodes.iter().filter(|node| self.names_node(src, node)) {
             for target in self.nodes.iter() {
+                // Whose own nodes are meant is clear only if the source is one user.
                 let is_meant = match dst.kind {
                     SelectorKind::Autogroup(Autogroup::Own) => {
-                        matches!(source.identity, Identity::User(_)) && source.identity == target.identity
+                        matches!(src.kind, SelectorKind::User(_))
+                            && matches!(source.identity, Identity::User(_))
+                            && source.identity == target.identity
                     }
                     _ => self.names_node(dst, target),
                 };
@@ -115,6 +150,7 @@ impl Compiled {
                 let grants = self.ssh(&target.id);
                 let fits = |grant: &&crate::ssh::SshGrant| {
                     grant.principals.iter().any(|address| source.addresses.contains(address))
+                        && !user.is_empty()
                         && match grant.users.get(user).or_else(|| grant.users.get("*")) {
                             Some(local) => !local.is_empty(),
                             None => false,

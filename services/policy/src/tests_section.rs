@@ -4,7 +4,7 @@ use crate::document::{Document, Token};
 use crate::error::PolicyError;
 use crate::hujson::Value;
 use crate::rules::{self, Fields};
-use crate::selector::{Names, Selector};
+use crate::selector::{Names, Selector, SelectorKind};
 use crate::service::{PortRange, Protocol};
 
 /// One promise: from this source, these destinations can be reached and those cannot.
@@ -39,7 +39,7 @@ fn read_test(document: &Document<'_>, names: &Names, entry: &Value) -> Result<Po
     let src = fields.required("src")?;
     let token = Token { text: document.string(src)?, offset: src.start };
     let protocol = match fields.get("proto") {
-        Some(value) => rules::read_protocol(document, value)?,
+        Some(value) => read_test_protocol(document, value)?,
         None => None,
     };
     let destinations = |key: &str| match fields.get(key) {
@@ -62,12 +62,31 @@ fn read_test(document: &Document<'_>, names: &Names, entry: &Value) -> Result<Po
     Ok(test)
 }
 
+/// A test tries one connection, so only protocols with ports can be tried.
+fn read_test_protocol(document: &Document<'_>, value: &Value) -> Result<Option<Protocol>, PolicyError> {
+    match rules::read_protocol(document, value)? {
+        Some(protocol) if !protocol.has_ports() => {
+            Err(document.refuse(value.start, format!("a test tries tcp, udp or sctp, not {protocol}")))
+        }
+        protocol => Ok(protocol),
+    }
+}
+
 fn read_destination(
     document: &Document<'_>,
     names: &Names,
     token: Token<'_>,
 ) -> Result<TestDestination, PolicyError> {
     let (dst, ports) = rules::read_destination(document, names, token)?;
+    let is_wide = match &dst.kind {
+        SelectorKind::Addresses(_) => dst.text.contains('/') || dst.text.contains('-'),
+        SelectorKind::Host(name) => !names.host(name).is_one_address(),
+        _ => false,
+    };
+    if is_wide {
+        let message = format!("{:?}: a test names a single host, not a range of addresses", token.text);
+        return Err(document.refuse(token.offset, message));
+    }
     match ports.as_slice() {
         [PortRange { first, last }] if first == last => {
             Ok(TestDestination { dst, port: *first, text: token.text.to_owned() })

@@ -13,7 +13,7 @@ use writ_policy::{Inventory, InventoryNode, InventoryUser, Owner, Role, Roles};
 use writ_schema::{NodeId, UserId};
 
 /// One policy and what Tailscale made of it.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 pub struct Case {
     pub id: String,
     pub policy: serde_json::Value,
@@ -24,14 +24,14 @@ pub struct Case {
     pub expect: BTreeMap<String, Expected>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 pub struct User {
     pub id: u8,
     pub name: String,
     pub email: String,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 pub struct Machine {
     #[serde(default)]
     pub tags: Option<Vec<String>>,
@@ -48,7 +48,7 @@ pub struct Machine {
 pub type Capabilities = BTreeMap<String, Option<Vec<serde_json::Value>>>;
 
 /// What one node was told.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 pub struct Expected {
     #[serde(default)]
     pub packet_filter: Option<Vec<WireRule>>,
@@ -60,7 +60,7 @@ pub struct Expected {
     pub ssh_rules: Option<Vec<WireSsh>>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct WireSsh {
     #[serde(default)]
@@ -73,32 +73,32 @@ pub struct WireSsh {
     pub accept_env: Vec<String>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 pub struct WirePrincipal {
     #[serde(rename = "nodeIP")]
     pub address: IpAddr,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize)]
 pub struct WireAction {
     #[serde(default)]
     pub accept: bool,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 pub struct Own {
     pub allowed_ips: Option<Vec<IpNet>>,
     pub primary_routes: Option<Vec<IpNet>>,
     pub cap_map: Option<Capabilities>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 pub struct Peer {
     pub allowed_ips: Option<Vec<IpNet>>,
     pub cap_map: Option<Capabilities>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct WireRule {
     #[serde(rename = "SrcIPs", default)]
@@ -111,7 +111,7 @@ pub struct WireRule {
     pub cap_grant: Option<Vec<WireGrant>>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct WireDestination {
     #[serde(rename = "IP")]
@@ -119,14 +119,14 @@ pub struct WireDestination {
     pub ports: WirePorts,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct WirePorts {
     pub first: u16,
     pub last: u16,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct WireGrant {
     pub dsts: Vec<String>,
@@ -159,7 +159,7 @@ impl Case {
             node.routes = self.routes(name, machine);
             nodes.push((name, node));
         }
-        nodes.sort_by_key(|(name, _)| joined_late(name));
+        nodes.sort_by_key(|(name, _)| self.stands_by(name));
         Inventory { users: users.collect(), nodes: nodes.into_iter().map(|(_, node)| node).collect() }
     }
 
@@ -197,6 +197,48 @@ impl Case {
         self.nodes.iter().find(|(_, m)| m.ipv4 == address || m.ipv6 == address).map(|(name, _)| name)
     }
 
+    /// Whether the node stands by for another: of several routers for one prefix, the one that came first carries it,
+    /// and the captures do not say when nodes came. A node was late if a prefix of its is carried by a node whose name
+    /// comes after its own.
+    fn stands_by(&self, name: &str) -> bool {
+        let Some(machine) = self.nodes.get(name) else { return false };
+        let carries = |node: &str, route: &IpNet| {
+            let told = self.expect.get(node).and_then(|expected| expected.own.primary_routes.as_ref());
+            told.is_some_and(|routes| routes.contains(route))
+        };
+        let routes = self.routes(name, machine);
+        let later = self.nodes.keys().filter(|other| other.as_str() > name);
+        let mut later = later.filter(|other| routes.iter().any(|route| carries(other, route)));
+        routes.iter().all(|route| !carries(name, route)) && later.next().is_some()
+    }
+
+    /// Addresses of the network that the policy names and no node has. Captures had their addresses replaced, and this
+    /// went past some policies.
+    pub fn stray_addresses(&self) -> Vec<IpAddr> {
+        let text = self.policy_text();
+        let words = text.split(|c: char| !(c.is_ascii_hexdigit() || c == '.' || c == ':'));
+        // Of an address with a port behind it, what stands before the last colon is the address.
+        let candidates = words.flat_map(|word| [Some(word), word.rsplit_once(':').map(|(name, _)| name)]);
+        let mut found: Vec<IpAddr> = candidates.flatten().filter_map(|word| word.parse().ok()).collect();
+        found.retain(|address| self.node_at(*address).is_none());
+        found.sort();
+        found.dedup();
+        found
+    }
+
+    /// The same case with an address of its policy replaced by another.
+    pub fn with_address(&self, address: IpAddr, by: IpAddr) -> Self {
+        let policy = self.policy_text().replace(&address.to_string(), &by.to_string());
+        Self { policy: serde_json::Value::String(policy), ..self.clone() }
+    }
+
+    /// Whether a node offers a prefix, and has not been told that it may.
+    pub fn is_unknown_to_router(&self, name: &str, prefix: &IpNet) -> bool {
+        let offers = |machine: &Machine| machine.routable_ips.iter().flatten().any(|own| own == prefix);
+        let told = self.expect.get(name).and_then(|expected| expected.own.allowed_ips.as_ref());
+        self.nodes.get(name).is_some_and(offers) && told.is_some_and(|told| !told.contains(prefix))
+    }
+
     /// The routes that a node offers and that are approved. Two captures were taken before the approval was
     /// noted; what the node itself was told then stands for it.
     fn routes(&self, name: &str, machine: &Machine) -> Vec<IpNet> {
@@ -210,12 +252,6 @@ impl Case {
         let is_told = |route: &IpNet| self.http == 200 && told.contains(route);
         offered.iter().filter(|route| approved.contains(route) || is_told(route)).copied().collect()
     }
-}
-
-/// Of two routers for one prefix, the one that joined first carries it. The captures do not say who that was;
-/// this one joined after its twin, `metapod`, as its empty primary routes show.
-fn joined_late(name: &str) -> bool {
-    name == "butterfree"
 }
 
 /// Reads every `*.jsonl.gz` of a folder, in order of names.

@@ -116,8 +116,8 @@ fn a_failing_test_is_named() {
     assert_eq!(
         lines,
         [
-            "tests[1]: group:oncall -> db:5433 (tcp) should be accepted but is denied",
-            "tests[1]: group:oncall -> tag:staging:22 (tcp) should be denied but is accepted by grants[0]",
+            "tests[1]: group:oncall -> db:5433 should be accepted but is denied",
+            "tests[1]: group:oncall -> tag:staging:22 should be denied but is accepted by grants[0]",
         ]
     );
     assert_eq!((failures[0].expected, failures[0].actual), (Verdict::Accepted, Verdict::Denied));

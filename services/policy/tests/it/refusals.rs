@@ -10,7 +10,18 @@ use crate::network::company;
 fn refusal(text: &str) -> PolicyError {
     match Policy::parse(text) {
         Err(error) => error,
-        Ok(policy) => Compiled::new(Arc::new(policy), &company()).expect_err(text),
+        Ok(policy) => match Compiled::new(Arc::new(policy), &company()) {
+            Err(error) => error,
+            Ok(_) => panic!("accepted: {text}"),
+        },
+    }
+}
+
+/// The refusal of what only the engine understands.
+fn full_refusal(text: &str) -> String {
+    match Policy::parse_full(text) {
+        Err(error) => error.to_string(),
+        Ok(_) => panic!("accepted: {text}"),
     }
 }
 
@@ -103,12 +114,124 @@ fn ports_and_protocols_are_refused_in_words() {
         let error = refusal(&with_dst(dst));
         assert!(error.message().contains(part), "{dst}: {error}");
     }
-    for proto in ["TCP", "0", "256", "x"] {
+    for proto in ["*", "0", "06", "256", "x"] {
         let rule = format!(r#"{{"action": "accept", "proto": "{proto}", "src": ["*"], "dst": ["*:*"]}}"#);
-        assert!(refusal(&with_rule(&rule)).message().contains("is not a protocol"), "{proto}");
+        assert!(
+            refusal(&with_rule(&rule)).message().contains("not known; use protocol number 0-255"),
+            "{proto}"
+        );
     }
     let ports_of_icmp = r#"{"action": "accept", "proto": "icmp", "src": ["*"], "dst": ["*:80"]}"#;
     assert!(refusal(&with_rule(ports_of_icmp)).message().contains("has no ports"));
+}
+
+#[test]
+fn refusals_have_the_words_that_tailscale_has() {
+    let src = |src: &str| with_rule(&format!(r#"{{"action": "accept", "src": ["{src}"], "dst": ["*:*"]}}"#));
+    assert!(refusal(&src("tag:x")).message().starts_with("src=tag not found: \"tag:x\""));
+    let grant = |grant: &str| format!(r#"{{"tagOwners": {{"tag:web": []}}, "grants": [{{{grant}}}]}}"#);
+    let ssh = |ssh: &str| format!(r#"{{"tagOwners": {{"tag:web": []}}, "acls": [], "ssh": [{{{ssh}}}]}}"#);
+    let test = |test: &str| {
+        format!(
+            r#"{{"tagOwners": {{"tag:web": []}}, "hosts": {{"net": "10.0.0.0/8"}}, "acls": [], "sshTests": [{{{test}}}]}}"#
+        )
+    };
+    for (text, words) in [
+        (grant(r#""src": ["*"], "dst": ["*"], "ip": ["*"], "via": ["tag:x"]"#), "tag \"tag:x\" not found"),
+        (grant(r#""src": ["*"], "dst": ["*"], "ip": ["*"], "via": ["web"]"#), "via can only be a tag"),
+        (
+            grant(r#""src": ["*"], "dst": ["autogroup:internet"], "app": {"a.b/c": []}"#),
+            "cannot use app grants with autogroup:internet",
+        ),
+        (
+            grant(r#""src": ["*"], "dst": ["*"], "ip": ["tcp:80:443"]"#),
+            "expected only one colon in Internet protocol and port type",
+        ),
+        (grant(r#""src": ["*"], "dst": ["::/0"], "ip": ["*"]"#), "to allow all IP addresses"),
+        (
+            ssh(r#""action": "accept", "checkPeriod": "1h", "src": [], "dst": [], "users": ["root"]"#),
+            "checkPeriod is only valid with action \"check\"",
+        ),
+        (
+            ssh(r#""action": "check", "checkPeriod": "-1h", "src": [], "dst": [], "users": ["root"]"#),
+            "must be a positive duration",
+        ),
+        (ssh(r#""action": "check", "src": [], "dst": [], "users": [" "]"#), "user \"\" is not valid"),
+        (ssh(r#""action": "check", "src": [], "dst": []"#), "users must be specified"),
+        (test(r#""src": " ", "dst": ["tag:web"], "accept": ["root"]"#), "must have a non-empty src"),
+        (test(r#""src": "tag:web", "dst": [], "accept": ["root"]"#), "must have at least one dst"),
+        (test(r#""src": "tag:web", "dst": ["tag:web"]"#), "test(s) failed"),
+        (
+            test(r#""src": "tag:web", "dst": ["tag:web:22"], "accept": ["root"]"#),
+            "SSH tests dst contains unknown tag \"tag:web:22\"",
+        ),
+        (
+            test(r#""src": "tag:web", "dst": ["10.0.0.0/8"], "accept": ["root"]"#),
+            "SSH tests dst contains disallowed element \"10.0.0.0/8\"",
+        ),
+        (
+            test(r#""src": "tag:web", "dst": ["net"], "accept": ["root"]"#),
+            "SSH tests dst contains disallowed element \"net\"",
+        ),
+    ] {
+        let error = full_refusal(&text);
+        assert!(error.contains(words), "{text}: {error}");
+    }
+}
+
+#[test]
+fn files_of_other_tools_and_older_days_are_read() {
+    let text = r##"{
+      "Groups": {"group:ops": ["dev@example.com"]},
+      "TagOwners": {"tag:web": []},
+      "ACLs": [{"#ha-meta": {"name": "web"}, "Action": "accept", "Users": ["group:ops"], "Ports": ["tag:web:443"]}],
+      "hosts": null,
+      "Tests": [{"src": "dev@example.com", "Proto": "TCP", "Accept": ["tag:web:443"]}],
+    }"##;
+    let policy = Policy::parse(text).unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!((policy.rule_count(), policy.test_count()), (1, 1));
+    let compiled = Compiled::new(Arc::new(policy), &company()).unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(compiled.run_tests(), vec![]);
+    for (text, part) in [
+        (r#"{"acls": [], "ACLs": []}"#, "a second time"),
+        (r#"{"acls": [{"action": "accept", "src": [], "Src": [], "dst": []}]}"#, "a second time"),
+        (r#"{"acls": [{"action": "accept", "src": [], "users": [], "dst": []}]}"#, "the old name of \"src\""),
+        (r#"{"acls": [{"action": "accept", "src": ["*"]}]}"#, "the rule grants nothing"),
+    ] {
+        assert!(refusal(text).message().contains(part), "{text}: {}", refusal(text));
+    }
+    assert!(
+        Policy::parse_full(r#"{"acls": null}"#).is_ok_and(|policy| policy.allows_everything_by_silence()),
+        "null says nothing"
+    );
+}
+
+#[test]
+fn a_test_tries_one_connection_to_one_host() {
+    let with_test = |test: &str| {
+        format!(
+            r#"{{"tagOwners": {{"tag:web": []}}, "hosts": {{"net": "10.0.0.0/8"}}, "acls": [
+              {{"action": "accept", "proto": "udp", "src": ["dev@example.com"], "dst": ["tag:web:53"]}}], "tests": [{test}]}}"#
+        )
+    };
+    for (test, part) in [
+        (r#"{"src": "tag:web", "accept": ["10.0.0.0/8:443"]}"#, "a single host"),
+        (r#"{"src": "tag:web", "accept": ["10.0.0.1/32:443"]}"#, "a single host"),
+        (r#"{"src": "tag:web", "accept": ["net:443"]}"#, "a single host"),
+        (r#"{"src": "tag:web", "proto": "icmp", "accept": ["tag:web:1"]}"#, "tcp, udp or sctp"),
+    ] {
+        let error = refusal(&with_test(test));
+        assert!(error.message().starts_with("test(s) failed") && error.message().contains(part), "{error}");
+    }
+    let failures = |test: &str| {
+        let policy = Policy::parse(&with_test(test)).unwrap_or_else(|error| panic!("{error}"));
+        let compiled = Compiled::new(Arc::new(policy), &company()).unwrap_or_else(|error| panic!("{error}"));
+        compiled.run_tests().len()
+    };
+    assert_eq!(failures(r#"{"src": "dev@example.com", "accept": ["tag:web:53"]}"#), 0, "udp is tried too");
+    assert_eq!(failures(r#"{"src": "dev@example.com", "proto": "tcp", "accept": ["tag:web:53"]}"#), 1);
+    assert_eq!(failures(r#"{"src": "dev@example.com", "deny": ["tag:web:53"]}"#), 1);
+    assert_eq!(failures(r#"{"src": "dev@example.com", "accept": ["tag:web:54"]}"#), 1);
 }
 
 #[test]

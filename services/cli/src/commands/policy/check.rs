@@ -143,7 +143,7 @@ impl Checked {
             .iter()
             .map(|f| {
                 json!({
-                    "test": f.index, "source": f.source, "destination": f.destination, "protocol": f.protocol.to_string(),
+                    "test": f.index, "source": f.source, "destination": f.destination, "protocol": f.protocol.map(|protocol| protocol.to_string()),
                     "expected": f.expected.to_string(), "actual": f.actual.to_string(),
                     "rule": f.rule.as_ref().map(ToString::to_string),
                 })
