@@ -13,8 +13,9 @@ use ipnet::IpNet;
 use writ_schema::NodeId;
 
 use crate::address::AddressSet;
+use crate::conditions::Conditions;
 use crate::error::PolicyError;
-use crate::inventory::{Inventory, InventoryNode, Owner, Roles};
+use crate::inventory::{Inventory, InventoryNode, InventoryUser, Owner, Roles};
 use crate::nodes::{Families, Identity, Node, Nodes, Profile, Profiles};
 use crate::policy::Policy;
 use crate::rules::{Granted, RuleRef};
@@ -48,6 +49,8 @@ pub(crate) struct Line {
     pub(crate) services: Vec<Granted>,
     /// Holds only between nodes of one user.
     pub(crate) is_own: bool,
+    /// What it asks for besides.
+    pub(crate) conditions: Option<Arc<Conditions>>,
 }
 
 impl Compiled {
@@ -64,7 +67,16 @@ impl Compiled {
         inventory: &Inventory,
         roles: &Roles,
     ) -> Result<Self, PolicyError> {
-        let users = Users::new(inventory, roles).with_groups(&policy.names);
+        let users = Users::new(inventory, roles);
+        let mut compiled = Self::with_users(policy, users)?;
+        inventory.nodes.iter().for_each(|node| compiled.place(node));
+        compiled.forget_sources();
+        Ok(compiled)
+    }
+
+    /// Resolves the policy's names, for no nodes yet.
+    fn with_users(policy: Arc<Policy>, users: Users) -> Result<Self, PolicyError> {
+        let users = users.with_groups(&policy.names);
         users::check_domains(&policy, &users)?;
         let lines = flatten(&policy);
         let mut sources = Side::new(lines.len());
@@ -83,7 +95,7 @@ impl Compiled {
                 destinations.add(&target.dst, number, &policy.names, &users);
             }
         }
-        let mut compiled = Self {
+        Ok(Self {
             policy,
             lines,
             nodes: Nodes::default(),
@@ -93,10 +105,7 @@ impl Compiled {
             users,
             sources,
             destinations,
-        };
-        inventory.nodes.iter().for_each(|node| compiled.place(node));
-        compiled.forget_sources();
-        Ok(compiled)
+        })
     }
 
     /// The policy that this was compiled from.
@@ -117,6 +126,66 @@ impl Compiled {
             self.profiles.release(gone.profile);
             self.forget_sources();
         }
+    }
+
+    /// Puts another policy in place of the one compiled. If its rules and hosts are the same, which is when groups, owners of
+    /// tags or comments changed, this costs the nodes of the users whose groups changed; else it costs as much as
+    /// compiling from nothing. A user that the inventory does not know is refused, and nothing is changed.
+    pub fn change_policy(&mut self, policy: Arc<Policy>) -> Result<(), PolicyError> {
+        users::check_users(&policy, &self.users)?;
+        if !policy.has_rules_of(&self.policy) {
+            let nodes = self.nodes.by_rank().map(|node| self.inventory_node(node)).collect::<Vec<_>>();
+            let mut compiled = Self::with_users(policy, self.users.clone())?;
+            nodes.iter().for_each(|node| compiled.place(node));
+            compiled.forget_sources();
+            *self = compiled;
+            return Ok(());
+        }
+        let users = std::mem::take(&mut self.users);
+        let (users, changed) = users.regrouped(&policy.names);
+        (self.users, self.policy) = (users, policy);
+        for user in changed {
+            self.refresh_user(user);
+        }
+        self.forget_sources();
+        Ok(())
+    }
+
+    /// Adds a user who has no nodes yet, at the cost of that user alone.
+    pub fn insert_user(&mut self, user: &InventoryUser) {
+        if let Some(new) = self.users.insert(user, &self.policy.names) {
+            self.refresh_user(new);
+        }
+    }
+
+    /// Works out anew on which lines a user stands, and the profiles of the user's nodes.
+    fn refresh_user(&mut self, user: usize) {
+        let mut as_source: Vec<usize> = Vec::new();
+        let mut as_destination: Vec<usize> = Vec::new();
+        for (number, line) in self.lines.iter().enumerate() {
+            let Some((rule, target)) = line.rule_target(&self.policy) else { continue };
+            if rule.src.iter().any(|selector| self.users.is_named(user, selector)) {
+                as_source.push(number);
+            }
+            if rule.via.is_empty() && self.users.is_named(user, &target.dst) {
+                as_destination.push(number);
+            }
+        }
+        self.sources.set_user(user, as_source);
+        self.destinations.set_user(user, as_destination);
+        let nodes: Vec<InventoryNode> = self.nodes.of_user(user).map(|n| self.inventory_node(n)).collect();
+        nodes.iter().for_each(|node| self.place(node));
+    }
+
+    fn inventory_node(&self, node: &Node) -> InventoryNode {
+        let owner = match &node.identity {
+            Identity::User(user) => Owner::User(self.users.id(*user)),
+            Identity::Tags(tags) => Owner::Tags(tags.clone()),
+            Identity::Address => Owner::Tags(Vec::new()),
+        };
+        let mut known = InventoryNode::new(node.id.clone(), owner, node.addresses.clone());
+        known.routes = node.routes.clone();
+        known
     }
 
     /// The nodes, in order of their identifiers.
@@ -218,6 +287,7 @@ fn flatten(policy: &Policy) -> Vec<Line> {
             origin: None,
             services: vec![Granted { protocol: None, ports: vec![crate::service::PortRange::ALL] }],
             is_own: false,
+            conditions: None,
         }];
     }
     let mut lines = Vec::new();
@@ -228,6 +298,7 @@ fn flatten(policy: &Policy) -> Vec<Line> {
                 origin: Some((at, number)),
                 services: target.services.clone(),
                 is_own: target.dst.kind == SelectorKind::Autogroup(Autogroup::Own),
+                conditions: rule.conditions.clone(),
             });
         }
     }

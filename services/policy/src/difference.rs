@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use writ_schema::NodeId;
 
 use crate::compile::Compiled;
+use crate::conditions::Conditions;
 use crate::decide::Service;
 use crate::nodes::Node;
 use crate::rules::Granted;
@@ -35,6 +36,9 @@ pub struct Change {
     pub protocol: Protocol,
     /// The ports; all of them with a protocol that has none.
     pub ports: PortRange,
+    /// What the rule asks for besides, in words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub conditions: Option<String>,
 }
 
 impl Difference {
@@ -68,10 +72,13 @@ pub fn difference(old: &Compiled, new: &Compiled) -> Difference {
                 }
                 if change.knows_users {
                     for destination in subjects.of_same_user(source).filter(|other| other.class() == *to) {
-                        let (before, after) = source.togetherness(destination);
-                        let old = from.0.zip(to.0).map(|(from, to)| old.profile_services(from, to, before));
-                        let new = from.1.zip(to.1).map(|(from, to)| new.profile_services(from, to, after));
-                        let delta = Delta::between(&old.unwrap_or_default(), &new.unwrap_or_default());
+                        let (was, is) = source.togetherness(destination);
+                        let before = from.0.zip(to.0).map(|(from, to)| old.profile_services(from, to, was));
+                        let after = from.1.zip(to.1).map(|(from, to)| new.profile_services(from, to, is));
+                        let delta = Delta::between(
+                            (old, &before.unwrap_or_default()),
+                            (new, &after.unwrap_or_default()),
+                        );
                         delta.record(source, destination, &mut found);
                     }
                 } else if !change.apart.is_empty() {
@@ -188,26 +195,36 @@ impl ClassChange {
         let (before, after) = (from.0.zip(to.0), from.1.zip(to.1));
         let (old_apart, new_apart) = (services(old, before, false), services(new, after, false));
         let knows_users = services(old, before, true) != old_apart || services(new, after, true) != new_apart;
-        Self { apart: Delta::between(&old_apart, &new_apart), knows_users }
+        let apart = Delta::between((old, &old_apart), (new, &new_apart));
+        Self { apart, knows_users }
     }
 }
 
 /// What the lines that lead from one profile to another grant, in order of the file.
-fn lines(compiled: &Compiled, pair: Option<(usize, usize)>) -> impl Iterator<Item = (&[Granted], bool)> {
+fn lines(
+    compiled: &Compiled,
+    pair: Option<(usize, usize)>,
+) -> impl Iterator<Item = (&[Granted], bool, Option<&Conditions>)> {
     let profiles = pair.and_then(|(from, to)| compiled.profile(from).zip(compiled.profile(to)));
     let leading = profiles.map(|(from, to)| compiled.leading(&from.source, &to.destination, true));
-    leading.into_iter().flatten().map(|(_, line)| (line.services.as_slice(), line.is_own))
+    leading
+        .into_iter()
+        .flatten()
+        .map(|(_, line)| (line.services.as_slice(), line.is_own, line.conditions.as_deref()))
 }
 
+/// A protocol, and the conditions of the rules that grant it.
+type Terms = (Protocol, Option<String>);
+
 struct Delta {
-    gained: Vec<(Protocol, PortRange)>,
-    lost: Vec<(Protocol, PortRange)>,
+    gained: Vec<(Terms, PortRange)>,
+    lost: Vec<(Terms, PortRange)>,
 }
 
 impl Delta {
-    fn between(old: &[Service], new: &[Service]) -> Self {
-        let (old, new) = (by_protocol(old), by_protocol(new));
-        Self { gained: minus(&new, &old), lost: minus(&old, &new) }
+    fn between((old, before): (&Compiled, &[Service]), (new, after): (&Compiled, &[Service])) -> Self {
+        let (before, after) = (by_terms(old, before), by_terms(new, after));
+        Self { gained: minus(&after, &before), lost: minus(&before, &after) }
     }
 
     fn is_empty(&self) -> bool {
@@ -215,33 +232,36 @@ impl Delta {
     }
 
     fn record(&self, source: &Subject<'_>, destination: &Subject<'_>, found: &mut Difference) {
-        let change = |&(protocol, ports): &(Protocol, PortRange)| Change {
+        let change = |((protocol, conditions), ports): &(Terms, PortRange)| Change {
             src: source.id.clone(),
             dst: destination.id.clone(),
-            protocol,
-            ports,
+            protocol: *protocol,
+            ports: *ports,
+            conditions: conditions.clone(),
         };
         found.gained.extend(self.gained.iter().map(change));
         found.lost.extend(self.lost.iter().map(change));
     }
 }
 
-fn by_protocol(services: &[Service]) -> BTreeMap<Protocol, Vec<PortRange>> {
-    let mut ports: BTreeMap<Protocol, Vec<PortRange>> = BTreeMap::new();
+fn by_terms(compiled: &Compiled, services: &[Service]) -> BTreeMap<Terms, Vec<PortRange>> {
+    let mut ports: BTreeMap<Terms, Vec<PortRange>> = BTreeMap::new();
     for service in services {
-        ports.entry(service.protocol).or_default().push(service.ports);
+        let conditions = compiled.policy.conditions(service.rule).map(ToString::to_string);
+        ports.entry((service.protocol, conditions)).or_default().push(service.ports);
     }
-    ports.into_iter().map(|(protocol, ranges)| (protocol, merged(ranges))).collect()
+    ports.into_iter().map(|(terms, ranges)| (terms, merged(ranges))).collect()
 }
 
 fn minus(
-    from: &BTreeMap<Protocol, Vec<PortRange>>,
-    taken: &BTreeMap<Protocol, Vec<PortRange>>,
-) -> Vec<(Protocol, PortRange)> {
-    let others = |protocol: &Protocol| taken.get(protocol).map_or(&[][..], Vec::as_slice);
+    from: &BTreeMap<Terms, Vec<PortRange>>,
+    taken: &BTreeMap<Terms, Vec<PortRange>>,
+) -> Vec<(Terms, PortRange)> {
+    let others = |terms: &Terms| taken.get(terms).map_or(&[][..], Vec::as_slice);
     from.iter()
-        .flat_map(|(protocol, ranges)| {
-            ranges.iter().flat_map(|range| without(*range, others(protocol))).map(|ports| (*protocol, ports))
+        .flat_map(|(terms, ranges)| {
+            let left = ranges.iter().flat_map(|range| without(*range, others(terms)));
+            left.map(|ports| (terms.clone(), ports))
         })
         .collect()
 }
@@ -293,15 +313,18 @@ impl Difference {
     }
 }
 
-/// Such as `tcp 80, 443; icmp`. Protocols with the same ports share them.
+/// Such as `tcp 80, 443; icmp`, with the conditions behind. Protocols with the same ports share them.
 fn services_text(changes: &[&Change]) -> String {
-    let mut ports: BTreeMap<Protocol, Vec<String>> = BTreeMap::new();
+    let mut ports: BTreeMap<(Option<&str>, Protocol), Vec<String>> = BTreeMap::new();
     for change in changes {
-        ports.entry(change.protocol).or_default().push(change.ports.to_string());
+        let terms = (change.conditions.as_deref(), change.protocol);
+        ports.entry(terms).or_default().push(change.ports.to_string());
     }
     let mut shared: Vec<(Vec<Protocol>, String)> = Vec::new();
-    for (protocol, ranges) in ports {
-        let text = if protocol.has_ports() { format!(" {}", ranges.join(", ")) } else { String::new() };
+    for ((conditions, protocol), ranges) in ports {
+        let ports = if protocol.has_ports() { format!(" {}", ranges.join(", ")) } else { String::new() };
+        let under = conditions.map(|conditions| format!(" if {conditions}")).unwrap_or_default();
+        let text = format!("{ports}{under}");
         match shared.iter_mut().find(|(_, known)| *known == text) {
             Some((protocols, _)) => protocols.push(protocol),
             None => shared.push((vec![protocol], text)),

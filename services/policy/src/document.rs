@@ -1,6 +1,7 @@
 //! Reading a parsed text into types, with refusals that name the place.
 
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::ops::Deref;
 
 use crate::error::{Place, PolicyError};
@@ -10,6 +11,9 @@ use crate::hujson::{self, Kind, Member, Step, Value};
 pub(crate) struct Document<'a> {
     text: &'a str,
     root: Value,
+    directives: Vec<Value>,
+    /// Positions of the directives that a rule has taken.
+    taken: RefCell<BTreeSet<usize>>,
     unsupported: RefCell<Vec<Unsupported>>,
 }
 
@@ -22,7 +26,55 @@ pub(crate) struct Unsupported {
 
 impl<'a> Document<'a> {
     pub(crate) fn parse(text: &'a str) -> Result<Self, PolicyError> {
-        Ok(Self { text, root: hujson::parse(text)?, unsupported: RefCell::default() })
+        let parsed = hujson::parse(text)?;
+        Ok(Self {
+            text,
+            root: parsed.root,
+            directives: parsed.directives,
+            taken: RefCell::default(),
+            unsupported: RefCell::default(),
+        })
+    }
+
+    /// What the comments of the text say to us, in order.
+    pub(crate) fn directives(&self) -> &[Value] {
+        &self.directives
+    }
+
+    /// What a comment directly in the braces of an object says to us.
+    pub(crate) fn take_directive(&self, entry: &Value) -> Result<Option<&Value>, PolicyError> {
+        let members = self.object(entry)?;
+        let is_inside = |outer: &Value, inner: &Value| outer.start < inner.start && inner.end < outer.end;
+        let own = self.directives.iter().enumerate().filter(|(_, directive)| {
+            is_inside(entry, directive) && !members.iter().any(|member| is_inside(&member.value, directive))
+        });
+        let mut found = None;
+        for (position, directive) in own {
+            if found.is_some() {
+                return Err(
+                    self.refuse_directive(directive, "the rule has such a comment already: write one")
+                );
+            }
+            self.taken.borrow_mut().insert(position);
+            found = Some(directive);
+        }
+        Ok(found)
+    }
+
+    /// Refuses a directive that no rule has taken.
+    pub(crate) fn check_directives(&self) -> Result<(), PolicyError> {
+        let taken = self.taken.borrow();
+        match self.directives.iter().enumerate().find(|(position, _)| !taken.contains(position)) {
+            None => Ok(()),
+            Some((_, directive)) => {
+                let message = "conditions stand inside the braces of the rule that they are for";
+                Err(self.refuse_directive(directive, message))
+            }
+        }
+    }
+
+    fn refuse_directive(&self, directive: &Value, message: &str) -> PolicyError {
+        self.refuse(directive.start, format!("comment `writ:`: {message}"))
     }
 
     pub(crate) fn root(&self) -> &Value {
@@ -47,6 +99,9 @@ impl<'a> Document<'a> {
     pub(crate) fn refuse(&self, offset: usize, message: impl Into<String>) -> PolicyError {
         let mut steps = Vec::new();
         locate(&self.root, offset, &mut steps);
+        if let Some(directive) = self.directives.iter().find(|d| d.start <= offset && offset < d.end) {
+            locate(directive, offset, &mut steps);
+        }
         PolicyError::new(Place::of(self.text, offset), hujson::path_text(&steps), message)
     }
 

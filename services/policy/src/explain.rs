@@ -1,14 +1,18 @@
 //! Why a connection is allowed, or what is missing for it.
 
 use std::fmt;
+use std::net::IpAddr;
 
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use writ_schema::NodeId;
 
 use crate::compile::{Compiled, Line};
+use crate::conditions::Notes;
 use crate::decide::Decision;
 use crate::nodes::{Identity, Node};
-use crate::rules::RuleRef;
+use crate::ranges;
+use crate::rules::{Granted, Rule, RuleRef, Target};
 use crate::selector::{Autogroup, Selector, SelectorKind};
 use crate::service::{PortRange, Protocol};
 
@@ -40,6 +44,8 @@ pub enum Lack {
     Port(Vec<PortRange>),
     /// It names source and destination, but by addresses of different families.
     AddressFamily,
+    /// No node that the rule lets the source use carries packets for the destination's address.
+    Route,
 }
 
 impl fmt::Display for Lack {
@@ -51,6 +57,7 @@ impl fmt::Display for Lack {
             Lack::Protocol(protocols) => write!(f, "it is for {} only", alternatives(protocols)),
             Lack::Port(ports) => write!(f, "it is for port {} only", alternatives(ports)),
             Lack::AddressFamily => f.write_str("it names the two ends by addresses of different families"),
+            Lack::Route => f.write_str("no router carries packets for the address"),
         }
     }
 }
@@ -83,6 +90,12 @@ pub struct Explanation {
     pub source_by: Option<String>,
     /// How the destination came to be named by the rule that allows it.
     pub destination_by: Option<String>,
+    /// The router that carries the packets, and the prefix that it carries them for, if the destination lies behind one.
+    pub through: Option<(NodeId, IpNet)>,
+    /// What the rule asks for besides.
+    pub conditions: Option<String>,
+    /// What is written down about the rule.
+    pub notes: Notes,
 }
 
 impl fmt::Display for Explanation {
@@ -100,10 +113,23 @@ impl fmt::Display for Explanation {
                 if let (Some(by), Some(to)) = (&self.source_by, &self.destination_by) {
                     write!(f, ": the source by {by}, the destination by {to}")?;
                 }
+                if let Some((router, route)) = &self.through {
+                    write!(f, ", through {router} for {route}")?;
+                }
                 if protocol.has_ports() {
                     write!(f, ", ports {ports}")?;
                 }
-                f.write_str(".")
+                f.write_str(".")?;
+                if let Some(conditions) = &self.conditions {
+                    write!(f, "\nIt asks for more: {conditions}.")?;
+                }
+                let Notes { owner, purpose, ticket } = &self.notes;
+                for (name, note) in [("Owner", owner), ("Purpose", purpose), ("Ticket", ticket)] {
+                    if let Some(note) = note {
+                        write!(f, "\n{name}: {note}.")?;
+                    }
+                }
+                Ok(())
             }
             Decision::Denied { nearest } => {
                 write!(f, "{source} may not reach {destination} on {service}: no rule allows it.")?;
@@ -121,18 +147,98 @@ impl Compiled {
     pub fn explain(&self, src: &NodeId, dst: &NodeId, protocol: Protocol, port: u16) -> Explanation {
         let decision = self.decide(src, dst, protocol, port);
         let (source_by, destination_by) = match (&decision, self.node(src), self.node(dst)) {
-            (Decision::Allowed { .. }, Some(from), Some(to)) => self.named_by(from, to, protocol, port),
+            (Decision::Allowed { rule, .. }, Some(from), Some(to)) => {
+                self.named_by(*rule, (from, to), protocol, port)
+            }
             _ => (None, None),
+        };
+        let destination = self.describe(dst);
+        self.explanation((decision, source_by, destination_by), src, destination, (protocol, port))
+    }
+
+    /// Decides about an address behind a router, and says why.
+    pub fn explain_address(&self, src: &NodeId, dst: IpAddr, protocol: Protocol, port: u16) -> Explanation {
+        if let Some(node) = self.node_at(dst) {
+            return self.explain(src, node, protocol, port);
+        }
+        let Some(routed) = self.permits_address(src, dst, protocol, port) else {
+            let nearest = self.nearest_to_address(src, dst, protocol, port);
+            let decision = Decision::Denied { nearest };
+            return self.explanation((decision, None, None), src, dst.to_string(), (protocol, port));
+        };
+        let rule = self.policy.rules.iter().find(|rule| rule.at == routed.rule);
+        let names = |selector: &&Selector| self.node(src).is_some_and(|node| self.names_node(selector, node));
+        let named = rule.and_then(|rule| rule.src.iter().find(names));
+        let source_by = named.zip(self.node(src)).map(|(selector, node)| self.phrase(selector, node));
+        let target = rule.and_then(|rule| rule.targets.iter().find(|target| self.covers(&target.dst, dst)));
+        let destination_by = target.map(|target| match &target.dst.kind {
+            SelectorKind::Host(name) => format!("host {name} ({})", self.policy.names.host(name)),
+            _ => target.dst.text.clone(),
+        });
+        let decision = Decision::Allowed { rule: routed.rule, ports: routed.ports };
+        let reasons = (decision, source_by, destination_by);
+        let explanation = self.explanation(reasons, src, dst.to_string(), (protocol, port));
+        Explanation { through: Some((routed.router, routed.route)), ..explanation }
+    }
+
+    fn explanation(
+        &self,
+        (decision, source_by, destination_by): (Decision, Option<String>, Option<String>),
+        src: &NodeId,
+        destination: String,
+        (protocol, port): (Protocol, u16),
+    ) -> Explanation {
+        let rule = match &decision {
+            Decision::Allowed { rule, .. } => Some(*rule),
+            Decision::Denied { .. } => None,
         };
         Explanation {
             decision,
             source: self.describe(src),
-            destination: self.describe(dst),
+            destination,
             protocol,
             port,
             source_by,
             destination_by,
+            through: None,
+            conditions: rule.and_then(|rule| self.policy.conditions(rule)).map(ToString::to_string),
+            notes: rule.and_then(|rule| self.policy.notes(rule)).cloned().unwrap_or_default(),
         }
+    }
+
+    /// Whether a destination means an address that belongs to no node.
+    fn covers(&self, dst: &Selector, address: IpAddr) -> bool {
+        match &dst.kind {
+            SelectorKind::Any => true,
+            SelectorKind::Host(name) => self.policy.names.host(name).contains(address),
+            SelectorKind::Addresses(set) => set.contains(address),
+            SelectorKind::Autogroup(Autogroup::Internet) => ranges::internet().contains(address),
+            _ => false,
+        }
+    }
+
+    /// The rules that come nearest to letting a source reach an address behind a router.
+    fn nearest_to_address(&self, src: &NodeId, dst: IpAddr, protocol: Protocol, port: u16) -> Vec<NearMiss> {
+        let Some(from) = self.node(src) else { return Vec::new() };
+        let mut misses: Vec<(usize, NearMiss)> = Vec::new();
+        for rule in &self.policy.rules {
+            let is_source = rule.src.iter().any(|selector| self.names_node(selector, from));
+            let candidates = rule.targets.iter().filter_map(|target| {
+                let is_destination = self.covers(&target.dst, dst);
+                if !is_source && !is_destination {
+                    return None;
+                }
+                let mut lacks = named_lacks(rule, target, is_source, is_destination);
+                lacks.extend(service_lack(&target.services, protocol, port));
+                if lacks.is_empty() {
+                    lacks.push(Lack::Route);
+                }
+                Some((lacks.iter().map(weight).sum::<usize>(), NearMiss { rule: rule.at, lacks }))
+            });
+            misses.extend(candidates.min_by_key(|(weight, _)| *weight));
+        }
+        misses.sort_by_key(|(weight, miss)| (*weight, miss.rule));
+        misses.into_iter().take(NEAREST).map(|(_, miss)| miss).collect()
     }
 
     fn describe(&self, id: &NodeId) -> String {
@@ -152,8 +258,8 @@ impl Compiled {
 
     fn named_by(
         &self,
-        from: &Node,
-        to: &Node,
+        rule: RuleRef,
+        (from, to): (&Node, &Node),
         protocol: Protocol,
         port: u16,
     ) -> (Option<String>, Option<String>) {
@@ -161,7 +267,9 @@ impl Compiled {
             return (None, None);
         };
         let mut lines = self.leading(&source.source, &destination.destination, from.is_of_same_user(to));
-        let line = lines.find(|(_, line)| line.services.iter().any(|g| g.range(protocol, port).is_some()));
+        let grants =
+            |line: &Line| line.services.iter().any(|granted| granted.range(protocol, port).is_some());
+        let line = lines.find(|(_, line)| line.rule == rule && grants(line));
         let Some((rule, target)) = line.and_then(|(_, line)| line.rule_target(&self.policy)) else {
             return (Some("a file that says nothing of access".to_owned()), Some("the same".to_owned()));
         };
@@ -259,7 +367,7 @@ pub(crate) fn nearest(
 /// How far a rule with this lack is from allowing: a wrong port is nearer than a wrong person.
 fn weight(lack: &Lack) -> usize {
     match lack {
-        Lack::Port(_) | Lack::Protocol(_) | Lack::AddressFamily => 1,
+        Lack::Port(_) | Lack::Protocol(_) | Lack::AddressFamily | Lack::Route => 1,
         Lack::Source(_) | Lack::Destination(_) | Lack::SameUser => 2,
     }
 }
@@ -279,12 +387,7 @@ fn lacks(
     let (source, destination) = (&source.source, &destination.destination);
     let Some((rule, target)) = line.rule_target(&compiled.policy) else { return Vec::new() };
     let mut lacks = Vec::new();
-    if !source.contains(number) {
-        lacks.push(Lack::Source(rule.src.iter().map(|selector| selector.text.clone()).collect()));
-    }
-    if !destination.contains(number) {
-        lacks.push(Lack::Destination(vec![target.dst.text.clone()]));
-    }
+    lacks.extend(named_lacks(rule, target, source.contains(number), destination.contains(number)));
     if lacks.is_empty() && !compiled.leading(source, destination, true).any(|(leading, _)| leading == number)
     {
         lacks.push(Lack::AddressFamily);
@@ -292,18 +395,29 @@ fn lacks(
     if line.is_own && !from.is_of_same_user(to) {
         lacks.push(Lack::SameUser);
     }
-    let speaking: Vec<_> = line.services.iter().filter(|granted| granted.covers(protocol)).collect();
+    lacks.extend(service_lack(&line.services, protocol, port));
+    lacks
+}
+
+fn named_lacks(rule: &Rule, target: &Target, is_source: bool, is_destination: bool) -> Vec<Lack> {
+    let source = || Lack::Source(rule.src.iter().map(|selector| selector.text.clone()).collect());
+    let destination = || Lack::Destination(vec![target.dst.text.clone()]);
+    [(!is_source).then(source), (!is_destination).then(destination)].into_iter().flatten().collect()
+}
+
+/// What of a protocol and port a rule does not grant.
+fn service_lack(services: &[Granted], protocol: Protocol, port: u16) -> Option<Lack> {
+    let speaking: Vec<_> = services.iter().filter(|granted| granted.covers(protocol)).collect();
     if speaking.is_empty() {
         let mut protocols: Vec<Protocol> =
-            line.services.iter().flat_map(|g| g.protocols().iter().copied()).collect();
+            services.iter().flat_map(|g| g.protocols().iter().copied()).collect();
         protocols.sort();
         protocols.dedup();
-        lacks.push(Lack::Protocol(protocols));
-    } else if !speaking.iter().any(|granted| granted.range(protocol, port).is_some()) {
-        let ports = speaking.iter().flat_map(|granted| granted.ports.iter().copied()).collect();
-        lacks.push(Lack::Port(crate::service::merged(ports)));
+        return Some(Lack::Protocol(protocols));
     }
-    lacks
+    let is_granted = speaking.iter().any(|granted| granted.range(protocol, port).is_some());
+    let ports = || speaking.iter().flat_map(|granted| granted.ports.iter().copied()).collect();
+    (!is_granted).then(|| Lack::Port(crate::service::merged(ports())))
 }
 
 /// Most names in one list; a rule can have thousands.

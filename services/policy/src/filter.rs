@@ -4,12 +4,14 @@
 //! answer are held to each other by tests.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use serde::Serialize;
 use writ_schema::NodeId;
 
 use crate::address::AddressSet;
 use crate::compile::Compiled;
+use crate::conditions::Conditions;
 use crate::nodes::Node;
 use crate::ranges;
 use crate::rules::{Granted, Rule, RuleRef, Section, Target};
@@ -30,6 +32,9 @@ pub struct FilterRule {
     pub protocols: Vec<Protocol>,
     /// The ports, for the protocols that have them: sorted, disjoint.
     pub ports: Vec<PortRange>,
+    /// What the rule asks for besides, connection by connection.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub conditions: Option<Arc<Conditions>>,
 }
 
 impl FilterRule {
@@ -68,6 +73,7 @@ impl Compiled {
                     destinations: destinations.clone(),
                     protocols: granted.protocols().to_vec(),
                     ports: granted.ports.clone(),
+                    conditions: rule.conditions.clone(),
                 }));
             }
         }
@@ -82,6 +88,7 @@ impl Compiled {
             destinations: AddressSet::all(),
             protocols: all.protocols().to_vec(),
             ports: all.ports,
+            conditions: None,
         }
     }
 

@@ -74,25 +74,33 @@ impl Value {
     }
 }
 
-/// Reads a text as one HuJSON value.
-pub(crate) fn parse(text: &str) -> Result<Value, PolicyError> {
-    Ok(parse_with_comments(text)?.0)
+/// A text as it was read.
+#[derive(Debug, Clone)]
+pub(crate) struct Parsed {
+    pub(crate) root: Value,
+    /// Where comments stand that are for people only.
+    pub(crate) comments: Vec<Range<usize>>,
+    /// What comments say that begin with [`DIRECTIVE`], in order of the text.
+    pub(crate) directives: Vec<Value>,
 }
 
-/// Reads a text as one HuJSON value, and where its comments stand.
-pub(crate) fn parse_with_comments(text: &str) -> Result<(Value, Vec<Range<usize>>), PolicyError> {
+/// With this word, and a colon, begins a comment that is for us: other readers of the language pass over it.
+const DIRECTIVE: &str = "writ";
+
+/// Reads a text as one HuJSON value.
+pub(crate) fn parse(text: &str) -> Result<Parsed, PolicyError> {
     if text.len() > MAX_TEXT_BYTES {
         let message = format!("the policy has {} bytes; at most {MAX_TEXT_BYTES} are read", text.len());
         return Err(PolicyError::new(Place { line: 1, column: 1 }, String::new(), message));
     }
-    let mut parser = Parser { text, at: 0, path: Vec::new(), comments: Vec::new() };
+    let mut parser = Parser::at(text, 0);
     parser.skip_blank()?;
     let value = parser.value()?;
     parser.skip_blank()?;
     if parser.at < text.len() {
         return Err(parser.refuse(parser.at, "there is text after the end of the policy"));
     }
-    Ok((value, parser.comments))
+    Ok(Parsed { root: value, comments: parser.comments, directives: parser.directives })
 }
 
 /// One step from a value to a value inside it.
@@ -127,9 +135,14 @@ struct Parser<'a> {
     at: usize,
     path: Vec<Step>,
     comments: Vec<Range<usize>>,
+    directives: Vec<Value>,
 }
 
-impl Parser<'_> {
+impl<'a> Parser<'a> {
+    fn at(text: &'a str, at: usize) -> Self {
+        Self { text, at, path: Vec::new(), comments: Vec::new(), directives: Vec::new() }
+    }
+
     fn refuse(&self, offset: usize, message: impl Into<String>) -> PolicyError {
         PolicyError::new(Place::of(self.text, offset), path_text(&self.path), message)
     }
@@ -168,9 +181,43 @@ impl Parser<'_> {
         } else {
             return Err(self.refuse(self.at, "a single `/`: a comment begins with `//` or `/*`"));
         };
-        self.comments.push(self.at..self.at + length);
+        let comment = self.at..self.at + length;
+        match self.directive(&comment)? {
+            Some(directive) => self.directives.push(directive),
+            None => self.comments.push(comment),
+        }
         self.at += length;
         Ok(())
+    }
+
+    /// What a comment says to us, if it is for us. One that only looks like it is refused: passed over, it would take back
+    /// what its writer asked for.
+    fn directive(&self, comment: &Range<usize>) -> Result<Option<Value>, PolicyError> {
+        let text = self.text.get(comment.clone()).unwrap_or("");
+        let body = text.get("//".len()..).unwrap_or("").trim_start_matches(['*', '/', ' ', '\t', '\r', '\n']);
+        let is_named = body.get(..DIRECTIVE.len()).is_some_and(|word| word.eq_ignore_ascii_case(DIRECTIVE));
+        let rest = body.get(DIRECTIVE.len()..).unwrap_or("").trim_start();
+        if !is_named || !rest.starts_with([':', '=', '{']) {
+            return Ok(None);
+        }
+        let value = rest.strip_prefix(':').map(str::trim_start);
+        let Some(value) = value.filter(|value| value.starts_with('{') && body.starts_with(DIRECTIVE)) else {
+            let message = "this comment looks like conditions of a rule and is not written as such";
+            return Err(self.refuse(comment.start, message).with_help(
+                "write it as `// writ: {\"mfa\": true}`, or begin the comment with another word",
+            ));
+        };
+        let end = comment.end - if text.starts_with("/*") { "*/".len() } else { 0 };
+        // What is left of the comment's text is at its end, so its length says where it begins.
+        let start = comment.end - value.len();
+        let mut inner =
+            Parser { path: self.path.clone(), ..Parser::at(self.text.get(..end).unwrap_or(""), start) };
+        let value = inner.value()?;
+        inner.skip_blank()?;
+        if inner.at < end || !inner.comments.is_empty() {
+            return Err(inner.refuse(inner.at, "nothing but one object may stand in this comment"));
+        }
+        Ok(Some(value))
     }
 
     fn value(&mut self) -> Result<Value, PolicyError> {
@@ -329,7 +376,8 @@ mod tests {
 
     #[test]
     fn comments_and_trailing_commas_are_read() {
-        let value = parse("\u{feff}// a\n{ /* b */ \"k\": [1, \"x\", null, true,], // c\n}").expect("valid");
+        let value =
+            parse("\u{feff}// a\n{ /* b */ \"k\": [1, \"x\", null, true,], // c\n}").expect("valid").root;
         let Kind::Object(members) = value.kind else { panic!("not an object") };
         assert_eq!(members.len(), 1);
         let Kind::Array(items) = &members[0].value.kind else { panic!("not an array") };
@@ -342,6 +390,24 @@ mod tests {
             refusal("{\n  \"acls\": [\n    {\"src\": [x]}\n  ]\n}"),
             "line 3, column 14, acls[0].src[0]: `x` is not a value; text stands in double quotes"
         );
+    }
+
+    #[test]
+    fn comments_for_us_are_read_and_those_that_only_look_so_are_refused() {
+        let parsed = parse("{ // writ: {\"a\": 1}\n /* writ : {\n \"b\": 2} */ \"k\": 1 // writ is ours\n}");
+        let parsed = parsed.expect("valid");
+        assert_eq!((parsed.directives.len(), parsed.comments.len()), (2, 1));
+        for (text, part) in [
+            ("// Writ: {}\n{}", "looks like conditions"),
+            ("// writ {\"mfa\": true}\n{}", "looks like conditions"),
+            ("// writ: mfa\n{}", "looks like conditions"),
+            ("// writ={}\n{}", "looks like conditions"),
+            ("// writ: {\"mfa\": true\n{}", "never closed"),
+            ("// writ: {} and more\n{}", "nothing but one object"),
+            ("/* writ: {\"a\": \"*/\"} */ {}", "never closed"),
+        ] {
+            assert!(refusal(text).contains(part), "{text}: {}", refusal(text));
+        }
     }
 
     #[test]

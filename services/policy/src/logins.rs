@@ -8,7 +8,7 @@ use crate::selector::is_user_name;
 /// Rewrites every user named in a policy's text: login to pseudonym on the way into the log, and back for
 /// reading.
 ///
-/// A user is any text of the file, except keys, that holds an `@` or is a pseudonym, with or without ports
+/// A user is any text of the file, or of a comment that states conditions, except keys, that holds an `@` or is a pseudonym, with or without ports
 /// behind it. Everything else (layout, comments, other texts) stays byte for byte. A name that `map` does not
 /// know is refused: it would get into the log in the clear.
 pub fn replace_logins(
@@ -18,6 +18,8 @@ pub fn replace_logins(
     let document = Document::parse(text)?;
     let mut tokens = Vec::new();
     collect(document.root(), &mut tokens);
+    document.directives().iter().for_each(|directive| collect(directive, &mut tokens));
+    tokens.sort_by_key(|(value, _)| value.start);
     let mut rewritten = String::with_capacity(text.len());
     let mut copied = 0;
     for (value, token) in tokens {
@@ -42,7 +44,7 @@ pub fn replace_logins(
 /// are, so whoever keeps a text where people must not be named refuses it, or asks for them to be taken out.
 /// At most a hundred.
 pub fn logins_in_remarks(text: &str) -> Result<Vec<PolicyError>, PolicyError> {
-    let (root, comments) = hujson::parse_with_comments(text)?;
+    let hujson::Parsed { root, comments, directives } = hujson::parse(text)?;
     let mut found = Vec::new();
     for comment in comments {
         let words = text.get(comment.clone()).unwrap_or("");
@@ -50,6 +52,7 @@ pub fn logins_in_remarks(text: &str) -> Result<Vec<PolicyError>, PolicyError> {
     }
     let mut keys = Vec::new();
     collect_keys(&root, &mut keys);
+    directives.iter().for_each(|directive| collect_keys(directive, &mut keys));
     for member in keys {
         found.extend(login_words(&member.key).map(|(_, word)| (member.key_start, "key", word.to_owned())));
     }

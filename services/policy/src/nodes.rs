@@ -158,6 +158,13 @@ impl Nodes {
         self.of(self.by_address.get(&address)).min_by_key(|node| node.rank)
     }
 
+    /// All of them, in order of arrival.
+    pub(crate) fn by_rank(&self) -> impl Iterator<Item = &Node> {
+        let mut nodes: Vec<&Node> = self.iter().collect();
+        nodes.sort_by_key(|node| node.rank);
+        nodes.into_iter()
+    }
+
     /// All of them, in no order.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Node> {
         self.slots.iter().flatten()

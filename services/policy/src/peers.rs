@@ -5,7 +5,8 @@ use std::collections::HashMap;
 use serde::{Deserialize, Serialize};
 use writ_schema::NodeId;
 
-use crate::compile::Compiled;
+use crate::compile::{Compiled, Line};
+use crate::conditions::Conditions;
 use crate::decide::Service;
 use crate::service::{PortRange, Protocol, merged, without};
 
@@ -14,7 +15,8 @@ use crate::service::{PortRange, Protocol, merged, without};
 pub struct Reach {
     /// The other node.
     pub node: NodeId,
-    /// What is granted: disjoint ranges, each with the first rule that grants it. Never empty.
+    /// What is granted: ranges, each with the first rule that grants it, disjoint but where rules ask for different
+    /// conditions. Never empty.
     pub services: Vec<Service>,
 }
 
@@ -65,7 +67,7 @@ impl Compiled {
         found
     }
 
-    /// What is granted between nodes of two profiles: disjoint ranges, sorted by protocol and port.
+    /// What is granted between nodes of two profiles, sorted by protocol and port.
     pub(crate) fn profile_services(
         &self,
         source: usize,
@@ -76,23 +78,53 @@ impl Compiled {
             return Vec::new();
         };
         let mut services: Vec<Service> = Vec::new();
-        let mut covered: HashMap<Protocol, Vec<PortRange>> = HashMap::new();
-        for (_, line) in self.leading(&source.source, &destination.destination, is_same_user) {
-            for granted in &line.services {
-                for &protocol in granted.protocols() {
-                    let ports: &[PortRange] =
-                        if protocol.has_ports() { &granted.ports } else { &[PortRange::ALL] };
-                    let before = covered.entry(protocol).or_default();
-                    for range in ports {
-                        let fresh = without(*range, before).into_iter();
-                        services.extend(fresh.map(|ports| Service { protocol, ports, rule: line.rule }));
-                    }
-                    before.extend(ports);
-                    *before = merged(std::mem::take(before));
-                }
+        // What is granted without conditions counts first: a rule with conditions adds nothing to it. Of rules with the
+        // same conditions the first in the file counts.
+        let lines: Vec<&Line> = self
+            .leading(&source.source, &destination.destination, is_same_user)
+            .map(|(_, line)| line)
+            .collect();
+        let plain = lines.iter().filter(|line| line.conditions.is_none());
+        let mut free = Cover::default();
+        plain.for_each(|line| free.grant(line, None, &mut services));
+        let mut conditional: Vec<(&Conditions, Cover)> = Vec::new();
+        for line in lines {
+            let Some(conditions) = line.conditions.as_deref() else { continue };
+            let known = conditional.iter().position(|(known, _)| *known == conditions);
+            let at = known.unwrap_or_else(|| {
+                conditional.push((conditions, Cover::default()));
+                conditional.len() - 1
+            });
+            if let Some((_, cover)) = conditional.get_mut(at) {
+                cover.grant(line, Some(&free), &mut services);
             }
         }
         services.sort();
         services
+    }
+}
+
+/// What is granted already, by protocol.
+#[derive(Default)]
+struct Cover(HashMap<Protocol, Vec<PortRange>>);
+
+impl Cover {
+    /// Adds what a line grants beyond this and beyond another.
+    fn grant(&mut self, line: &Line, other: Option<&Cover>, services: &mut Vec<Service>) {
+        for granted in &line.services {
+            for &protocol in granted.protocols() {
+                let ports: &[PortRange] =
+                    if protocol.has_ports() { &granted.ports } else { &[PortRange::ALL] };
+                let before = self.0.entry(protocol).or_default();
+                let elsewhere = other.and_then(|other| other.0.get(&protocol));
+                let known = merged([before.as_slice(), elsewhere.map_or(&[][..], Vec::as_slice)].concat());
+                for range in ports {
+                    let fresh = without(*range, &known).into_iter();
+                    services.extend(fresh.map(|ports| Service { protocol, ports, rule: line.rule }));
+                }
+                before.extend(ports);
+                *before = merged(std::mem::take(before));
+            }
+        }
     }
 }

@@ -3,33 +3,28 @@
 use std::collections::BTreeMap;
 
 use crate::auto_approvers::{self, AutoApprovers};
+use crate::conditions::{Conditions, Notes};
 use crate::document::{Document, Unsupported};
 use crate::error::PolicyError;
 use crate::hujson::Member;
 use crate::node_attrs::{self, NodeAttrs};
-use crate::rules::{self, Rule, Section};
+use crate::posture::Postures;
+use crate::rules::{self, Rule, RuleRef, Section};
 use crate::selector::{self, Autogroup, Names, Selector, SelectorKind, UserName, is_user_name};
 use crate::ssh::{self, SshRule};
 use crate::ssh_tests::{self, SshTest};
 use crate::tests_section::{self, PolicyTest};
 
 /// Sections of a policy file that are read.
-const SECTIONS: [&str; 6] = ["groups", "tagOwners", "hosts", "acls", "grants", "tests"];
+const SECTIONS: [&str; 8] =
+    ["groups", "tagOwners", "hosts", "postures", "defaultSrcPosture", "acls", "grants", "tests"];
 
 /// Sections that the engine understands and the product does not enforce.
 const UNDERSTOOD: [&str; 5] = ["autoApprovers", "ssh", "sshTests", "nodeAttrs", "randomizeClientPort"];
 
 /// Sections that Tailscale's or Headscale's files may have and that are refused by name.
-const UNSUPPORTED: [&str; 8] = [
-    "postures",
-    "defaultSrcPosture",
-    "ipsets",
-    "derpMap",
-    "disableIPv4",
-    "OneCGNATRoute",
-    "attrConfig",
-    "extraDNSRecords",
-];
+const UNSUPPORTED: [&str; 6] =
+    ["ipsets", "derpMap", "disableIPv4", "OneCGNATRoute", "attrConfig", "extraDNSRecords"];
 
 /// What to do about something unsupported.
 const REMOVE: &str = "remove it: a policy is refused rather than enforced in part";
@@ -77,11 +72,13 @@ impl Policy {
         let section = |name: &str| rules::member(members, name).map(|member| &member.value);
         let names = read_names(&document, section)?;
         let mut rules = Vec::new();
+        let postures = Postures::read(&document, section("postures"), section("defaultSrcPosture"))?;
         for kind in [Section::Acls, Section::Grants] {
             if let Some(value) = section(kind.key()) {
-                rules.extend(rules::read(&document, &names, kind, value)?);
+                rules.extend(rules::read(&document, &names, &postures, kind, value)?);
             }
         }
+        document.check_directives()?;
         rules.iter_mut().enumerate().for_each(|(position, rule)| rule.position = position);
         let tests = match section("tests") {
             Some(value) => tests_section::read(&document, &names, value)?,
@@ -152,6 +149,29 @@ impl Policy {
     /// Number of tests that the file carries.
     pub fn test_count(&self) -> usize {
         self.tests.len()
+    }
+
+    /// What a rule asks for besides who, where and on which ports; nothing if that is nothing.
+    pub fn conditions(&self, rule: RuleRef) -> Option<&Conditions> {
+        self.rule(rule).and_then(|rule| rule.conditions.as_deref())
+    }
+
+    /// What is written down about a rule.
+    pub fn notes(&self, rule: RuleRef) -> Option<&Notes> {
+        self.rule(rule).map(|rule| &rule.notes)
+    }
+
+    /// Whether the rules say the same as another policy's, and the hosts that they name.
+    pub(crate) fn has_rules_of(&self, other: &Policy) -> bool {
+        self.names.hosts == other.names.hosts
+            && self.is_silent == other.is_silent
+            && self.rules.len() == other.rules.len()
+            && self.rules.iter().zip(&other.rules).all(|(rule, other)| rule.says_the_same(other))
+    }
+
+    fn rule(&self, at: RuleRef) -> Option<&Rule> {
+        let found = self.rules.binary_search_by(|rule| rule.at.cmp(&at)).ok()?;
+        self.rules.get(found)
     }
 
     /// The tags that the policy defines.

@@ -1,13 +1,16 @@
 //! Rules: the entries of `acls` and `grants`.
 
 use std::fmt;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use crate::capabilities;
+use crate::conditions::{self, Conditions, Notes};
 use crate::document::{Document, Token};
 use crate::error::PolicyError;
 use crate::hujson::{Kind, Member, Value};
+use crate::posture::Postures;
 use crate::selector::{Autogroup, Names, Selector, SelectorKind};
 use crate::service::{PortRange, Protocol, merged, parse_ports};
 
@@ -57,6 +60,44 @@ pub(crate) struct Rule {
     pub(crate) via: Vec<Selector>,
     /// Application capabilities, by name.
     pub(crate) app: Vec<(String, Vec<serde_json::Value>)>,
+    /// What it asks for besides; nothing if that is nothing.
+    pub(crate) conditions: Option<Arc<Conditions>>,
+    pub(crate) notes: Notes,
+}
+
+impl Rule {
+    /// Whether it grants the same to the same names, wherever it stands in the text.
+    pub(crate) fn says_the_same(&self, other: &Rule) -> bool {
+        let same = |left: &[Selector], right: &[Selector]| {
+            left.iter().map(|selector| &selector.kind).eq(right.iter().map(|selector| &selector.kind))
+        };
+        let same_targets = || {
+            let pairs = self.targets.iter().zip(&other.targets);
+            pairs
+                .into_iter()
+                .all(|(own, other)| own.dst.kind == other.dst.kind && own.services == other.services)
+        };
+        self.at == other.at
+            && same(&self.src, &other.src)
+            && same(&self.via, &other.via)
+            && self.app == other.app
+            && self.conditions == other.conditions
+            && self.targets.len() == other.targets.len()
+            && same_targets()
+    }
+
+    fn new(at: RuleRef, src: Vec<Selector>, targets: Vec<Target>) -> Self {
+        Self {
+            at,
+            position: 0,
+            src,
+            targets,
+            via: Vec::new(),
+            app: Vec::new(),
+            conditions: None,
+            notes: Notes::default(),
+        }
+    }
 }
 
 /// A destination of a rule and what of it is granted.
@@ -108,22 +149,43 @@ impl Granted {
 pub(crate) fn read(
     document: &Document<'_>,
     names: &Names,
+    postures: &Postures,
     section: Section,
     value: &Value,
 ) -> Result<Vec<Rule>, PolicyError> {
     let mut rules = Vec::new();
     for (index, entry) in document.array(value)?.iter().enumerate() {
         let at = RuleRef { section, index };
-        rules.push(match section {
+        let mut rule = match section {
             Section::Acls => read_acl(document, names, at, entry)?,
             Section::Grants => read_grant(document, names, at, entry)?,
-        });
+        };
+        (rule.conditions, rule.notes) = read_conditions(document, postures, entry)?;
+        rules.push(rule);
     }
     Ok(rules)
 }
 
+fn read_conditions(
+    document: &Document<'_>,
+    postures: &Postures,
+    entry: &Value,
+) -> Result<(Option<Arc<Conditions>>, Notes), PolicyError> {
+    let (conditions, notes) = match document.take_directive(entry)? {
+        Some(directive) => conditions::read(document, directive)?,
+        None => Default::default(),
+    };
+    let named = member(document.object(entry)?, SRC_POSTURE).map(|member| &member.value);
+    let conditions = conditions.with_postures(postures.of_rule(document, named)?);
+    Ok(((!conditions.is_none()).then(|| Arc::new(conditions)), notes))
+}
+
+/// The key by which a rule names postures.
+const SRC_POSTURE: &str = "srcPosture";
+
 fn read_acl(document: &Document<'_>, names: &Names, at: RuleRef, entry: &Value) -> Result<Rule, PolicyError> {
-    let fields = Fields::read(document, entry, &["action", "src", "users", "dst", "ports", "proto"])?;
+    const KEYS: [&str; 7] = ["action", "src", "users", "dst", "ports", "proto", SRC_POSTURE];
+    let fields = Fields::read(document, entry, &KEYS)?;
     let action = fields.required("action")?;
     match document.string(action)? {
         "accept" => {}
@@ -145,7 +207,7 @@ fn read_acl(document: &Document<'_>, names: &Names, at: RuleRef, entry: &Value) 
         check_protocol_ports(document, token.offset, protocol, &ports)?;
         targets.push(Target { dst, services: vec![Granted { protocol, ports }] });
     }
-    let rule = Rule { at, position: 0, src, targets, via: Vec::new(), app: Vec::new() };
+    let rule = Rule::new(at, src, targets);
     check_own(document, &rule)?;
     Ok(rule)
 }
@@ -156,7 +218,7 @@ fn read_grant(
     at: RuleRef,
     entry: &Value,
 ) -> Result<Rule, PolicyError> {
-    let fields = Fields::read(document, entry, &["src", "dst", "ip", "app", "via"])?;
+    let fields = Fields::read(document, entry, &["src", "dst", "ip", "app", "via", SRC_POSTURE])?;
     let src = read_sources(document, names, fields.end("src", None)?)?;
     let mut services = Vec::new();
     if let Some(ip) = fields.get("ip") {
@@ -183,7 +245,7 @@ fn read_grant(
         Some(value) => read_via(document, names, value)?,
         None => Vec::new(),
     };
-    let rule = Rule { at, position: 0, src, targets, via, app };
+    let rule = Rule { via, app, ..Rule::new(at, src, targets) };
     check_own(document, &rule)?;
     Ok(rule)
 }
@@ -372,6 +434,19 @@ impl<'d, 'v> Fields<'d, 'v> {
             check_not_repeated(document, members, index)?;
         }
         Ok(Self { document, entry, members })
+    }
+
+    /// The same where tools keep no notes of their own.
+    pub(crate) fn read_exactly(
+        document: &'d Document<'d>,
+        entry: &'v Value,
+        known: &[&str],
+    ) -> Result<Self, PolicyError> {
+        let members = document.object(entry)?;
+        match members.iter().find(|member| !known.contains(&member.key.as_str())) {
+            Some(member) => Err(document.unknown_key(member, known.iter().copied())),
+            None => Self::read(document, entry, known),
+        }
     }
 
     pub(crate) fn get(&self, key: &str) -> Option<&'v Value> {

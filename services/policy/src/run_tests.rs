@@ -102,7 +102,10 @@ impl Compiled {
                         granted.ports.iter().any(|range| range.contains(destination.port))
                             && protocols.iter().any(|named| granted.covers(*named))
                     };
-                    line.services.iter().any(any)
+                    // A test says what the device is; that its user signed in as asked is taken for granted.
+                    let conditions = line.conditions.as_deref();
+                    conditions.is_none_or(|asked| asked.unmet_posture(&test.attributes).is_none())
+                        && line.services.iter().any(any)
                 };
                 let allowing = self.leading(&from, &to, is_same_user).find(|(_, line)| grants(line));
                 verdicts.push(match allowing {

@@ -63,6 +63,14 @@ impl Side {
         self.any.insert(line);
     }
 
+    /// Replaces the lines that a user stands on by name, group, domain or role.
+    pub(crate) fn set_user(&mut self, user: usize, lines: Vec<usize>) {
+        match lines.is_empty() {
+            true => drop(self.users.remove(&user)),
+            false => drop(self.users.insert(user, lines)),
+        }
+    }
+
     fn add_user(&mut self, name: &str, line: usize, users: &Users) {
         if let Some(user) = users.find(name) {
             self.users.entry(user).or_default().push(line);

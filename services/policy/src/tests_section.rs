@@ -1,8 +1,11 @@
 //! The `tests` of a policy: what it promises about itself.
 
+use std::collections::BTreeMap;
+
 use crate::document::{Document, Token};
 use crate::error::PolicyError;
-use crate::hujson::Value;
+use crate::hujson::{Member, Value};
+use crate::posture::{self, Attribute};
 use crate::rules::{self, Fields};
 use crate::selector::{Names, Selector, SelectorKind};
 use crate::service::{PortRange, Protocol};
@@ -14,6 +17,8 @@ pub(crate) struct PolicyTest {
     pub(crate) protocol: Option<Protocol>,
     pub(crate) accept: Vec<TestDestination>,
     pub(crate) deny: Vec<TestDestination>,
+    /// What the source's device is taken to be.
+    pub(crate) attributes: BTreeMap<String, Attribute>,
 }
 
 /// A destination with one port.
@@ -35,7 +40,7 @@ pub(crate) fn read(
 }
 
 fn read_test(document: &Document<'_>, names: &Names, entry: &Value) -> Result<PolicyTest, PolicyError> {
-    let fields = Fields::read(document, entry, &["src", "accept", "deny", "proto"])?;
+    let fields = Fields::read(document, entry, &["src", "accept", "deny", "proto", "srcPostureAttrs"])?;
     let src = fields.required("src")?;
     let token = Token { text: document.string(src)?, offset: src.start };
     let protocol = match fields.get("proto") {
@@ -55,11 +60,23 @@ fn read_test(document: &Document<'_>, names: &Names, entry: &Value) -> Result<Po
         protocol,
         accept: destinations("accept")?,
         deny: destinations("deny")?,
+        attributes: match fields.get("srcPostureAttrs") {
+            Some(value) => read_attributes(document, value)?,
+            None => BTreeMap::new(),
+        },
     };
     if test.accept.is_empty() && test.deny.is_empty() {
         return Err(document.refuse(entry.start, "a test needs destinations in \"accept\" or \"deny\""));
     }
     Ok(test)
+}
+
+fn read_attributes(
+    document: &Document<'_>,
+    value: &Value,
+) -> Result<BTreeMap<String, Attribute>, PolicyError> {
+    let read = |member: &Member| Ok((member.key.clone(), posture::read_attribute(document, &member.value)?));
+    document.object(value)?.iter().map(read).collect()
 }
 
 /// A test tries one connection, so only protocols with ports can be tried.

@@ -3,9 +3,11 @@
 use std::collections::{BTreeSet, HashMap};
 
 use crate::error::PolicyError;
-use crate::inventory::{Inventory, Role, Roles};
+use writ_schema::UserId;
+
+use crate::inventory::{Inventory, InventoryUser, Role, Roles};
 use crate::policy::Policy;
-use crate::selector::{Names, SelectorKind};
+use crate::selector::{Autogroup, Names, Selector, SelectorKind, UserName};
 use crate::ssh::LocalUser;
 
 /// The users that names can mean.
@@ -13,6 +15,7 @@ use crate::ssh::LocalUser;
 pub(crate) struct Users {
     by_name: HashMap<String, usize>,
     names: Vec<String>,
+    ids: Vec<UserId>,
     roles: BTreeSet<(Role, usize)>,
     groups: HashMap<String, BTreeSet<usize>>,
 }
@@ -20,10 +23,8 @@ pub(crate) struct Users {
 impl Users {
     pub(crate) fn new(inventory: &Inventory, roles: &Roles) -> Self {
         let mut users = Users::default();
-        for (index, user) in inventory.users.iter().enumerate() {
-            users.by_name.insert(user.id.to_string(), index);
-            users.by_name.insert(user.login.clone(), index);
-            users.names.push(user.login.clone());
+        for user in &inventory.users {
+            users.add(user);
         }
         let named = roles.iter().flat_map(|(role, ids)| ids.iter().map(move |id| (*role, id)));
         users.roles =
@@ -31,13 +32,66 @@ impl Users {
         users
     }
 
-    /// Takes over who is in the policy's groups.
-    pub(crate) fn with_groups(mut self, names: &Names) -> Self {
-        for (group, members) in &names.groups {
-            let known = members.iter().filter_map(|name| self.find(&name.text)).collect();
-            self.groups.insert(group.clone(), known);
+    fn add(&mut self, user: &InventoryUser) -> usize {
+        let index = self.names.len();
+        self.by_name.insert(user.id.to_string(), index);
+        self.by_name.insert(user.login.clone(), index);
+        self.names.push(user.login.clone());
+        self.ids.push(user.id.clone());
+        index
+    }
+
+    /// Adds a user, unless the user is there already, and to the groups that name the user.
+    pub(crate) fn insert(&mut self, user: &InventoryUser, names: &Names) -> Option<usize> {
+        if self.find(user.id.as_str()).is_some() {
+            return None;
         }
-        self
+        let index = self.add(user);
+        for (group, members) in &names.groups {
+            if members.iter().any(|name| self.find(&name.text) == Some(index)) {
+                self.groups.entry(group.clone()).or_default().insert(index);
+            }
+        }
+        Some(index)
+    }
+
+    /// Takes over who is in the policy's groups.
+    pub(crate) fn with_groups(self, names: &Names) -> Self {
+        self.regrouped(names).0
+    }
+
+    /// Takes over who is in the policy's groups, and says who came into one or left one.
+    pub(crate) fn regrouped(mut self, names: &Names) -> (Self, BTreeSet<usize>) {
+        let resolve = |(group, members): (&String, &Vec<UserName>)| {
+            (group.clone(), members.iter().filter_map(|name| self.find(&name.text)).collect())
+        };
+        let groups: HashMap<String, BTreeSet<usize>> = names.groups.iter().map(resolve).collect();
+        let none = BTreeSet::new();
+        let all: BTreeSet<&String> = groups.keys().chain(self.groups.keys()).collect();
+        let changed = all.into_iter().flat_map(|group| {
+            let (before, after) =
+                (self.groups.get(group).unwrap_or(&none), groups.get(group).unwrap_or(&none));
+            before.symmetric_difference(after).copied().collect::<Vec<_>>()
+        });
+        let changed = changed.collect();
+        self.groups = groups;
+        (self, changed)
+    }
+
+    /// Whether a selector names the nodes of a user by whose they are.
+    pub(crate) fn is_named(&self, user: usize, selector: &Selector) -> bool {
+        match &selector.kind {
+            SelectorKind::User(name) => self.find(name) == Some(user),
+            SelectorKind::Group(group) => self.is_member(user, group),
+            SelectorKind::Domain(domain) => self.is_of_domain(user, domain),
+            SelectorKind::Autogroup(Autogroup::Role(role)) => self.has_role(user, *role),
+            _ => false,
+        }
+    }
+
+    /// The identifier of a user by position.
+    pub(crate) fn id(&self, user: usize) -> UserId {
+        self.ids.get(user).cloned().unwrap_or_else(|| UserId::from_bytes([0; 16]))
     }
 
     pub(crate) fn is_member(&self, user: usize, group: &str) -> bool {

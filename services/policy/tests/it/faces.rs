@@ -2,7 +2,11 @@
 //! and port.
 
 use proptest::prelude::*;
-use writ_policy::{Compiled, Decision, Inventory, Owner, PortRange, Protocol, Reach, difference};
+use std::sync::Arc;
+
+use writ_policy::{
+    Change, Compiled, Decision, Inventory, Owner, Policy, PortRange, Protocol, Reach, difference,
+};
 use writ_schema::NodeId;
 
 use crate::network::{addresses, compile, machine, person, user};
@@ -24,6 +28,8 @@ const SELECTORS: [&str; 14] = [
     "100.64.0.2-100.64.0.6",
 ];
 
+const PEOPLE: [&str; 2] = ["ada@example.com", "bob@example.com"];
+
 const PORTS: [&str; 6] = ["*", "80", "443", "79-81", "80,443,444", "1-65535"];
 const PROTOCOLS: [&str; 5] = ["", "tcp", "udp", "sctp", "gre"];
 
@@ -34,6 +40,7 @@ struct AnyRule {
     proto: &'static str,
     is_grant: bool,
     is_own: bool,
+    asks: bool,
 }
 
 fn rules() -> impl Strategy<Value = Vec<AnyRule>> {
@@ -45,9 +52,16 @@ fn rules() -> impl Strategy<Value = Vec<AnyRule>> {
         prop::sample::select(&PROTOCOLS[..]),
         any::<bool>(),
         prop::bool::weighted(0.2),
+        prop::bool::weighted(0.2),
     );
-    let rule =
-        rule.prop_map(|(src, dst, proto, is_grant, is_own)| AnyRule { src, dst, proto, is_grant, is_own });
+    let rule = rule.prop_map(|(src, dst, proto, is_grant, is_own, asks)| AnyRule {
+        src,
+        dst,
+        proto,
+        is_grant,
+        is_own,
+        asks,
+    });
     prop::collection::vec(rule, 0..5)
 }
 
@@ -68,7 +82,8 @@ fn text(rules: &[AnyRule]) -> String {
     let mut acls = Vec::new();
     let mut grants = Vec::new();
     for rule in rules {
-        let AnyRule { src, dst, proto, is_grant, is_own } = rule;
+        let AnyRule { src, dst, proto, is_grant, is_own, asks } = rule;
+        let asked = if *asks { Some(["posture:linux"]) } else { None };
         let has_ports = *proto != "gre";
         let src: Vec<&str> = if *is_own { vec!["autogroup:member", "group:both"] } else { src.clone() };
         let dst = if *is_own { vec![("autogroup:self", "80"), ("tag:a", "443")] } else { dst.clone() };
@@ -81,10 +96,12 @@ fn text(rules: &[AnyRule]) -> String {
             let ip: Vec<String> =
                 ip.filter(|entry| !entry.contains(',')).chain(["udp:7".to_owned()]).collect();
             let dst: Vec<&str> = dst.iter().map(|(name, _)| *name).collect();
-            grants.push(serde_json::json!({"src": src, "dst": dst, "ip": ip}));
+            grants.push(serde_json::json!({"src": src, "dst": dst, "ip": ip, "srcPosture": asked}));
         } else {
             let dst: Vec<String> = dst.iter().map(|(name, p)| format!("{name}:{}", ports(p))).collect();
-            acls.push(serde_json::json!({"action": "accept", "proto": proto, "src": src, "dst": dst}));
+            acls.push(serde_json::json!({
+                "action": "accept", "proto": proto, "src": src, "dst": dst, "srcPosture": asked,
+            }));
         }
     }
     serde_json::json!({
@@ -94,6 +111,7 @@ fn text(rules: &[AnyRule]) -> String {
             "group:none": [],
         },
         "tagOwners": {"tag:a": [], "tag:b": ["tag:a"], "tag:c": []},
+        "postures": {"posture:linux": ["node:os == 'linux'"]},
         "hosts": {"four": "100.64.0.4", "six": "fd7a:115c:a1e0::/125"},
         "acls": acls,
         "grants": grants,
@@ -150,33 +168,50 @@ fn reach_admits(reach: &[Reach], node: &NodeId, protocol: Protocol, port: u16) -
     Some(service.rule.to_string())
 }
 
+/// Whether a filter lets a connection in, and then whether only under conditions.
 fn filter_admits(
     compiled: &Compiled,
     inventory: &Inventory,
     src: &NodeId,
     dst: &NodeId,
     service: (Protocol, u16),
-) -> bool {
+) -> Option<Option<String>> {
     let own = |id: &NodeId| inventory.nodes.iter().find(|n| n.id == *id).expect("known").addresses.clone();
     let filter = compiled.filter(dst);
-    own(src).iter().any(|from| {
-        own(dst).iter().any(|to| filter.iter().any(|rule| rule.admits(*from, *to, service.0, service.1)))
-    })
+    let admitting = filter.iter().filter(|rule| {
+        own(src).iter().any(|from| own(dst).iter().any(|to| rule.admits(*from, *to, service.0, service.1)))
+    });
+    // No conditions go before some.
+    admitting.map(|rule| rule.conditions.as_ref().map(ToString::to_string)).min()
 }
 
+/// One pair, a service, and the conditions of the rule that allows it.
+type Permission = (NodeId, NodeId, Protocol, u16, Option<String>);
+
 /// Every permission, spelt out.
-fn permissions(compiled: &Compiled, inventory: &Inventory) -> Vec<(NodeId, NodeId, Protocol, u16)> {
+fn permissions(compiled: &Compiled, inventory: &Inventory) -> Vec<Permission> {
     let mut granted = Vec::new();
     for (src, dst) in pairs(inventory) {
         for protocol in TRIED {
             for port in decisive_ports() {
-                if compiled.permits(&src, &dst, protocol, port).is_some() {
-                    granted.push((src.clone(), dst.clone(), protocol, port));
+                if let Some((rule, _)) = compiled.permits(&src, &dst, protocol, port) {
+                    let conditions = compiled.policy().conditions(rule).map(ToString::to_string);
+                    granted.push((src.clone(), dst.clone(), protocol, port, conditions));
                 }
             }
         }
     }
     granted
+}
+
+fn covers(changes: &[Change], (src, dst, protocol, port, conditions): &Permission) -> bool {
+    changes.iter().any(|c| {
+        c.src == *src
+            && c.dst == *dst
+            && c.protocol == *protocol
+            && c.ports.contains(*port)
+            && c.conditions == *conditions
+    })
 }
 
 proptest! {
@@ -203,7 +238,13 @@ proptest! {
                     prop_assert_eq!(&reach_admits(&peers, &dst, protocol, port), &rule, "{}", place);
                     prop_assert_eq!(&reach_admits(&inbound, &src, protocol, port), &rule, "{}", place);
                     let admitted = filter_admits(&compiled, &inventory, &src, &dst, (protocol, port));
-                    prop_assert_eq!(admitted, rule.is_some(), "{}", place);
+                    let conditions = match &decision {
+                        Decision::Allowed { rule, .. } => {
+                            Some(compiled.policy().conditions(*rule).map(ToString::to_string))
+                        }
+                        Decision::Denied { .. } => None,
+                    };
+                    prop_assert_eq!(&admitted, &conditions, "{}", place);
                     let explained = compiled.explain(&src, &dst, protocol, port);
                     prop_assert_eq!(&explained.decision, &decision);
                     prop_assert_eq!(explained.source_by.is_some(), rule.is_some(), "{}", place);
@@ -219,16 +260,15 @@ proptest! {
         let change = difference(&old, &new);
         let (before, after) = (permissions(&old, &inventory), permissions(&new, &inventory));
         prop_assert_eq!(change.is_empty(), before == after);
-        let covers = |changes: &[writ_policy::Change], p: &(NodeId, NodeId, Protocol, u16)| {
-            changes.iter().any(|c| c.src == p.0 && c.dst == p.1 && c.protocol == p.2 && c.ports.contains(p.3))
-        };
         for (src, dst) in pairs(&inventory) {
             for protocol in TRIED {
                 for port in decisive_ports() {
-                    let permission = (src.clone(), dst.clone(), protocol, port);
-                    let (was, is) = (before.contains(&permission), after.contains(&permission));
-                    prop_assert_eq!(covers(&change.gained, &permission), is && !was);
-                    prop_assert_eq!(covers(&change.lost, &permission), was && !is);
+                    for conditions in [None, Some("the device meets posture:linux".to_owned())] {
+                        let permission = (src.clone(), dst.clone(), protocol, port, conditions);
+                        let (was, is) = (before.contains(&permission), after.contains(&permission));
+                        prop_assert_eq!(covers(&change.gained, &permission), is && !was);
+                        prop_assert_eq!(covers(&change.lost, &permission), was && !is);
+                    }
                 }
             }
         }
@@ -261,6 +301,38 @@ proptest! {
         }
     }
 
+    /// A policy that changes its groups, or its rules, under the nodes that are there.
+    #[test]
+    fn changing_the_policy_equals_compiling_from_nothing(
+        first in rules(),
+        second in rules(),
+        keeps_rules in any::<bool>(),
+        owners in owners(),
+        members in prop::collection::vec(prop::sample::subsequence(PEOPLE.to_vec(), 0..=2), 3),
+    ) {
+        let inventory = network(&owners);
+        let text_of = |rules: &[AnyRule], members: &[Vec<&str>]| {
+            let mut policy: serde_json::Value = serde_json::from_str(&text(rules)).expect("json");
+            for (group, members) in ["group:one", "group:both", "group:none"].into_iter().zip(members) {
+                policy["groups"][group] = members.clone().into();
+            }
+            policy.to_string()
+        };
+        let after = text_of(if keeps_rules { &first } else { &second }, &members);
+        let mut changed = compile(&text(&first), &inventory);
+        let scratch = compile(&after, &inventory);
+        // Asking in between must leave nothing behind.
+        scratch.nodes().for_each(|node| drop(changed.filter(node)));
+        let policy = Policy::parse(&after).expect("readable");
+        changed.change_policy(Arc::new(policy)).expect("known users");
+        prop_assert!(difference(&changed, &scratch).is_empty());
+        for node in scratch.nodes() {
+            prop_assert_eq!(changed.filter(node), scratch.filter(node));
+            prop_assert_eq!(changed.peers(node), scratch.peers(node));
+            prop_assert_eq!(changed.who_can_reach(node), scratch.who_can_reach(node));
+        }
+    }
+
     /// A user who gives a node away changes what both of the user's nodes are to each other.
     #[test]
     fn a_difference_knows_of_nodes_that_changed_hands(rules in rules(), first in owners(), second in owners()) {
@@ -270,9 +342,6 @@ proptest! {
         let all = if before.nodes.len() > after.nodes.len() { &before } else { &after };
         let (was, is) = (permissions(&old, all), permissions(&new, all));
         let change = difference(&old, &new);
-        let covers = |changes: &[writ_policy::Change], p: &(NodeId, NodeId, Protocol, u16)| {
-            changes.iter().any(|c| c.src == p.0 && c.dst == p.1 && c.protocol == p.2 && c.ports.contains(p.3))
-        };
         for permission in was.iter().chain(&is) {
             prop_assert_eq!(covers(&change.gained, permission), !was.contains(permission), "{:?}", permission);
             prop_assert_eq!(covers(&change.lost, permission), !is.contains(permission), "{:?}", permission);
@@ -287,7 +356,15 @@ proptest! {
         turned.nodes.reverse();
         turned.users.reverse();
         let text = text(&rules);
-        let (straight, turned) = (compile(&text, &inventory), compile(&text, &turned));
+        let mut policy: serde_json::Value = serde_json::from_str(&text).expect("json");
+        policy["groups"]["group:both"] = serde_json::json!(["ada@example.com", "bob@example.com"]);
+        // The last of the names first.
+        let groups: Vec<String> = policy["groups"].as_object().into_iter().flatten().rev()
+            .map(|(name, members)| format!("{name:?}: {members}")).collect();
+        let start = text.find("\"groups\":{").expect("groups");
+        let end = start + text[start..].find('}').expect("their end");
+        let turned_text = format!("{}\"groups\":{{{}{}", &text[..start], groups.join(","), &text[end..]);
+        let (straight, turned) = (compile(&text, &inventory), compile(&turned_text, &turned));
         prop_assert!(difference(&straight, &turned).is_empty());
         for node in straight.nodes() {
             prop_assert_eq!(straight.filter(node), turned.filter(node));

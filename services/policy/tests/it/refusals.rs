@@ -82,7 +82,7 @@ fn unknown_names_are_refused_with_place_and_nearest_known_name() {
 
 #[test]
 fn sections_that_are_not_enforced_are_refused_by_name() {
-    for section in ["ssh", "autoApprovers", "nodeAttrs", "postures", "ipsets", "sshTests"] {
+    for section in ["ssh", "autoApprovers", "nodeAttrs", "derpMap", "ipsets", "sshTests"] {
         let error = refusal(&format!("{{\"acls\": [],\n \"{section}\": {{}}}}"));
         assert!(error.message().contains(section) && error.message().contains("not supported"), "{error}");
         assert_eq!((error.line(), error.column()), (2, 2));
@@ -90,7 +90,7 @@ fn sections_that_are_not_enforced_are_refused_by_name() {
     for (field, part) in [
         ("\"app\": {}", "\"app\" is not supported"),
         ("\"via\": []", "\"via\" is not supported"),
-        ("\"srcPosture\": []", "\"srcPosture\" is not known here"),
+        ("\"srcPostur\": []", "\"srcPostur\" is not known here"),
     ] {
         let text = format!(r#"{{"grants": [{{"src": ["*"], "dst": ["*"], "ip": ["*"], {field}}}]}}"#);
         assert!(refusal(&text).message().contains(part), "{field}");
