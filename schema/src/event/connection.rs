@@ -82,6 +82,9 @@ pub struct ConnectionDenied {
     pub port: u16,
     /// Why.
     pub reason: DenialReason,
+    /// The rule that allows it but for a condition that is not met, by its place in the file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rule: Option<String>,
     /// The policy that was asked; absent while there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub policy: Option<PolicyVersion>,
@@ -103,6 +106,14 @@ pub enum DenialReason {
     DestinationOffline,
     /// The source has too many live authorizations.
     TooManyAuthorizations,
+    /// The rule asks for a fresher sign-in.
+    SignInTooOld,
+    /// The rule asks for a sign-in with a second factor.
+    MfaRequired,
+    /// The rule asks for a posture that the source's device does not meet.
+    PostureNotMet,
+    /// The rule does not hold yet, or no longer.
+    OutsideValidity,
 }
 
 /// A permission was withdrawn before its time. The record that brought it about is named as its cause.

@@ -3,8 +3,8 @@
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    admins, bundle, history, init, keys, log, login, nodes, policy, query, reach, report, retention, users,
-    verify,
+    admins, bundle, history, init, keys, log, login, nodes, paths, policy, query, reach, report, retention,
+    users, verify,
 };
 
 const AFTER_HELP: &str = "\
@@ -57,6 +57,8 @@ pub enum Command {
     Query(query::Arguments),
     WhoCanReach(reach::WhoCanReach),
     Reach(reach::Reach),
+    Paths(paths::Paths),
+    BlastRadius(paths::BlastRadius),
     Connections(history::Connections),
     Denials(history::Denials),
     Report(report::Arguments),

@@ -195,6 +195,7 @@ mod tests {
             protocol: Protocol::Tcp,
             port: 5432,
             reason: DenialReason::NoRule,
+            rule: None,
             policy: None,
             count: 3,
         };

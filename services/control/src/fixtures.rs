@@ -77,7 +77,7 @@ pub(crate) fn tags(names: &[&str]) -> NodeOwner {
 
 pub(crate) fn set_policy(number: u64, text: &str, base: Option<PolicyVersion>) -> Command {
     let proposal = ProposalId::from_bytes(bytes(number));
-    Command::SetPolicy { text: text.to_owned(), proposal, base }
+    Command::SetPolicy { text: text.to_owned(), proposal, base, allow_everything: false }
 }
 
 pub(crate) fn grant(admin: &AdminId, role: Role, secret: &str) -> Command {

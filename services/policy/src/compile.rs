@@ -10,7 +10,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
 
 use ipnet::IpNet;
-use writ_schema::NodeId;
+use writ_schema::{NodeId, UserId};
 
 use crate::address::AddressSet;
 use crate::conditions::Conditions;
@@ -188,11 +188,32 @@ impl Compiled {
         known
     }
 
+    /// How many distinct identities the nodes have, as far as the rules tell them apart: memory follows it.
+    pub fn profile_count(&self) -> usize {
+        self.profiles.count()
+    }
+
     /// The nodes, in order of their identifiers.
     pub fn nodes(&self) -> impl Iterator<Item = &NodeId> {
         let mut ids: Vec<&NodeId> = self.nodes.iter().map(|node| &node.id).collect();
         ids.sort();
         ids.into_iter()
+    }
+
+    /// The nodes that carry a tag, in order of their identifiers.
+    pub fn nodes_tagged(&self, tag: &str) -> Vec<NodeId> {
+        let mut ids: Vec<NodeId> = self.nodes.of_tag(tag).map(|node| node.id.clone()).collect();
+        ids.sort();
+        ids
+    }
+
+    /// The nodes of a user, in order of their identifiers.
+    pub fn nodes_of(&self, user: &UserId) -> Vec<NodeId> {
+        let user = self.users.find(user.as_str()).into_iter();
+        let mut ids: Vec<NodeId> =
+            user.flat_map(|user| self.nodes.of_user(user)).map(|node| node.id.clone()).collect();
+        ids.sort();
+        ids
     }
 
     /// The node that holds an address.

@@ -57,7 +57,7 @@ pub use filter::FilterRule;
 pub use inventory::{Inventory, InventoryNode, InventoryUser, Owner, Role, Roles};
 pub use logins::{logins_in_remarks, replace_logins};
 pub use peers::Reach;
-pub use policy::Policy;
+pub use policy::{Policy, Summary};
 pub use posture::Attribute;
 pub use routes::Routed;
 pub use rules::{RuleRef, Section};

@@ -263,6 +263,10 @@ impl Profiles {
         }
     }
 
+    pub(crate) fn count(&self) -> usize {
+        self.known.len()
+    }
+
     pub(crate) fn get(&self, number: usize) -> Option<&Profile> {
         self.slots.get(number).map(|(profile, _)| profile)
     }

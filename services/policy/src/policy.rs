@@ -41,8 +41,28 @@ pub struct Policy {
     pub(crate) node_attrs: Vec<NodeAttrs>,
     pub(crate) randomizes_client_port: bool,
     pub(crate) auto_approvers: AutoApprovers,
+    postures: usize,
     unsupported: Vec<Unsupported>,
     is_silent: bool,
+}
+
+/// How much of each thing a policy has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Summary {
+    /// Rules.
+    pub rules: usize,
+    /// Those of them that ask for more than who, where and on which ports.
+    pub conditional_rules: usize,
+    /// Groups.
+    pub groups: usize,
+    /// Tags.
+    pub tags: usize,
+    /// Hosts.
+    pub hosts: usize,
+    /// Postures.
+    pub postures: usize,
+    /// Tests.
+    pub tests: usize,
 }
 
 impl Policy {
@@ -56,8 +76,8 @@ impl Policy {
         }
     }
 
-    /// Reads all of the language that the engine understands, more than the product enforces: for looking at
-    /// files, never for activating them. [`Policy::unsupported`] says what stands between the two.
+    /// Reads all of the language that the engine understands, more than the product enforces, and passes over sections that it
+    /// knows by name only: for looking at files, never for activating them. [`Policy::unsupported`] says what stands between the two.
     pub fn parse_full(text: &str) -> Result<Self, PolicyError> {
         Self::read(text, Reach::Understood)
     }
@@ -116,6 +136,7 @@ impl Policy {
             node_attrs,
             randomizes_client_port,
             auto_approvers,
+            postures: postures.len(),
             unsupported,
             is_silent,
         })
@@ -144,6 +165,19 @@ impl Policy {
     /// Number of rules.
     pub fn rule_count(&self) -> usize {
         self.rules.len()
+    }
+
+    /// How much of each thing the file has.
+    pub fn summary(&self) -> Summary {
+        Summary {
+            rules: self.rules.len(),
+            conditional_rules: self.rules.iter().filter(|rule| rule.conditions.is_some()).count(),
+            groups: self.names.groups.len(),
+            tags: self.names.tag_owners.len(),
+            hosts: self.names.hosts.len(),
+            postures: self.postures,
+            tests: self.tests.len(),
+        }
     }
 
     /// Number of tests that the file carries.
@@ -202,7 +236,7 @@ fn check_section(document: &Document<'_>, member: &Member, reach: Reach) -> Resu
         return Ok(());
     }
     let message = format!("the section {key:?} is not supported");
-    if is_of(&UNDERSTOOD) && reach == Reach::Understood {
+    if (is_of(&UNDERSTOOD) || is_of(&UNSUPPORTED)) && reach == Reach::Understood {
         document.note_unsupported(member.key_start, message);
         return Ok(());
     }

@@ -169,6 +169,11 @@ impl Postures {
         Ok(postures)
     }
 
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        self.by_name.len()
+    }
+
     /// The postures of a rule: those that it names, or those that every rule asks for.
     pub(crate) fn of_rule(
         &self,

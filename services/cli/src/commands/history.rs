@@ -115,6 +115,14 @@ enum Reason {
     DestinationOffline,
     /// The source has too many live authorizations.
     TooManyAuthorizations,
+    /// The rule asks for a fresher sign-in.
+    SignInTooOld,
+    /// The rule asks for a sign-in with a second factor.
+    MfaRequired,
+    /// The rule asks for a posture that the device does not meet.
+    PostureNotMet,
+    /// The rule does not hold yet, or no longer.
+    OutsideValidity,
 }
 
 impl Which {
@@ -186,6 +194,10 @@ pub fn denials(arguments: &Denials, app: &App) -> Result<Verdict> {
         Reason::UnknownDestination => "UNKNOWN_DESTINATION",
         Reason::DestinationOffline => "DESTINATION_OFFLINE",
         Reason::TooManyAuthorizations => "TOO_MANY_AUTHORIZATIONS",
+        Reason::SignInTooOld => "SIGN_IN_TOO_OLD",
+        Reason::MfaRequired => "MFA_REQUIRED",
+        Reason::PostureNotMet => "POSTURE_NOT_MET",
+        Reason::OutsideValidity => "OUTSIDE_VALIDITY",
     });
     filter.insert("reason".to_owned(), json!(reason));
     let variables = arguments.which.variables(filter);

@@ -8,6 +8,7 @@ pub mod keys;
 pub mod log;
 pub mod login;
 pub mod nodes;
+pub mod paths;
 pub mod policy;
 mod programs;
 pub mod query;
@@ -44,6 +45,8 @@ pub fn run(command: Command, app: &App) -> Result<Verdict> {
         Command::Query(arguments) => query::run(&arguments, app),
         Command::WhoCanReach(arguments) => reach::who_can_reach(&arguments, app),
         Command::Reach(arguments) => reach::reach(&arguments, app),
+        Command::Paths(arguments) => paths::paths(&arguments, app),
+        Command::BlastRadius(arguments) => paths::blast_radius(&arguments, app),
         Command::Connections(arguments) => history::connections(&arguments, app),
         Command::Denials(arguments) => history::denials(&arguments, app),
         Command::Report(arguments) => report::run(&arguments, app),

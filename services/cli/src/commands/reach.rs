@@ -18,7 +18,7 @@ const ACCESS: &str = "asOf { seq size time checkpoint { origin size root note } 
     node { ...node }
     policy { version proposedBy activatedBy proposed { ...record } record { ...record } }
     couldReach {
-      source { ...node } destination { ...node } protocol ports rule ruleText policy record { ...record }
+      source { ...node } destination { ...node } protocol ports rule ruleText conditions policy record { ...record }
     }
     authorized {
       authorization chain renews source { node { ...node } user } destination { ...node } protocol ports rule policy expiresAt
@@ -128,7 +128,7 @@ fn text(app: &App, access: Row<'_>) -> String {
     text.push_str(&section(
         app,
         "Could reach: what the policy permitted",
-        &["FROM", "TO", "PROTOCOL", "PORTS", "RULE"],
+        &["FROM", "TO", "PROTOCOL", "PORTS", "RULE", "IF"],
         access.list("/couldReach").map(could),
     ));
     text.push_str(&section(
@@ -163,7 +163,14 @@ fn section(app: &App, title: &str, header: &[&str], rows: impl Iterator<Item = V
 }
 
 fn could(row: Row<'_>) -> Vec<String> {
-    vec![row.node("/source"), row.node("/destination"), row.text("/protocol"), ports(row), row.text("/rule")]
+    vec![
+        row.node("/source"),
+        row.node("/destination"),
+        row.text("/protocol"),
+        ports(row),
+        row.text("/rule"),
+        row.text("/conditions"),
+    ]
 }
 
 fn authorized(row: Row<'_>) -> Vec<String> {

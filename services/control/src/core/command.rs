@@ -183,6 +183,8 @@ pub enum Command {
         proposal: ProposalId,
         /// The version that the author saw: refused if another is in force by now. `None` asks for no such check.
         base: Option<PolicyVersion>,
+        /// Whether a file that says nothing of access, and so allows everything, is meant.
+        allow_everything: bool,
     },
     /// Put an earlier policy in force again, as a new version.
     UndoPolicy {

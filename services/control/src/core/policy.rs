@@ -2,12 +2,16 @@
 
 use std::sync::Arc;
 
-use writ_policy::{Compiled, Inventory, InventoryNode, InventoryUser, Owner, Policy};
+use jiff::Timestamp;
+use writ_policy::{
+    Attribute, Circumstances, Compiled, Inventory, InventoryNode, InventoryUser, Owner, Permit, Policy,
+    Refused,
+};
 use writ_schema::NodeId;
 use writ_schema::event::NodeOwner;
 use writ_schema::net::{PortRange, Protocol};
 
-use super::state::{ActivePolicy, Authorization, State};
+use super::state::{ActivePolicy, Authorization, Node, State, User};
 
 impl State {
     /// The policy in force, compiled. It is made when it is first asked for after a change.
@@ -17,24 +21,30 @@ impl State {
 
     /// The users and nodes that a policy is compiled for. People are named by their pseudonyms only.
     pub fn inventory(&self) -> Inventory {
-        let users = self
-            .users()
-            .map(|user| InventoryUser { id: user.id.clone(), login: user.id.to_string() })
-            .collect();
-        let nodes = self.nodes().map(|node| {
-            let owner = match &node.owner {
-                NodeOwner::User(user) => Owner::User(user.clone()),
-                NodeOwner::Tags(tags) => Owner::Tags(tags.iter().map(ToString::to_string).collect()),
-            };
-            InventoryNode::new(node.id.clone(), owner, node.addresses().to_vec())
-        });
-        Inventory { users, nodes: nodes.collect() }
+        Inventory {
+            users: self.users().map(inventory_user).collect(),
+            nodes: self.nodes().map(inventory_node).collect(),
+        }
     }
 
     /// Takes over the compiled policy of another state that is equal to this one.
     pub(crate) fn adopt_compiled_policy(&self, other: &Self) {
         self.policies.adopt_compiled(&other.policies);
     }
+}
+
+/// A user as a policy knows one.
+pub(in crate::core) fn inventory_user(user: &User) -> InventoryUser {
+    InventoryUser { id: user.id.clone(), login: user.id.to_string() }
+}
+
+/// A node as a policy knows one.
+pub(in crate::core) fn inventory_node(node: &Node) -> InventoryNode {
+    let owner = match &node.owner {
+        NodeOwner::User(user) => Owner::User(user.clone()),
+        NodeOwner::Tags(tags) => Owner::Tags(tags.iter().map(ToString::to_string).collect()),
+    };
+    InventoryNode::new(node.id.clone(), owner, node.addresses().to_vec())
 }
 
 /// A policy that was activated was compiled before, against users who are still known: this does not fail unless its
@@ -63,28 +73,54 @@ pub(crate) fn record_ports(protocol: Protocol, ports: writ_policy::PortRange) ->
     PortRange::new(ports.first, ports.last).unwrap_or(PortRange::single(ports.first))
 }
 
-/// A rule that allows, and the ports around the one asked for.
-pub(crate) fn permits(
-    compiled: &Compiled,
-    source: &NodeId,
-    destination: &NodeId,
-    protocol: Protocol,
-    port: u16,
-) -> Option<(String, PortRange)> {
-    policy_protocols(protocol).find_map(|named| {
-        let (rule, ports) = compiled.permits(source, destination, named, port)?;
-        Some((rule.to_string(), record_ports(protocol, ports)))
-    })
+/// What is known of a node's owner and device. Sign-ins of people are not known yet: a node is known by the key that it
+/// joined with, so a rule that asks for a sign-in does not allow anything.
+pub(crate) fn circumstances(node: &Node, now: Timestamp) -> Circumstances {
+    let agent = node.session.as_ref().map(|session| Attribute::Text(session.agent.clone()));
+    let attributes = agent.map(|agent| (AGENT_VERSION.to_owned(), agent)).into_iter().collect();
+    Circumstances { now, sign_in: None, attributes }
 }
 
-/// Whether a policy allows all that an authorization permits.
-pub(crate) fn still_allows(compiled: &Compiled, authorization: &Authorization) -> bool {
-    let Some(source) = &authorization.source else { return false };
+/// The attribute of a device that holds the version of its agent.
+const AGENT_VERSION: &str = "node:agentVersion";
+
+/// A rule that allows in these circumstances, and the ports around the one asked for.
+pub(crate) fn permits(
+    compiled: &Compiled,
+    (source, destination): (&NodeId, &NodeId),
+    protocol: Protocol,
+    port: u16,
+    known: &Circumstances,
+) -> Result<Permit, Refused> {
+    let mut refused = Refused::NoRule;
+    for named in policy_protocols(protocol) {
+        match compiled.permits_now(source, destination, named, port, known) {
+            Ok(permit) => return Ok(permit),
+            Err(Refused::NoRule) => {}
+            Err(unmet) => refused = unmet,
+        }
+    }
+    Err(refused)
+}
+
+/// Whether a policy allows, at a moment, all that an authorization permits.
+pub(crate) fn still_allows(
+    state: &State,
+    compiled: &Compiled,
+    authorization: &Authorization,
+    now: Timestamp,
+) -> bool {
+    let source = authorization.source.as_ref().and_then(|source| state.node(&source.node));
+    let Some(source) = source else { return false };
+    let known = circumstances(source, now);
+    let ends = (&source.id, &authorization.destination);
     let mut port = authorization.ports.first();
     loop {
-        let allowed =
-            permits(compiled, &source.node, &authorization.destination, authorization.protocol, port);
-        let Some((_, ports)) = allowed else { return false };
+        let Ok(permit) = permits(compiled, ends, authorization.protocol, port, &known) else { return false };
+        let ports = record_ports(authorization.protocol, permit.ports);
+        if permit.until.is_some_and(|until| until < authorization.expires_at) {
+            return false;
+        }
         if ports.last() >= authorization.ports.last() {
             return true;
         }

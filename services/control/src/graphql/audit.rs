@@ -18,10 +18,12 @@ use crate::sequencer::SequencerHandle;
 
 /// Fields of the root that show history: whoever asks for one of them is recorded, and so is `asOf` on any field.
 const HISTORY: &[&str] = &[
+    "blastRadius",
     "connections",
     "denials",
     "evidenceBundle",
     "history",
+    "paths",
     "reach",
     "record",
     "records",

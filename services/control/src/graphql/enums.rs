@@ -73,6 +73,14 @@ pub enum DenialReason {
     DestinationOffline,
     /// The source has too many live authorizations.
     TooManyAuthorizations,
+    /// The rule asks for a fresher sign-in.
+    SignInTooOld,
+    /// The rule asks for a sign-in with a second factor.
+    MfaRequired,
+    /// The rule asks for a posture that the source's device does not meet.
+    PostureNotMet,
+    /// The rule does not hold yet, or no longer.
+    OutsideValidity,
 }
 
 /// Why a permission was withdrawn.

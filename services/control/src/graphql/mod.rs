@@ -14,6 +14,7 @@ mod error;
 mod limits;
 mod lookup;
 mod mutation;
+mod paths;
 mod query;
 mod reach;
 mod rule_text;

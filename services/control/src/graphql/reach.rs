@@ -3,10 +3,10 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use writ_policy::{Compiled, Inventory, InventoryNode, InventoryUser, Owner, Policy};
+use writ_policy::{Compiled, Inventory, InventoryNode, InventoryUser, Owner, Policy, RuleRef};
 use writ_schema::event::NodeOwner;
 use writ_schema::net::{PortRange, Protocol};
-use writ_schema::{NodeId, Seq};
+use writ_schema::{NodeId, Seq, UserId};
 
 use super::error::{Code, QueryError, fail};
 use super::lookup::Lookup;
@@ -75,15 +75,22 @@ fn compile(lookup: &Lookup<'_>, text: &str) -> Result<Compiled, QueryError> {
 /// The users and nodes of the moment; people by their pseudonyms only.
 fn inventory(lookup: &Lookup<'_>) -> Result<Inventory, QueryError> {
     let users = users::pseudonyms(lookup.connection, &lookup.moment)?.into_iter();
-    let users = users.map(|id| InventoryUser { login: id.to_string(), id }).collect();
-    let nodes = nodes::members(lookup.connection, &lookup.moment)?.into_iter().map(|node| {
-        let owner = match node.owner {
-            NodeOwner::User(user) => Owner::User(user),
-            NodeOwner::Tags(tags) => Owner::Tags(tags.iter().map(ToString::to_string).collect()),
-        };
-        InventoryNode::new(node.node, owner, vec![node.address_v4.into(), node.address_v6.into()])
-    });
-    Ok(Inventory { users, nodes: nodes.collect() })
+    let nodes = nodes::members(lookup.connection, &lookup.moment)?.into_iter();
+    Ok(Inventory { users: users.map(inventory_user).collect(), nodes: nodes.map(inventory_node).collect() })
+}
+
+/// A user as a policy knows one.
+pub(super) fn inventory_user(id: UserId) -> InventoryUser {
+    InventoryUser { login: id.to_string(), id }
+}
+
+/// A node as a policy knows one.
+pub(super) fn inventory_node(node: nodes::Node) -> InventoryNode {
+    let owner = match node.owner {
+        NodeOwner::User(user) => Owner::User(user),
+        NodeOwner::Tags(tags) => Owner::Tags(tags.iter().map(ToString::to_string).collect()),
+    };
+    InventoryNode::new(node.node, owner, vec![node.address_v4.into(), node.address_v6.into()])
 }
 
 /// Which way to look, and on which service.
@@ -121,11 +128,11 @@ pub(super) fn could_reach(
     };
     let mut found: Vec<Reach> = Vec::new();
     for other in others {
-        let mut granted: Vec<(Protocol, PortRange, String)> = Vec::new();
+        let mut granted: Vec<(Protocol, PortRange, RuleRef)> = Vec::new();
         for service in &other.services {
             let protocol = Protocol::of_number(service.protocol.number());
             let ports = record_ports(protocol, service.ports);
-            let permission = (protocol, ports, service.rule.to_string());
+            let permission = (protocol, ports, service.rule);
             // ICMP is two protocols to the engine and one to everybody else.
             if question.wants(protocol, ports) && !granted.contains(&permission) {
                 granted.push(permission);
@@ -142,8 +149,9 @@ pub(super) fn could_reach(
                 destination: lookup.node_ref(destination)?,
                 protocol: protocol.to_string(),
                 ports: ports.to_string(),
-                rule_text: rule_text(&force.text, &rule),
-                rule,
+                rule_text: rule_text(&force.text, &rule.to_string()),
+                conditions: force.compiled.policy().conditions(rule).map(ToString::to_string),
+                rule: rule.to_string(),
                 policy: force.row.version.0.into(),
                 record: lookup.record(force.row.activated)?,
             });

@@ -2,6 +2,7 @@
 
 mod access;
 mod limits;
+mod paths;
 mod published;
 mod stage;
 mod writing;

@@ -7,6 +7,7 @@
 //! who may see them and emptied when their keys are shredded.
 
 pub mod admins;
+pub mod changes;
 pub mod connections;
 pub mod denials;
 pub mod enrolment_keys;

@@ -116,7 +116,14 @@ impl Plane {
 
     pub async fn policy(&self, text: &str) {
         let proposal = ProposalId::from_bytes(random());
-        self.submit(Command::SetPolicy { text: text.to_owned(), proposal, base: None }).await.unwrap();
+        self.submit(Command::SetPolicy {
+            text: text.to_owned(),
+            proposal,
+            base: None,
+            allow_everything: false,
+        })
+        .await
+        .unwrap();
     }
 
     /// Signs the first owner in.

@@ -23,8 +23,9 @@ const POLICY: &str = "query Policy($version: UInt, $asOf: AsOfInput) {
   }
 }";
 
-const SET: &str = "mutation SetPolicy($text: String!, $base: UInt, $command: ID) {
-  setPolicy(text: $text, base: $base, commandId: $command) {
+const SET: &str =
+    "mutation SetPolicy($text: String!, $base: UInt, $allowEverything: Boolean!, $command: ID) {
+  setPolicy(text: $text, base: $base, allowEverything: $allowEverything, commandId: $command) {
     command repeated recordCount records { seq time kind actor cause }
   }
 }";
@@ -59,6 +60,9 @@ pub struct Set {
     /// The policy file; `-` for standard input.
     #[arg(value_name = "FILE")]
     file: PathBuf,
+    /// Take a file with neither "acls" nor "grants", which allows everything to everybody.
+    #[arg(long)]
+    allow_everything: bool,
     /// Do not ask.
     #[arg(long)]
     yes: bool,
@@ -109,7 +113,8 @@ pub fn set(arguments: &Set, app: &App) -> Result<Verdict> {
     let text = check::read(&arguments.file)?;
     let client = connect(app)?;
     let difference = difference::ask(&client, &text)?;
-    if !difference::is_acceptable(&difference) {
+    let is_meant = arguments.allow_everything && difference::is_everything(&difference);
+    if !difference::is_acceptable(&difference) && !is_meant {
         app.out.show(
             &difference::text(&difference, app.out.paint()),
             &json!({ "set": false, "difference": difference }),
@@ -119,7 +124,10 @@ pub fn set(arguments: &Set, app: &App) -> Result<Verdict> {
     if !agreed(app, &difference, "Put this policy in force?", arguments.yes)? {
         return Ok(Verdict::Bad);
     }
-    let variables = json!({ "text": text, "base": difference.pointer("/base"), "command": command_id()? });
+    let variables = json!({
+        "text": text, "base": difference.pointer("/base"), "allowEverything": arguments.allow_everything,
+        "command": command_id()?,
+    });
     let done = client.graphql_raw(SET, variables)?;
     told(app, &client, Row(&done).at("/setPolicy"), &difference)
 }

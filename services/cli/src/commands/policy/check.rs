@@ -37,21 +37,25 @@ pub struct Arguments {
 /// Reads a policy file whole.
 pub fn read(path: &Path) -> Result<String> {
     let name = path.display();
-    let mut text = String::new();
+    let mut bytes = Vec::new();
     let limit = MAX_POLICY_BYTES + 1;
     if path.as_os_str() == "-" {
-        io::stdin().take(limit).read_to_string(&mut text).context("cannot read the policy")?;
+        io::stdin().take(limit).read_to_end(&mut bytes).context("cannot read the policy")?;
     } else {
         let file = File::open(path).with_context(|| format!("cannot read {name}"))?;
-        file.take(limit).read_to_string(&mut text).with_context(|| format!("cannot read {name}"))?;
+        file.take(limit).read_to_end(&mut bytes).with_context(|| format!("cannot read {name}"))?;
     }
-    if text.len() as u64 > MAX_POLICY_BYTES {
+    if bytes.len() as u64 > MAX_POLICY_BYTES {
         return Err(advised(
             format!("{name} has more than {MAX_POLICY_BYTES} bytes"),
             "the server takes no larger policies: is this the right file?",
         ));
     }
-    Ok(text)
+    String::from_utf8(bytes).map_err(|error| {
+        let before = error.as_bytes().get(..error.utf8_error().valid_up_to()).unwrap_or_default();
+        let line = before.iter().filter(|&&byte| byte == b'\n').count() + 1;
+        advised(format!("line {line} of {name} is not UTF-8"), "save the file as UTF-8 and try again")
+    })
 }
 
 /// Checks and reports.
@@ -129,15 +133,7 @@ impl Checked {
     }
 
     fn value(&self, name: &str) -> Value {
-        let errors: Vec<Value> = self
-            .errors
-            .iter()
-            .map(|e| {
-                json!({
-                    "line": e.line(), "column": e.column(), "path": e.path(), "message": e.message(), "help": e.help(),
-                })
-            })
-            .collect();
+        let errors: Vec<Value> = self.errors.iter().map(error_value).collect();
         let failures: Vec<Value> = self
             .failures
             .iter()
@@ -157,7 +153,7 @@ impl Checked {
 }
 
 /// Everybody whom the file names, so that their names mean somebody while the tests run.
-fn people(text: &str) -> Vec<InventoryUser> {
+pub fn people(text: &str) -> Vec<InventoryUser> {
     let mut users: Vec<InventoryUser> = Vec::new();
     // Only the names are wanted; a file that cannot be read was refused before.
     let _ = replace_logins(text, &mut |login| {
@@ -175,6 +171,14 @@ fn stand_in(login: &str) -> UserId {
     let mut bytes = [0; 16];
     bytes.copy_from_slice(&digest[..16]);
     UserId::from_bytes(bytes)
+}
+
+/// An error for programs.
+pub fn error_value(error: &PolicyError) -> Value {
+    json!({
+        "line": error.line(), "column": error.column(), "path": error.path(), "message": error.message(),
+        "help": error.help(),
+    })
 }
 
 /// An error with the line that it is about and a mark below the place.

@@ -10,14 +10,14 @@ use crate::output::{Paint, counted, printable};
 
 const DIFFERENCE: &str = "query PolicyDifference($text: String!) {
   policyDifference(text: $text) {
-    asOf { seq size time } base acceptable failedTests tests gainedCount lostCount connectionsCutCount
+    asOf { seq size time } base acceptable allowsEverything failedTests tests gainedCount lostCount connectionsCutCount
     gained { ...permission } lost { ...permission }
     connectionsCut {
       authorization source { node { ...node } user } destination { ...node } protocol ports rule expiresAt record { seq }
     }
   }
 }
-fragment permission on Permission { source { ...node } destination { ...node } protocol ports }
+fragment permission on Permission { source { ...node } destination { ...node } protocol ports conditions }
 fragment node on NodeRef { node name owner { user tags } }";
 
 /// Asks what a policy would change.
@@ -40,6 +40,12 @@ fn not_readable(error: anyhow::Error) -> anyhow::Error {
 /// Whether it could be put in force.
 pub fn is_acceptable(difference: &Value) -> bool {
     Row(difference).flag("/acceptable")
+}
+
+/// Whether the file says nothing of access, and nothing else is wrong with it.
+pub fn is_everything(difference: &Value) -> bool {
+    let row = Row(difference);
+    row.flag("/allowsEverything") && row.list("/failedTests").next().is_none()
 }
 
 /// Whether anything would change for anybody.
@@ -76,6 +82,11 @@ pub fn text(difference: &Value, paint: Paint) -> String {
     text.push_str(&cut(row, paint));
     if is_empty(difference) {
         text.push_str("\nNothing changes: every pair of nodes may reach what it could before.\n");
+    }
+    if row.flag("/allowsEverything") {
+        let words = "the file has neither \"acls\" nor \"grants\", which allows everything to everybody; it is put in force \
+                     with --allow-everything only";
+        text.push_str(&format!("\n{} {words}\n", paint.red("everything is allowed:")));
     }
     let failed: Vec<String> = row.list("/failedTests").map(|test| test.text("")).collect();
     for test in &failed {
@@ -118,7 +129,10 @@ fn grouped<'a>(permissions: impl Iterator<Item = Row<'a>>) -> Vec<String> {
     let mut groups: Vec<(String, Vec<String>)> = Vec::new();
     for permission in permissions {
         let pair = format!("{} -> {}", permission.node("/source"), permission.node("/destination"));
-        let service = service(&permission.text("/protocol"), &permission.text("/ports"));
+        let mut service = service(&permission.text("/protocol"), &permission.text("/ports"));
+        if permission.at("/conditions").is_some() {
+            service.push_str(&format!(" if {}", permission.text("/conditions")));
+        }
         match groups.iter_mut().find(|(known, _)| *known == pair) {
             Some((_, services)) if services.contains(&service) => {}
             Some((_, services)) => services.push(service),

@@ -3,13 +3,14 @@
 mod change;
 mod check;
 mod difference;
+mod import;
 
 use anyhow::Result;
 use clap::{Args, Subcommand};
 
 use crate::{App, Verdict};
 
-/// Check, compare, set and restore the policy
+/// Check, import, compare, set and restore the policy
 #[derive(Args)]
 pub struct Arguments {
     #[command(subcommand)]
@@ -19,6 +20,7 @@ pub struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     Check(check::Arguments),
+    Import(import::Arguments),
     Diff(change::Diff),
     Set(change::Set),
     Undo(change::Undo),
@@ -29,6 +31,7 @@ enum Command {
 pub fn run(arguments: Arguments, app: &App) -> Result<Verdict> {
     match arguments.command {
         Command::Check(arguments) => check::run(&arguments, app),
+        Command::Import(arguments) => import::run(&arguments, app),
         Command::Diff(arguments) => change::diff(&arguments, app),
         Command::Set(arguments) => change::set(&arguments, app),
         Command::Undo(arguments) => change::undo(&arguments, app),

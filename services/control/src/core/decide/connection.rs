@@ -2,7 +2,8 @@
 
 use std::net::IpAddr;
 
-use writ_policy::Decision as PolicyDecision;
+use jiff::Timestamp;
+use writ_policy::{Decision as PolicyDecision, Permit, Refused, Unmet};
 use writ_schema::event::{
     AcknowledgedAction, CloseReason, ConnectionAcknowledged, ConnectionAuthorized, ConnectionClosed,
     ConnectionDenied, DenialReason, PathKind, Side, SignIn, Source, Version,
@@ -15,7 +16,7 @@ use writ_schema::{Actor, AuthorizationId, NodeId, PolicyVersion, Seq};
 use super::administration::later;
 use super::{Case, Decision, Refusal, node};
 use crate::core::command::Command;
-use crate::core::policy::{permits, policy_protocols};
+use crate::core::policy::{circumstances, permits, policy_protocols, record_ports};
 use crate::core::refusals::RefusalFact;
 use crate::core::rejection::Rejection;
 use crate::core::state::{Authorization, Node, State};
@@ -53,7 +54,18 @@ struct Wanted<'a> {
 }
 
 /// Why somebody does not get it, in the words of the record and of people.
-type Denial = (DenialReason, String);
+struct Denial {
+    reason: DenialReason,
+    explanation: String,
+    /// The rule that allows it but for a condition.
+    rule: Option<String>,
+}
+
+impl Denial {
+    fn new(reason: DenialReason, explanation: impl Into<String>) -> Self {
+        Self { reason, explanation: explanation.into(), rule: None }
+    }
+}
 
 /// What the policy grants.
 struct Granted<'a> {
@@ -61,11 +73,14 @@ struct Granted<'a> {
     rule: String,
     ports: PortRange,
     policy: PolicyVersion,
+    /// When the rule stops allowing it, if nothing else happens.
+    until: Option<Timestamp>,
 }
 
 fn request(case: &Case<'_>, wanted: &Wanted<'_>, renews: Option<&AuthorizationId>) -> Decision {
     match grant(case, wanted) {
         Ok(granted) => {
+            let end = later(case.context.now, case.context.authorization_life);
             let authorized = ConnectionAuthorized {
                 v: Version,
                 authorization: AuthorizationId::from_bytes(case.context.identifier()),
@@ -77,11 +92,11 @@ fn request(case: &Case<'_>, wanted: &Wanted<'_>, renews: Option<&AuthorizationId
                 policy: granted.policy,
                 sign_in: SignIn::EnrolmentKey,
                 renews: renews.filter(|id| continues(case, id, wanted, granted.destination)).cloned(),
-                expires_at: later(case.context.now, case.context.authorization_life),
+                expires_at: granted.until.map_or(end, |until| until.min(end)),
             };
             Ok(vec![case.draft_by(Actor::Agent, authorized)])
         }
-        Err((reason, explanation)) => {
+        Err(Denial { reason, explanation, rule }) => {
             let denied = ConnectionDenied {
                 v: Version,
                 source: sealed_source(case, wanted.source),
@@ -90,6 +105,7 @@ fn request(case: &Case<'_>, wanted: &Wanted<'_>, renews: Option<&AuthorizationId
                 protocol: wanted.protocol,
                 port: wanted.port,
                 reason,
+                rule,
                 policy: case.state.policy().map(|active| active.version),
                 count: 1,
             };
@@ -103,25 +119,59 @@ fn request(case: &Case<'_>, wanted: &Wanted<'_>, renews: Option<&AuthorizationId
 fn grant<'a>(case: &Case<'a>, wanted: &Wanted<'_>) -> Result<Granted<'a>, Denial> {
     let state = case.state;
     let (Some(active), Some(compiled)) = (state.policy(), state.compiled_policy()) else {
-        return Err((DenialReason::NoPolicy, "no policy is in force yet, so nothing is allowed".to_owned()));
+        let explanation = "no policy is in force yet, so nothing is allowed";
+        return Err(Denial::new(DenialReason::NoPolicy, explanation));
     };
     let destination = state.node_by_address(wanted.address).ok_or_else(|| {
-        (DenialReason::UnknownDestination, format!("no node of the network has {}", wanted.address))
+        let explanation = format!("no node of the network has {}", wanted.address);
+        Denial::new(DenialReason::UnknownDestination, explanation)
     })?;
-    let (source_id, destination_id) = (&wanted.source.id, &destination.id);
-    let allowed = permits(compiled, source_id, destination_id, wanted.protocol, wanted.port);
-    let (rule, ports) = allowed.ok_or_else(|| (DenialReason::NoRule, explain(case, wanted, destination)))?;
+    let source_id = &wanted.source.id;
+    let known = circumstances(wanted.source, case.context.now);
+    let permit = permits(compiled, (source_id, &destination.id), wanted.protocol, wanted.port, &known)
+        .map_err(|refused| denial(case, wanted, destination, refused))?;
     if destination.session.is_none() {
         let name = display_name(destination);
-        return Err((DenialReason::DestinationOffline, format!("{name} is allowed but not connected")));
+        let explanation = format!("{name} is allowed but not connected");
+        return Err(Denial::new(DenialReason::DestinationOffline, explanation));
     }
     let live = state.live_authorizations_of(source_id, case.context.now);
     let as_source = live.filter(|held| held.side_of(source_id) == Some(Side::Source));
     if as_source.count() >= MAX_LIVE_PER_SOURCE {
         let explanation = format!("this node holds {MAX_LIVE_PER_SOURCE} live authorizations already");
-        return Err((DenialReason::TooManyAuthorizations, explanation));
+        return Err(Denial::new(DenialReason::TooManyAuthorizations, explanation));
     }
-    Ok(Granted { destination, rule, ports, policy: active.version })
+    let Permit { rule, ports, until } = permit;
+    Ok(Granted {
+        destination,
+        rule: rule.to_string(),
+        ports: record_ports(wanted.protocol, ports),
+        policy: active.version,
+        until,
+    })
+}
+
+/// Why the policy does not allow it: no rule does, or the nearest does but for its conditions.
+fn denial(case: &Case<'_>, wanted: &Wanted<'_>, destination: &Node, refused: Refused) -> Denial {
+    let unmet = match refused {
+        Refused::Unmet(unmet) => unmet,
+        Refused::NoRule => return Denial::new(DenialReason::NoRule, explain(case, wanted, destination)),
+    };
+    let Some((rule, first)) = unmet.first().and_then(|(rule, unmet)| Some((rule, unmet.first()?))) else {
+        return Denial::new(DenialReason::NoRule, explain(case, wanted, destination));
+    };
+    let words = unmet.iter().map(|(rule, unmet)| {
+        let unmet: Vec<String> = unmet.iter().map(ToString::to_string).collect();
+        format!("{rule} would allow it, but {}", unmet.join(", and "))
+    });
+    let explanation = words.collect::<Vec<_>>().join("; ");
+    let reason = match first {
+        Unmet::NotYet(_) | Unmet::NoLonger(_) => DenialReason::OutsideValidity,
+        Unmet::SignInAge(..) => DenialReason::SignInTooOld,
+        Unmet::Mfa => DenialReason::MfaRequired,
+        Unmet::Posture(..) => DenialReason::PostureNotMet,
+    };
+    Denial { reason, explanation, rule: Some(rule.to_string()) }
 }
 
 /// Says which rules came nearest.

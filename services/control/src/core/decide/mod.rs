@@ -82,7 +82,9 @@ pub fn decide(state: &State, context: &Context, submission: &Submission) -> Deci
         | Command::RotateKey { .. }
         | Command::StartSession { .. }
         | Command::EndSession { .. } => node::decide(&case, command),
-        Command::SetPolicy { text, proposal, base } => policy::set(&case, text, proposal, *base),
+        Command::SetPolicy { text, proposal, base, allow_everything } => {
+            policy::set(&case, text, proposal, *base, *allow_everything)
+        }
         Command::UndoPolicy { to, proposal } => policy::undo(&case, *to, proposal),
         Command::RequestConnection { .. } | Command::Acknowledge { .. } | Command::ReportClosed { .. } => {
             connection::decide(&case, command)

@@ -17,6 +17,10 @@ use crate::core::state::{Authorization, State};
 /// Longest policy as JSON text. Sealing adds padding and a third for base64, and a record has room for 65,535 bytes.
 const MAX_TEXT_BYTES: usize = 47_000;
 
+/// Why a file that says nothing of access is refused.
+const SILENT: &str = "it has neither `acls` nor `grants`, which allows everything to everybody; write `\"acls\": []` to \
+                      allow nothing, or say that everything is meant (`writ policy set --allow-everything`)";
+
 /// Most failing tests that an answer names.
 const NAMED_FAILURES: usize = 5;
 
@@ -28,12 +32,14 @@ pub(super) fn set(
     text: &str,
     proposal: &ProposalId,
     base: Option<PolicyVersion>,
+    allow_everything: bool,
 ) -> Decision {
     let current = case.state.policy().map_or(PolicyVersion(0), |active| active.version);
     if base.is_some_and(|base| base != current) {
         return Err(Rejection::PolicyChanged { current }.into());
     }
-    activate(case, text, proposal, None)
+    let silence = if allow_everything { Silence::Meant } else { Silence::Refused };
+    activate(case, text, proposal, None, silence)
 }
 
 pub(super) fn undo(case: &Case<'_>, to: Option<PolicyVersion>, proposal: &ProposalId) -> Decision {
@@ -45,11 +51,27 @@ pub(super) fn undo(case: &Case<'_>, to: Option<PolicyVersion>, proposal: &Propos
     };
     let restored = restored.ok_or(Rejection::NoPolicyToRestore)?;
     let text = restored.text.as_deref().ok_or(Rejection::NoPolicyToRestore)?;
-    activate(case, text, proposal, Some(restored.version))
+    // Whoever put it in force the first time said so then.
+    activate(case, text, proposal, Some(restored.version), Silence::Meant)
 }
 
-fn activate(case: &Case<'_>, text: &str, proposal: &ProposalId, restores: Option<PolicyVersion>) -> Decision {
-    let change = PolicyChange::new(case.state, text)?;
+/// What to make of a file that says nothing of access, which in this language allows everything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Silence {
+    /// Somebody said in so many words that everything is to be allowed.
+    Meant,
+    /// Nobody did.
+    Refused,
+}
+
+fn activate(
+    case: &Case<'_>,
+    text: &str,
+    proposal: &ProposalId,
+    restores: Option<PolicyVersion>,
+    silence: Silence,
+) -> Decision {
+    let change = PolicyChange::new(case.state, text, silence)?;
     let cut: Vec<&Authorization> = change.cuts(case).collect();
     let effect = change.effect(case.state, cut.len())?;
     let base = case.state.policy().map(|active| active.version);
@@ -81,7 +103,7 @@ pub struct PolicyChange {
 
 impl PolicyChange {
     /// Reads and tests a policy, people named by their pseudonyms, without putting it in force.
-    pub fn new(state: &State, text: &str) -> Result<Self, Rejection> {
+    pub fn new(state: &State, text: &str, silence: Silence) -> Result<Self, Rejection> {
         let length = serde_json::to_string(text).map_or(usize::MAX, |json| json.len());
         if length > MAX_TEXT_BYTES {
             return Err(Rejection::Policy(format!(
@@ -91,12 +113,8 @@ impl PolicyChange {
         }
         let refused = |error: writ_policy::PolicyError| Rejection::Policy(error.to_string());
         let policy = Policy::parse(text).map_err(refused)?;
-        if policy.allows_everything_by_silence() {
-            return Err(Rejection::Policy(
-                "it has neither `acls` nor `grants`, which would allow everything; write `\"acls\": []` to \
-                 allow nothing"
-                    .to_owned(),
-            ));
+        if policy.allows_everything_by_silence() && silence == Silence::Refused {
+            return Err(Rejection::Policy(SILENT.to_owned()));
         }
         let compiled = Compiled::new(Arc::new(policy), &state.inventory()).map_err(refused)?;
         let failures = compiled.run_tests();
@@ -111,7 +129,9 @@ impl PolicyChange {
 
     fn cuts<'a>(&'a self, case: &Case<'a>) -> impl Iterator<Item = &'a Authorization> {
         let live = case.state.live_authorizations(case.context.now);
-        live.filter(|authorization| !still_allows(&self.compiled, authorization))
+        live.filter(|authorization| {
+            !still_allows(case.state, &self.compiled, authorization, case.context.now)
+        })
     }
 
     /// What it would change, pair by pair.

@@ -3,6 +3,7 @@
 use writ_schema::Seq;
 use writ_schema::event::{KeyRotated, NodeJoined, NodeRemoved, SessionStarted};
 
+use crate::core::policy::inventory_node;
 use crate::core::state::{Node, Session, State};
 
 pub(super) fn joined(state: &mut State, seq: Seq, body: &NodeJoined) {
@@ -12,7 +13,7 @@ pub(super) fn joined(state: &mut State, seq: Seq, body: &NodeJoined) {
     if let Some(host) = host_of(state, body.address_v4) {
         state.addresses.hold(host, body.node.clone());
     }
-    state.nodes.insert(Node {
+    let node = Node {
         id: body.node.clone(),
         name: body.name.value().cloned(),
         owner: body.owner.clone(),
@@ -26,8 +27,9 @@ pub(super) fn joined(state: &mut State, seq: Seq, body: &NodeJoined) {
         rotated: None,
         removed: None,
         session: None,
-    });
-    state.policies.forget_compiled();
+    };
+    state.policies.with_compiled(|compiled| compiled.insert_node(&inventory_node(&node)));
+    state.nodes.insert(node);
 }
 
 pub(super) fn removed(state: &mut State, seq: Seq, body: &NodeRemoved) {
@@ -36,7 +38,7 @@ pub(super) fn removed(state: &mut State, seq: Seq, body: &NodeRemoved) {
         state.addresses.release(host);
     }
     state.nodes.remove(&body.node, seq, body.reason);
-    state.policies.forget_compiled();
+    state.policies.with_compiled(|compiled| compiled.remove_node(&body.node));
 }
 
 pub(super) fn key_rotated(state: &mut State, seq: Seq, body: &KeyRotated) {

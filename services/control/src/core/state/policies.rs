@@ -89,8 +89,15 @@ impl Policies {
         self.forget_compiled();
     }
 
-    /// Called when nodes or users change.
-    pub(in crate::core) fn forget_compiled(&mut self) {
+    /// Takes a change of nodes or users over into what is compiled, at the cost of that change alone.
+    pub(in crate::core) fn with_compiled(&mut self, change: impl FnOnce(&mut Compiled)) {
+        if let Some(Some(compiled)) = self.compiled.0.get_mut() {
+            // A state shares what it compiled with its equal until either of them changes; after that each has its own.
+            change(Arc::make_mut(compiled));
+        }
+    }
+
+    fn forget_compiled(&mut self) {
         self.compiled = CompiledPolicy::default();
     }
 

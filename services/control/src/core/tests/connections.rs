@@ -238,3 +238,55 @@ fn a_scan_of_all_ports_is_turned_away() {
     refusals.forget(&DestroyedKeys::OfSubject(Subject::User(user(1))));
     assert_eq!(refusals.end_all().len(), 0);
 }
+
+fn asking(conditions: &str) -> String {
+    policy().replace("\"action\"", &format!("/* writ: {{{conditions}}} */ \"action\""))
+}
+
+#[test]
+fn a_condition_that_is_not_met_is_named_with_its_rule() {
+    for (conditions, expected, part) in [
+        (r#""mfa": true"#, DenialReason::MfaRequired, "asks for a sign-in with a second factor"),
+        (r#""maxSignInAge": "8h""#, DenialReason::SignInTooOld, "known by its enrolment key only"),
+        (r#""until": "2020-01-01""#, DenialReason::OutsideValidity, "it held until 2020-01-02T00:00:00Z"),
+    ] {
+        let mut world = World::peopled(&asking(conditions));
+        let (reason, explanation) = denial(&world.connect(1, 3, 80));
+        assert_eq!(reason, expected);
+        assert!(
+            explanation.starts_with("acls[0] would allow it, but ") && explanation.contains(part),
+            "{explanation}"
+        );
+        match &world.last_refusal {
+            Some(RefusalFact::Connection { denied, .. }) => {
+                assert_eq!((denied.reason, denied.rule.as_deref()), (expected, Some("acls[0]")));
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    let posture = policy().replace("\"dst\"", "\"srcPosture\":[\"posture:new\"],\"dst\"").replace(
+        "\"tagOwners\"",
+        "\"postures\":{\"posture:new\":[\"node:agentVersion >= '999'\"]},\"tagOwners\"",
+    );
+    let mut world = World::peopled(&posture);
+    let (reason, explanation) = denial(&world.connect(1, 3, 80));
+    assert_eq!(reason, DenialReason::PostureNotMet);
+    assert!(explanation.contains("posture:new: node:agentVersion >= '999', and it is "), "{explanation}");
+    let mut world = World::peopled(&posture.replace(">= '999'", "IS SET"));
+    assert!(world.connect(1, 3, 80).is_ok());
+}
+
+#[test]
+fn an_authorization_ends_no_later_than_its_rule() {
+    let mut world = World::peopled(&policy());
+    let until = world.now + jiff::SignedDuration::from_secs(60);
+    let text = asking(&format!(r#""until": "{until}""#));
+    let held = world.connect(1, 3, 80).unwrap();
+    let records = world.submit(fixtures::set_policy(2, &text, None)).unwrap();
+    assert_eq!(World::kinds(&records).last(), Some(&"connection.revoked"), "it would outlive its rule");
+    assert!(!world.state.authorization(&held).unwrap().is_live(world.now));
+    let held = world.connect(1, 3, 80).unwrap();
+    assert_eq!(world.state.authorization(&held).unwrap().expires_at, until);
+    world.pass(60);
+    assert_eq!(denial(&world.connect(1, 3, 80)).0, DenialReason::OutsideValidity);
+}

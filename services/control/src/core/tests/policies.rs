@@ -140,3 +140,20 @@ fn who_comes_later_is_covered_by_the_policy_in_force() {
     assert_eq!(reach[0].1[0].ports.to_string(), "80");
     assert_eq!(world.state.who_can_reach(&super::world::id(4)).len(), 1);
 }
+
+#[test]
+fn a_file_that_says_nothing_of_access_comes_into_force_only_if_that_is_meant() {
+    let mut world = World::new();
+    let refused = message(world.submit(set_policy(1, "{}", None)));
+    assert!(
+        refused.contains("neither `acls` nor `grants`") && refused.contains("--allow-everything"),
+        "{refused}"
+    );
+    let proposal = ProposalId::from_bytes(bytes(2));
+    let meant = Command::SetPolicy { text: "{}".to_owned(), proposal, base: None, allow_everything: true };
+    world.submit(meant).unwrap();
+    assert!(world.state.compiled_policy().unwrap().policy().allows_everything_by_silence());
+    world.submit(set_policy(3, r#"{"acls": []}"#, None)).unwrap();
+    let undo = Command::UndoPolicy { to: None, proposal: ProposalId::from_bytes(bytes(4)) };
+    assert!(world.submit(undo).is_ok(), "it was meant the first time");
+}

@@ -172,7 +172,13 @@ fn check(world: &World) {
         );
         assert!(recorded);
         assert!(state.node(&source.node).is_some() && state.node(&held.destination).is_some());
-        assert!(still_allows(state.compiled_policy().unwrap(), held), "{held:?}");
+        assert!(still_allows(state, state.compiled_policy().unwrap(), held, world.now), "{held:?}");
+    }
+    if let Some(compiled) = state.compiled_policy() {
+        // What was changed node by node is what is compiled from nothing.
+        let scratch = writ_policy::Compiled::new(compiled.policy().clone(), &state.inventory()).unwrap();
+        assert!(writ_policy::difference(compiled, &scratch).is_empty());
+        assert!(compiled.nodes().eq(scratch.nodes()));
     }
     let mut uses: BTreeMap<_, u32> = BTreeMap::new();
     for record in &world.log {

@@ -27,13 +27,18 @@ impl PolicyMutation {
         #[graphql(desc = "The version that you saw: refused if another is in force by now.")] base: Option<
             UInt,
         >,
+        #[graphql(
+            default,
+            desc = "That a file with neither `acls` nor `grants` is meant: it allows everything, and is refused otherwise."
+        )]
+        allow_everything: bool,
         command_id: Option<ID>,
     ) -> Result<Done> {
         let text = pseudonymised(context, &text)?;
         let id = self::command_id(command_id)?;
         let proposal = ProposalId::from_bytes(derived("proposal", &id));
         let base = base.map(|version| PolicyVersion(version.0));
-        submit(context, &id, Command::SetPolicy { text, proposal, base }).await
+        submit(context, &id, Command::SetPolicy { text, proposal, base, allow_everything }).await
     }
 
     /// Puts an earlier policy in force again, as a new version.

@@ -107,7 +107,7 @@ async fn access(
 }
 
 /// Finds the node that is meant. The name of a person's machine is personal, so only those who may see it can ask by it.
-fn find(lookup: &Lookup<'_>, named: NodeInput) -> Result<NodeId, QueryError> {
+pub(super) fn find(lookup: &Lookup<'_>, named: NodeInput) -> Result<NodeId, QueryError> {
     let missing = || fail(Code::NotFound, "there was no such node at that moment");
     let (id, is_by_name) = match named {
         NodeInput::Node(id) => (read(&id)?, false),

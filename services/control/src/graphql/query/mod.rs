@@ -4,6 +4,7 @@ mod access;
 mod evidence;
 mod history;
 mod log;
+mod paths;
 mod policy;
 mod present;
 
@@ -16,6 +17,7 @@ pub struct Query(
     policy::PolicyQuery,
     history::HistoryQuery,
     access::AccessQuery,
+    paths::PathQuery,
     log::LogQuery,
     evidence::EvidenceQuery,
 );

@@ -78,6 +78,7 @@ impl PolicyQuery {
         let (before, after, base, cut) = compare(context, &text)?;
         let failures = after.run_tests();
         let tests = after.policy().test_count();
+        let is_silent = after.policy().allows_everything_by_silence();
         let changes = match &before {
             Some(before) => difference(before, &after),
             None => difference(&nothing()?, &after),
@@ -96,7 +97,8 @@ impl PolicyQuery {
             Ok(PolicyDifference {
                 as_of,
                 base: base.map(|version| version.0.into()),
-                acceptable: failures.is_empty(),
+                acceptable: failures.is_empty() && !is_silent,
+                allows_everything: is_silent,
                 failed_tests: failures.iter().map(ToString::to_string).collect(),
                 tests: tests.into(),
                 gained_count: changes.gained.len().into(),
@@ -119,8 +121,10 @@ fn compare(context: &Context<'_>, text: &str) -> Result<Compared> {
     let policy = PolicyText::parse(text).map_err(bad_input)?;
     let state = context.data::<SequencerHandle>()?.state();
     let after = Compiled::new(Arc::new(policy), &state.inventory()).map_err(bad_input)?;
-    let live = state.live_authorizations(Timestamp::now());
-    let cut = live.filter(|live| !still_allows(&after, live)).map(|live| live.id.clone()).collect();
+    let now = Timestamp::now();
+    let live = state.live_authorizations(now);
+    let cut =
+        live.filter(|live| !still_allows(&state, &after, live, now)).map(|live| live.id.clone()).collect();
     let base = state.policy().map(|active| active.version);
     Ok((state.compiled_policy().cloned(), after, base, cut))
 }
@@ -142,5 +146,6 @@ fn permission(lookup: &Lookup<'_>, change: &Change) -> Result<Permission, QueryE
         destination: lookup.node_ref(&change.dst)?,
         protocol: protocol.to_string(),
         ports: record_ports(protocol, change.ports).to_string(),
+        conditions: change.conditions.clone(),
     })
 }

@@ -135,7 +135,7 @@ impl Stage {
         self.sequencer.submit(fixtures::submission(number, command)).await.unwrap()
     }
 
-    async fn join(&self, node: u8, owner: NodeOwner, number: u64) {
+    pub(super) async fn join(&self, node: u8, owner: NodeOwner, number: u64) {
         let now = Timestamp::now();
         self.submit(number, fixtures::enrolment_key(number, owner, 1, now)).await;
         let request = Endpoint::new(node).join_request(number + 1, number);

@@ -3,6 +3,7 @@
 mod connection;
 mod log;
 mod node;
+mod paths;
 mod policy;
 mod reach;
 mod user;
@@ -13,6 +14,7 @@ use async_graphql::{Context, Result, SimpleObject};
 pub use connection::*;
 pub use log::*;
 pub use node::*;
+pub use paths::*;
 pub use policy::*;
 pub use reach::*;
 pub use user::*;

@@ -52,8 +52,10 @@ pub struct PolicyDifference {
     pub as_of: AsOf,
     /// The version that it would change.
     pub base: Option<UInt>,
-    /// Whether it could be put in force: it can be read, its names exist, its tests pass.
+    /// Whether it could be put in force: it can be read, its names exist, its tests pass, it says something of access.
     pub acceptable: bool,
+    /// Whether it says nothing of access, and so allows everything. `setPolicy` refuses it unless told that this is meant.
+    pub allows_everything: bool,
     /// Tests of the file that fail, in words.
     pub failed_tests: Vec<String>,
     /// How many tests the file carries.
@@ -85,4 +87,6 @@ pub struct Permission {
     pub protocol: String,
     /// On which ports.
     pub ports: String,
+    /// What the rule asks for besides, in words.
+    pub conditions: Option<String>,
 }

@@ -58,6 +58,8 @@ pub struct Reach {
     pub rule: String,
     /// The rule as it stands there, as plain JSON, people by their pseudonyms.
     pub rule_text: Option<String>,
+    /// What the rule asks for besides, connection by connection, in words.
+    pub conditions: Option<String>,
     /// The version of the policy.
     pub policy: UInt,
     /// The record that put the policy in force.
