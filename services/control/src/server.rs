@@ -21,7 +21,7 @@ use zeroize::Zeroizing;
 use crate::config::{Config, Transport};
 use crate::cosigners::Cosigners;
 use crate::graphql::{Deps, Door};
-use crate::http::{self, Listener, LiveSessions, Services, Sources};
+use crate::http::{self, Listener, LiveSessions, RelayStreams, Services, Sources};
 use crate::init::is_unfinished;
 use crate::log_store;
 use crate::metrics::Metrics;
@@ -111,6 +111,7 @@ impl Running {
             sessions: sessions.clone(),
             metrics,
             login_sources: Sources::new(Instant::now()),
+            relay_streams: RelayStreams::to(config.relay_listen),
             stopping: stopping.clone(),
             live_sessions: live_sessions.clone(),
         };

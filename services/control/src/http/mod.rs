@@ -8,6 +8,7 @@ mod health;
 mod join;
 mod log;
 mod login;
+mod relay;
 mod session;
 mod sources;
 
@@ -31,6 +32,7 @@ use crate::session::Sessions;
 use crate::views::Views;
 
 pub use error::ApiError;
+pub use relay::RelayStreams;
 pub use sources::Sources;
 
 /// Connections at once. Each agent holds one.
@@ -67,6 +69,8 @@ pub struct Services {
     pub metrics: Arc<Metrics>,
     /// Failed attempts to sign in.
     pub login_sources: Sources,
+    /// Agents that reach the relay over TLS.
+    pub relay_streams: RelayStreams,
     /// Cancelled when the server stops.
     pub stopping: CancellationToken,
     /// The sockets of agents.
@@ -139,6 +143,7 @@ fn routes(config: &mut web::ServiceConfig) {
     config
         .service(at("/agent/v1/join").route(web::post().to(join::join)))
         .service(at("/agent/v1/session").route(web::get().to(session::session)))
+        .service(at("/agent/v1/relay").route(web::get().to(relay::relay)))
         .service(at("/log/checkpoint").route(web::get().to(log::checkpoint)))
         .service(at("/log/vkey").route(web::get().to(log::verifier_key)))
         .service(at("/log/tile/{tile:.*}").route(web::get().to(log::tile)))

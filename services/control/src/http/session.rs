@@ -47,12 +47,7 @@ pub async fn session(
 ) -> Result<HttpResponse, ApiError> {
     let token = access::bearer_of(&request)?;
     let now = u64::try_from(Timestamp::now().as_second()).unwrap_or_default();
-    let node = services.sessions.admit(token, now).map_err(|refusal| match refusal {
-        TokenRefusal::TooMany => {
-            ApiError::busy(actix_web::http::StatusCode::SERVICE_UNAVAILABLE, Duration::from_secs(60))
-        }
-        other => ApiError::unauthorized(other.word(), other.to_string()),
-    })?;
+    let node = services.sessions.admit(token, now).map_err(refused)?;
     let (response, session, messages) = actix_ws::handle(&request, payload).map_err(|error| {
         ApiError::bad_request("bad_upgrade", format!("a session is a WebSocket: {error}"))
     })?;
@@ -66,6 +61,16 @@ pub async fn session(
         Socket { session, messages }.serve(&services, node).await;
     });
     Ok(response)
+}
+
+/// What an agent is told whose token is refused.
+pub(super) fn refused(refusal: TokenRefusal) -> ApiError {
+    match refusal {
+        TokenRefusal::TooMany => {
+            ApiError::busy(actix_web::http::StatusCode::SERVICE_UNAVAILABLE, Duration::from_secs(60))
+        }
+        other => ApiError::unauthorized(other.word(), other.to_string()),
+    }
 }
 
 struct Socket {

@@ -159,7 +159,11 @@ fn hashes(texts: &[String]) -> Vec<Hash> {
 }
 
 pub async fn dial(plane: &Plane, token: &str) -> Result<Socket, tungstenite::Error> {
-    let url = plane.url("/agent/v1/session").replacen("http", "ws", 1);
+    dial_at(plane, "/agent/v1/session", token).await
+}
+
+pub async fn dial_at(plane: &Plane, path: &str, token: &str) -> Result<Socket, tungstenite::Error> {
+    let url = plane.url(path).replacen("http", "ws", 1);
     let mut request = url.into_client_request().unwrap();
     request.headers_mut().insert("authorization", format!("Bearer {token}").parse().unwrap());
     tokio_tungstenite::connect_async(request).await.map(|(socket, _)| socket)

@@ -9,5 +9,6 @@ mod crash;
 mod joins;
 mod kafka;
 mod plane;
+mod relay;
 mod sessions;
 mod witness;
