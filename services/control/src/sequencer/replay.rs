@@ -3,7 +3,7 @@
 use writ_ledger::{ReadError, Reader, leaf_hash};
 use writ_schema::record::DecodeError;
 use writ_schema::seal::{OpeningKeys, SealError};
-use writ_schema::{Record, Seq};
+use writ_schema::{Event, Record, Seq};
 
 use super::OpenRecord;
 use crate::core::{State, evolve};
@@ -18,6 +18,14 @@ pub enum ReplayError {
     /// A record is not one that this version can act on.
     #[error(transparent)]
     Decode(#[from] DecodeError),
+    /// A record is of a later Writ than this one.
+    #[error("{source}; it was written by Writ {program}, and this is Writ {}", env!("CARGO_PKG_VERSION"))]
+    Later {
+        /// Which record, and of what kind.
+        source: DecodeError,
+        /// The version that had opened the log last when the record was written.
+        program: String,
+    },
     /// A record stands in a place that is not its own.
     #[error("record {found} stands in the place of record {expected}: the log was put together wrongly")]
     OutOfPlace {
@@ -62,11 +70,14 @@ fn read_record<K: OpeningKeys + ?Sized>(seq: u64, bytes: &[u8], keys: &K) -> Res
 /// Folds the whole log, which all processors read, hold to the signed root and open; then carries out the erasures in it that were
 /// not finished before a stop.
 pub(super) fn replay(log: &Reader, vault: &Vault) -> Result<State, ReplayError> {
-    let (mut state, mut shredded) = (State::default(), Vec::new());
+    let (mut state, mut shredded, mut program) = (State::default(), Vec::new(), None);
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let read = |seq, bytes: &[u8]| read_record(seq, bytes, vault);
     log.replay(0..u64::MAX, threads, read, |record| {
-        let record = record?;
+        let record = record.map_err(|error| name_writer(error, program.as_ref()))?;
+        if let Event::LogOpened(opened) = &record.event {
+            program = Some(opened.program.clone());
+        }
         evolve(&mut state, &record);
         shredded.extend(record.event.destroyed_keys());
         Ok::<(), ReplayError>(())
@@ -75,4 +86,14 @@ pub(super) fn replay(log: &Reader, vault: &Vault) -> Result<State, ReplayError> 
         vault.destroy(&keys)?;
     }
     Ok(state)
+}
+
+/// Says which Writ is needed for a record that this one does not know, if the log says so.
+fn name_writer(error: ReplayError, program: Option<&String>) -> ReplayError {
+    match (error, program) {
+        (ReplayError::Decode(source @ DecodeError::UnknownKind { .. }), Some(program)) => {
+            ReplayError::Later { source, program: program.clone() }
+        }
+        (error, _) => error,
+    }
 }

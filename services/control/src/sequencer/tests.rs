@@ -377,3 +377,21 @@ fn a_record_of_a_later_version_stops_everything_and_is_named() {
         other => panic!("{:?}", other.map(|_| ())),
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_writ_that_wrote_a_later_record_is_named() {
+    let deployment = Deployment::new();
+    let (handle, guard) = deployment.start();
+    ok(&handle, 1, fixtures::create_network()).await;
+    guard.stop();
+    drop(handle);
+    let mut log = deployment.open_log(deployment.folder.path());
+    let seq = log.size();
+    log.append(&[format!(r#"{{"seq":{seq},"event":{{"node.joined":{{"v":9}}}}}}"#)]).unwrap();
+    drop(log);
+    let Err(error) = deployment.try_start(deployment.folder.path()) else { panic!("it decided past it") };
+    let told = error.to_string();
+    for part in [&format!("record {seq} is `node.joined` version 9"), "written by Writ", "install the Writ"] {
+        assert!(told.contains(part), "{told}");
+    }
+}
