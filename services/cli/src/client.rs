@@ -10,11 +10,12 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio::runtime::{Builder, Runtime};
+use writ_tls::{Pin, PinError, Stranger};
 
+use crate::client_error::ClientError;
 use crate::credentials::{Server, Token};
 use crate::failure::{advised, usage};
 use crate::subscription::Subscription;
-use crate::tls::{self, Pin, Stranger};
 
 /// Largest answer that is read, except where a caller allows more.
 pub const MAX_ANSWER_BYTES: usize = 64 * 1024 * 1024;
@@ -30,84 +31,6 @@ const MAX_ATTEMPTS: u32 = 5;
 
 /// Longest that a busy server may make us wait before the next attempt.
 const MAX_PAUSE: Duration = Duration::from_secs(5);
-
-/// Why the server gave no answer that can be used.
-#[derive(Debug, thiserror::Error)]
-pub enum ClientError {
-    /// It shows another certificate than the pinned one.
-    #[error("{url} is not the server that is pinned here: it shows the certificate {shown}, not {pinned}")]
-    WrongPin {
-        /// Which server.
-        url: String,
-        /// The pin of the certificate that it shows.
-        shown: Pin,
-        /// The pin that is known.
-        pinned: Pin,
-    },
-    /// No connection, or none that can be trusted.
-    #[error("cannot reach {url}: {problem}")]
-    Unreachable {
-        /// Which server.
-        url: String,
-        /// What the system said.
-        problem: String,
-    },
-    /// The token is not, or no longer, accepted.
-    #[error("{url} does not accept the sign-in: {message}")]
-    NotSignedIn {
-        /// Which server.
-        url: String,
-        /// What it said.
-        message: String,
-    },
-    /// The server is overloaded and stayed so.
-    #[error("{url} is busy: {message}")]
-    Busy {
-        /// Which server.
-        url: String,
-        /// What it said.
-        message: String,
-    },
-    /// The server refuses.
-    #[error("{message}")]
-    Refused {
-        /// A stable word.
-        code: String,
-        /// The same for people.
-        message: String,
-    },
-    /// The answer is not what the API promises.
-    #[error("{url} answered with {problem}")]
-    Nonsense {
-        /// Which server.
-        url: String,
-        /// What came.
-        problem: String,
-    },
-}
-
-impl ClientError {
-    /// What to do about it, where that is known.
-    pub fn help(&self) -> Option<String> {
-        Some(match self {
-            Self::WrongPin { shown, .. } => format!(
-                "somebody may be in between: do not go on. If the operator says that the certificate was replaced, sign in \
-                 again with `writ login --pin {shown}`"
-            ),
-            Self::Unreachable { .. } => {
-                "check that `writd` runs and that the URL is right; a self-made certificate needs `writ login --pin PIN`"
-                    .to_owned()
-            }
-            Self::NotSignedIn { .. } => "sign in with `writ login`".to_owned(),
-            Self::Busy { .. } => "try again in a moment; nothing was changed".to_owned(),
-            Self::Refused { code, .. } if matches!(code.as_str(), "FORBIDDEN" | "not_allowed" | "forbidden") => {
-                "ask somebody who has the role, or sign in as another administrator".to_owned()
-            }
-            Self::Nonsense { .. } => "check that the URL is a Writ server of this version".to_owned(),
-            Self::Refused { .. } => return None,
-        })
-    }
-}
 
 /// A connection to one server.
 pub struct Client {
@@ -190,13 +113,14 @@ impl Client {
         let mut pinned = None;
         let tls = match &server.pin {
             Some(text) => {
-                let misspelt = |problem: String| usage(problem, "copy the pin as `writ init` showed it");
+                let misspelt =
+                    |problem: PinError| usage(problem.to_string(), "copy the pin as `writ init` showed it");
                 let pin: Pin = text.parse().map_err(misspelt)?;
-                let (config, stranger) = tls::by_pin(pin).context("cannot set up TLS")?;
+                let (config, stranger) = writ_tls::by_pin(pin).context("cannot set up TLS")?;
                 pinned = Some((pin, stranger));
                 config
             }
-            None => tls::by_authority().context("cannot set up TLS")?,
+            None => writ_tls::by_authority().context("cannot set up TLS")?,
         };
         let http = reqwest::Client::builder()
             .user_agent(concat!("writ/", env!("CARGO_PKG_VERSION")))
@@ -395,16 +319,7 @@ fn innermost(error: &reqwest::Error) -> String {
 
 /// Tokens never travel in the clear, except to this machine or where that was asked for by name.
 fn check_transport(url: &str, insecure_http: bool) -> Result<()> {
-    let parsed = reqwest::Url::parse(url).with_context(|| format!("`{url}` is not a URL"))?;
-    let is_local = match parsed.host_str() {
-        Some("localhost") => true,
-        Some(host) => {
-            let host = host.trim_start_matches('[').trim_end_matches(']');
-            host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
-        }
-        None => false,
-    };
-    if parsed.scheme() == "https" || is_local || insecure_http {
+    if insecure_http || writ_tls::is_private(url) {
         return Ok(());
     }
     Err(advised(

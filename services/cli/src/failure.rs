@@ -2,6 +2,7 @@
 
 use std::io::{self, IsTerminal, Write};
 
+use crate::client_error::ClientError;
 use crate::output::{Paint, printable};
 
 /// An error with advice.
@@ -48,7 +49,7 @@ fn help(error: &anyhow::Error) -> Option<String> {
         if let Some(advised) = cause.downcast_ref::<Advised>() {
             return Some(advised.help.clone());
         }
-        cause.downcast_ref::<crate::client::ClientError>().and_then(|error| error.help())
+        cause.downcast_ref::<ClientError>().and_then(ClientError::help)
     })
 }
 

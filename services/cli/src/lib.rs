@@ -1,12 +1,13 @@
 //! `writ`: what an operator or auditor types.
 //!
 //! One module per family of commands in `commands`; everything that they share is beside it: the connection to the server
-//! ([`client`], [`tls`]), what is remembered between calls ([`credentials`]), and how things are said ([`output`],
+//! ([`client`]), what is remembered between calls ([`credentials`]), and how things are said ([`output`],
 //! [`describe`], [`failure`]). Checks are made here, with the ledger's verifier and the policy engine; the server is asked
 //! for data, never for a verdict about itself.
 
 mod args;
 mod client;
+mod client_error;
 mod commands;
 mod confirm;
 #[cfg(test)]
@@ -16,10 +17,8 @@ mod describe;
 mod failure;
 mod moment;
 mod output;
-
 mod secret;
 mod subscription;
-mod tls;
 
 use std::process::ExitCode;
 

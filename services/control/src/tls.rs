@@ -6,12 +6,11 @@ use std::net::IpAddr;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use data_encoding::BASE64URL_NOPAD;
 use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
-use sha2::{Digest, Sha256};
+use writ_tls::Pin;
 
 /// Why TLS cannot be served.
 #[derive(Debug, thiserror::Error)]
@@ -76,10 +75,9 @@ impl Identity {
         Self::load(&certificate, &key)
     }
 
-    /// SHA-256 of the leaf certificate's DER, base64url: what an enrolment key pins.
+    /// What an enrolment key pins: the leaf certificate.
     pub fn pin(&self) -> String {
-        let digest = self.chain.first().map(Sha256::digest).unwrap_or_default();
-        BASE64URL_NOPAD.encode(&digest)
+        Pin::of(self.chain.first().map(AsRef::as_ref).unwrap_or_default()).to_string()
     }
 
     /// The rustls configuration. HTTP/1.1 only.

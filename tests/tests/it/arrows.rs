@@ -10,12 +10,16 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("writ-schema", &[]),
     ("writ-ledger", &[]),
     ("writ-telemetry", &[]),
+    ("writ-tls", &[]),
     ("writ-policy", &["writ-schema"]),
     ("writ-relay", &["writ-schema"]),
-    ("writ-agent", &["writ-schema", "writ-ledger", "writ-relay", "writ-telemetry"]),
-    ("writ-control", &["writ-schema", "writ-ledger", "writ-policy", "writ-relay", "writ-telemetry"]),
-    ("writ-cli", &["writ-schema", "writ-ledger", "writ-policy"]),
-    ("writ-compliance", &["writ-schema", "writ-ledger"]),
+    ("writ-agent", &["writ-schema", "writ-ledger", "writ-relay", "writ-telemetry", "writ-tls"]),
+    (
+        "writ-control",
+        &["writ-schema", "writ-ledger", "writ-policy", "writ-relay", "writ-telemetry", "writ-tls"],
+    ),
+    ("writ-cli", &["writ-schema", "writ-ledger", "writ-policy", "writ-tls"]),
+    ("writ-compliance", &["writ-schema", "writ-ledger", "writ-tls"]),
     ("writ-tests", &["writ-schema", "writ-ledger", "writ-policy", "writ-relay", "writ-telemetry"]),
 ];
 

@@ -8,12 +8,13 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::json;
 use writ_schema::AdminId;
+use writ_tls::Pin;
 
+use super::verify::served_key;
 use crate::client::Client;
 use crate::credentials::Token;
 use crate::failure::usage;
 use crate::output::local_time;
-use crate::tls::Pin;
 use crate::{App, Verdict, credentials, secret};
 
 /// Sign in at a server
@@ -69,6 +70,12 @@ pub fn run(arguments: &Arguments, app: &App) -> Result<Verdict> {
     let secret = secret::sign_in_secret(arguments.secret_file.as_deref())?;
     let answer: Answer = client.post("/api/v1/login", &json!({ "admin": admin, "secret": secret }))?;
     let Answer { token, expires_at, role } = answer;
+    let is_new_key = server.log_key.is_none();
+    // The first time, the server is believed; whatever is verified from then on is verified under this key.
+    let log_key = match server.log_key {
+        Some(kept) => Some(kept),
+        None => served_key(&client).ok().map(|key| key.to_string()),
+    };
     credentials::update(&url, |all, kept| {
         all.current = Some(url.clone());
         kept.pin = server.pin;
@@ -77,8 +84,16 @@ pub fn run(arguments: &Arguments, app: &App) -> Result<Verdict> {
         kept.role = Some(role.clone());
         kept.token = Some(Token::new(token));
         kept.expires_at = Some(expires_at);
+        kept.log_key = log_key.clone();
     })?;
-    let text = format!("{admin} is signed in at {url} as {role}, until {}.", local_time(expires_at));
-    app.out.show(&text, &json!({ "server": url, "admin": admin, "role": role, "expiresAt": expires_at }))?;
+    let mut text = format!("{admin} is signed in at {url} as {role}, until {}.", local_time(expires_at));
+    if let Some(key) = log_key.as_ref().filter(|_| is_new_key) {
+        text.push_str(&format!(
+            "\nThe log's key is taken from the server, for this first time; compare it with the one that the operator published:\n  {key}"
+        ));
+    }
+    let value =
+        json!({ "server": url, "admin": admin, "role": role, "expiresAt": expires_at, "logKey": log_key });
+    app.out.show(&text, &value)?;
     Ok(Verdict::Good)
 }

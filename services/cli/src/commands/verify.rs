@@ -15,6 +15,7 @@ use writ_schema::seal::HeldKey;
 use writ_schema::{DecodeError, Record};
 
 use super::{split_view, trust};
+use crate::client::Client;
 use crate::failure::advised;
 use crate::output::{counted, local_time, printable};
 use crate::{App, Verdict, credentials, describe};
@@ -157,6 +158,11 @@ pub fn parse_key(text: &str) -> Result<VerifierKey> {
              /log/vkey",
         )
     })
+}
+
+/// The key that the server itself publishes: worth as much as the way to the server.
+pub fn served_key(client: &Client) -> Result<VerifierKey> {
+    parse_key(client.get_text("/log/vkey")?.trim())
 }
 
 fn refuse(app: &App, name: &str, error: &dyn std::error::Error) -> Result<Verdict> {

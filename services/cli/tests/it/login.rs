@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use serde_json::json;
 
 use super::server::Server;
-use super::writ;
+use super::{vkey, writ};
 
 pub const ADMIN: &str = "adm_aeaqcaibaeaqcaibaeaqcaibae";
 
@@ -23,6 +23,7 @@ fn a_sign_in_stores_the_token_for_its_owner_only_and_uses_it() {
         requests.lock().unwrap().push(request.to_owned());
         match path {
             "/api/v1/login" => token(),
+            "/log/vkey" => (200, vkey().into_bytes()),
             _ => (200, json!({ "data": { "network": { "name": "example" } } }).to_string().into_bytes()),
         }
     }));
@@ -33,11 +34,16 @@ fn a_sign_in_stores_the_token_for_its_owner_only_and_uses_it() {
     assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
     let kept = fs::read_to_string(&file).unwrap();
     assert!(kept.contains("writ-token-abc") && !kept.contains("writ-secret-of-the-test"), "{kept}");
+    assert!(
+        kept.contains(&vkey()) && ran.stdout.contains(&vkey()),
+        "the log's key of the first sign-in: {}",
+        ran.stdout
+    );
     let ran = writ(folder.path(), ["query", "{ network { name } }", "--json"]);
     assert_eq!(ran.json(), json!({ "network": { "name": "example" } }), "{}", ran.stderr);
     let seen = seen.lock().unwrap();
     assert!(
-        seen[0].contains("writ-secret-of-the-test") && seen[1].contains("Bearer writ-token-abc"),
+        seen[0].contains("writ-secret-of-the-test") && seen[2].contains("Bearer writ-token-abc"),
         "{seen:?}"
     );
 }

@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use rustls_pki_types::PrivateKeyDer;
-use sha2::{Digest, Sha256};
 
 /// Answers a path with a status and a body.
 pub type Answers = Arc<dyn Fn(&str, &str) -> (u16, Vec<u8>) + Send + Sync>;
@@ -27,7 +26,7 @@ impl Server {
     pub fn start(answers: Answers) -> Self {
         let made = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()]).unwrap();
         let certificate = made.cert.der().clone();
-        let pin = data_encoding::BASE64URL_NOPAD.encode(&Sha256::digest(&certificate));
+        let pin = writ_tls::Pin::of(&certificate).to_string();
         let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let config = ServerConfig::builder_with_provider(provider)

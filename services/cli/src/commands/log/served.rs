@@ -2,7 +2,8 @@
 
 use writ_ledger::tile::{Tile, TileKind, TilePath, TileSource};
 
-use crate::client::{Client, ClientError};
+use crate::client::Client;
+use crate::client_error::ClientError;
 
 /// A server's log, as much of it as whoever is signed in may read.
 pub struct Served<'a> {

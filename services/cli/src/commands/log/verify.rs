@@ -13,7 +13,7 @@ use writ_ledger::{
 use super::audit::{Audit, Contents, audit};
 use super::served::Served;
 use crate::client::Client;
-use crate::commands::verify::parse_key;
+use crate::commands::verify::{parse_key, served_key};
 use crate::credentials::Server;
 use crate::failure::advised;
 use crate::output::{counted, printable};
@@ -213,7 +213,7 @@ pub(super) fn key_of(given: Option<&str>, known: &Server, client: &Client) -> Re
     match (given, &known.log_key) {
         (Some(text), _) => Ok((parse_key(text)?, false)),
         (None, Some(kept)) => Ok((parse_key(kept)?, false)),
-        (None, None) => Ok((parse_key(client.get_text("/log/vkey")?.trim())?, true)),
+        (None, None) => Ok((served_key(client)?, true)),
     }
 }
 

@@ -3,7 +3,8 @@
 use anyhow::Result;
 use serde_json::{Value, json};
 
-use crate::client::{Client, ClientError};
+use crate::client::Client;
+use crate::client_error::ClientError;
 use crate::commands::rows::Row;
 use crate::failure::advised;
 use crate::output::{Paint, counted, printable};
