@@ -7,7 +7,7 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
 
 use tokio::sync::{broadcast, oneshot};
-use writ_ledger::{Hash, Reader};
+use writ_ledger::{Bundle, Hash, Reader, SignError, Signer};
 use writ_schema::{CommandId, NodeId, Record, Seq};
 
 use super::Metrics;
@@ -99,6 +99,7 @@ pub(super) struct Shared {
     pub(super) committed: RwLock<State>,
     pub(super) commits: broadcast::Sender<Arc<Commit>>,
     pub(super) log: Reader,
+    pub(super) signer: Arc<dyn Signer>,
     pub(super) vault: Vault,
     pub(super) metrics: Metrics,
     /// Why the log cannot be written, from a commit that failed until one succeeds.
@@ -167,6 +168,12 @@ impl SequencerHandle {
     /// The log, for reading.
     pub fn log(&self) -> &Reader {
         &self.shared.log
+    }
+
+    /// Vouches for what a bundle says besides its records: question, answer and time. The log's key signs nothing else for
+    /// anybody but the sequencer.
+    pub fn seal(&self, bundle: &mut Bundle) -> Result<(), SignError> {
+        bundle.seal(self.shared.signer.as_ref())
     }
 
     /// The vault.

@@ -94,6 +94,7 @@ impl Sequencer {
             committed: RwLock::new(state.clone()),
             commits: broadcast::Sender::new(SUBSCRIBER_LAG),
             log: log.reader().clone(),
+            signer: log.signer(),
             vault,
             metrics: Metrics::default(),
             problem: RwLock::new(None),

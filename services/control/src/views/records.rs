@@ -161,22 +161,26 @@ pub fn list(
     Ok(slice.page(rows))
 }
 
-/// The positions alone, of as many records as the caller wants to hold.
+/// The positions alone, of as many records as the caller wants to hold: those that any of the filters lets through.
 pub fn positions(
     connection: &Connection,
     moment: &Moment,
-    filter: &RecordFilter,
+    filters: &[RecordFilter],
     after: Option<Seq>,
     limit: usize,
 ) -> Result<Page<Seq>, ViewError> {
     let more = i64::try_from(limit).unwrap_or(i64::MAX).saturating_add(1);
-    let (sql, values) = select("r.seq", moment, filter, (after, false), more);
-    let mut statement = connection.prepare_cached(&sql)?;
-    let found = statement.query_map(params_from_iter(values), |row| row.get(0).map(Seq))?;
-    let mut rows: Vec<Seq> = found.collect::<Result<_, _>>()?;
-    let has_next = rows.len() > limit;
-    rows.truncate(limit);
-    Ok(Page { rows, has_next })
+    let mut found = BTreeSet::new();
+    // The first of all are among the first of each, which an index serves.
+    for filter in filters {
+        let (sql, values) = select("r.seq", moment, filter, (after, false), more);
+        let mut statement = connection.prepare_cached(&sql)?;
+        for seq in statement.query_map(params_from_iter(values), |row| row.get(0).map(Seq))? {
+            found.insert(seq?);
+        }
+    }
+    let has_next = found.len() > limit;
+    Ok(Page { rows: found.into_iter().take(limit).collect(), has_next })
 }
 
 /// The statement for a filter, with what is bound to it. A condition stands in it only if it restricts, so that an index

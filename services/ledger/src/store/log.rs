@@ -90,7 +90,7 @@ pub(super) struct Standing {
 pub struct Log {
     dir: PathBuf,
     checkpoint_file: CheckpointFile,
-    signer: Box<dyn Signer>,
+    signer: Arc<dyn Signer>,
     origin: String,
     store: Box<dyn LogStore>,
     frontier: Frontier,
@@ -136,7 +136,7 @@ impl Log {
         let mut log = Self {
             checkpoint_file: CheckpointFile::new(dir.clone(), disk, checkpoint_interval),
             dir,
-            signer,
+            signer: Arc::from(signer),
             origin,
             store,
             frontier,
@@ -189,6 +189,12 @@ impl Log {
     pub fn lead(&mut self) -> Result<u64, AppendError> {
         self.store.lead()?;
         self.adopt()
+    }
+
+    /// The holder of the key that signs this log's checkpoints.
+    #[must_use]
+    pub fn signer(&self) -> Arc<dyn Signer> {
+        self.signer.clone()
     }
 
     /// The reading side, for this or (cloned) any other thread.

@@ -30,6 +30,9 @@ const MAX_RECORDS: usize = 20_000;
 /// Most positions that can be named one by one.
 const MAX_NAMED: usize = 10_000;
 
+/// Most filters of one selection.
+const MAX_FILTERS: usize = 8;
+
 /// Longest statement of what a bundle is about.
 const MAX_SUBJECT_CHARS: usize = 500;
 
@@ -46,8 +49,8 @@ pub struct EvidenceQueryInput {
 /// of the next.
 #[derive(InputObject)]
 pub struct SelectionInput {
-    /// Which records.
-    filter: RecordFilterInput,
+    /// Which records: those that any of these wants. 8 at most.
+    filters: Vec<RecordFilterInput>,
     /// Of which moment.
     as_of: Option<AsOfInput>,
     /// Only those after this position.
@@ -65,7 +68,7 @@ pub struct EvidenceQuery;
 
 #[Object]
 impl EvidenceQuery {
-    /// A bundle of records with their proofs, which `writ verify` checks offline: records by their positions, records by
+    /// A bundle of records with their proofs, sealed by the log's key, which `writ verify` checks offline: records by their positions, records by
     /// what they are, those of a query's answer together with question and answer, or all of these.
     #[graphql(guard = "Needs(Role::Auditor)", complexity = "500 + child_complexity")]
     async fn evidence_bundle(
@@ -130,7 +133,8 @@ impl EvidenceQuery {
         let needed = indexes.last().map_or(0, |last| last.saturating_add(1));
         let checkpoint = context.data::<Cosigners>()?.covering(needed);
         let bundle = Bundle::build_under(reader, &checkpoint, &indexes, &statement);
-        let bundle = bundle.map_err(|error| unavailable(&error))?;
+        let mut bundle = bundle.map_err(|error| unavailable(&error))?;
+        context.data::<SequencerHandle>()?.seal(&mut bundle).map_err(|error| unavailable(&error))?;
         let text = bundle.to_json().map_err(|error| unavailable(&error))?;
         Ok(EvidenceBundle {
             as_of: AsOf::new(context, &moment)?,
@@ -196,14 +200,21 @@ async fn select(
     if limit > MAX_RECORDS {
         return Err(fail(Code::TooLarge, format!("`limit` may be {MAX_RECORDS}, not {limit}")));
     }
+    if !(1..=MAX_FILTERS).contains(&selection.filters.len()) {
+        return Err(bad_input(format!(
+            "`filters` may be 1 to {MAX_FILTERS}, not {}",
+            selection.filters.len()
+        )));
+    }
     if room == 0 {
         let message = format!("the records named and those of the query fill the bundle of {MAX_RECORDS}");
         return Err(fail(Code::TooLarge, message));
     }
     let limit = limit.clamp(1, room);
-    let (filter, after) = (selection.filter.read()?, selection.after.map(Into::into));
+    let filters = selection.filters.into_iter().map(RecordFilterInput::read).collect::<Result<Vec<_>>>()?;
+    let after = selection.after.map(Into::into);
     let found = query(context, moment, move |lookup| {
-        Ok(records::positions(lookup.connection, &lookup.moment, &filter, after, limit)?)
+        Ok(records::positions(lookup.connection, &lookup.moment, &filters, after, limit)?)
     });
     let page = found.await?;
     Ok((page.rows.into_iter().map(|seq| seq.0).collect(), page.has_next))

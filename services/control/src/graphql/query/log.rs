@@ -132,20 +132,32 @@ impl LogQuery {
         Ok(Witnesses::now(context.data::<Cosigners>()?))
     }
 
-    /// Proof that the log has only grown since it had this many records.
+    /// Proof that the log had only grown between two of its sizes.
     #[graphql(guard = "Needs(Role::Viewer)", complexity = "5 + child_complexity")]
-    async fn consistency(&self, context: &Context<'_>, old_size: UInt) -> Result<ConsistencyProof> {
+    async fn consistency(
+        &self,
+        context: &Context<'_>,
+        old_size: UInt,
+        #[graphql(desc = "That of the newest checkpoint, if left out.")] new_size: Option<UInt>,
+    ) -> Result<ConsistencyProof> {
         let reader = context.data::<Reader>()?;
         let checkpoint = Checkpoint::newest(context)?;
-        if old_size.0 > checkpoint.size.0 {
-            let message = format!("the log holds {} records, not {}", checkpoint.size.0, old_size.0);
+        let new_size = new_size.unwrap_or(checkpoint.size);
+        if let Some(beyond) = [old_size, new_size].into_iter().find(|size| size.0 > checkpoint.size.0) {
+            let message = format!("the log holds {} records, not {}", checkpoint.size.0, beyond.0);
+            return Err(bad_input(message));
+        }
+        if old_size.0 > new_size.0 {
+            let message = format!("`oldSize` is {}, more than `newSize`, {}", old_size.0, new_size.0);
             return Err(bad_input(message));
         }
         let unreadable = |error| fail(Code::Unavailable, format!("the log cannot be read: {error}"));
-        let proof = reader.consistency(old_size.0, checkpoint.size.0).map_err(unreadable)?;
+        let proof = reader.consistency(old_size.0, new_size.0).map_err(unreadable)?;
         Ok(ConsistencyProof {
             old_size,
+            new_size,
             old_root: reader.root(old_size.0).map_err(unreadable)?.to_string(),
+            new_root: reader.root(new_size.0).map_err(unreadable)?.to_string(),
             hashes: proof.hashes.iter().map(ToString::to_string).collect(),
             checkpoint,
         })

@@ -203,6 +203,7 @@ async fn a_record_proves_itself_and_a_bundle_proves_an_answer() {
     let key = writ_ledger::SigningKey::from_seed("writ.example/log", [7; 32]).unwrap().verifier_key();
     let report = bundle.verify(&key).expect("the bundle holds");
     assert!(report.records >= 2, "the policy's activation and the authorization");
+    assert!(report.sealed, "question, answer and time are vouched for");
     assert!(bundle.result().contains("acls[0]"));
     let keys: BTreeMap<String, Vec<HeldKey>> = serde_json::from_str(bundle.keys()).unwrap();
     let sources = bundle.entries().iter().filter_map(|entry| {
@@ -214,15 +215,24 @@ async fn a_record_proves_itself_and_a_bundle_proves_an_answer() {
         }
     });
     assert_eq!(sources.collect::<Vec<_>>(), [Endpoint::new(LAPTOP).id()]);
-    let forged = text.replace("acls[0]", "acls[9]");
-    assert!(Bundle::parse(forged.as_bytes()).is_ok_and(|forged| forged.verify(&key).is_err()));
+    for (part, from, to) in
+        [("result", "acls[0]", "acls[9]"), ("query", "node-2", "node-1"), ("subject", "who", "nobody")]
+    {
+        let mut forged: Value = serde_json::from_str(text).unwrap();
+        let claim = forged["manifest"][part].to_string();
+        assert!(claim.contains(from), "{part}: {claim}");
+        forged["manifest"][part] = serde_json::from_str(&claim.replace(from, to)).unwrap();
+        let forged = Bundle::parse(forged.to_string().as_bytes()).unwrap();
+        let refusal = forged.verify(&key).unwrap_err().to_string();
+        assert!(refusal.starts_with(&format!("{part} was altered")), "{refusal}");
+    }
 }
 
 #[tokio::test]
 async fn a_bundle_of_a_selection_goes_on_where_it_stopped() {
     let stage = Stage::new().await;
-    let query = "query($after: UInt) { evidenceBundle(selection: {filter: {kinds: [\"user.provisioned\", \"node.joined\"]},
-        after: $after, limit: 3}) { records lastSeq hasMore } }";
+    let query = "query($after: UInt) { evidenceBundle(selection: {filters: [{kinds: [\"user.provisioned\"]},
+        {kinds: [\"node.joined\", \"user.provisioned\"]}], after: $after, limit: 3}) { records lastSeq hasMore } }";
     let first = stage.ask(query, json!({})).await["evidenceBundle"].clone();
     assert_eq!((&first["records"], &first["hasMore"]), (&json!(3), &json!(true)));
     let rest = stage.ask(query, json!({ "after": first["lastSeq"] })).await["evidenceBundle"].clone();
@@ -230,6 +240,8 @@ async fn a_bundle_of_a_selection_goes_on_where_it_stopped() {
     let beyond = query.replace("selection:", "seqs: [15], selection:");
     let with_another = stage.ask(&beyond, json!({})).await["evidenceBundle"].clone();
     assert_eq!((&with_another["records"], &with_another["lastSeq"]), (&json!(4), &first["lastSeq"]));
+    let unfiltered = "{ evidenceBundle(selection: {filters: []}) { text } }";
+    refused(stage.ask_as(Role::Owner, unfiltered, json!({})).await, "BAD_INPUT", "1 to 8");
     let nothing = stage.ask_as(Role::Owner, "{ evidenceBundle { text } }", json!({})).await;
     refused(nothing, "BAD_INPUT", "1 to 20000 records");
     let nested = json!({ "query": { "document": "{ evidenceBundle(seqs: [1]) { text } }" } });
@@ -263,6 +275,15 @@ async fn the_log_only_grows_and_that_is_proven() {
     };
     let root = |text: &Value| text.as_str().unwrap().parse().unwrap();
     proof.verify(&root(&old["root"]), &root(&answer["checkpoint"]["root"])).expect("it continues");
+    let between = "{ consistency(oldSize: 3, newSize: 5) { oldRoot newRoot hashes newSize } }";
+    let answer = stage.ask(between, json!({})).await["consistency"].clone();
+    let hashes = answer["hashes"].as_array().unwrap().iter().map(root).collect();
+    let proof = writ_ledger::ConsistencyProof { old_size: 3, new_size: 5, hashes };
+    proof.verify(&root(&answer["oldRoot"]), &root(&answer["newRoot"])).expect("it continued");
+    for (sizes, why) in [("oldSize: 5, newSize: 3", "more than"), ("oldSize: 3, newSize: 999", "not 999")] {
+        let query = format!("{{ consistency({sizes}) {{ newRoot }} }}");
+        refused(stage.ask_as(Role::Owner, &query, json!({})).await, "BAD_INPUT", why);
+    }
 }
 
 #[tokio::test]

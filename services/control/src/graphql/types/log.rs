@@ -209,9 +209,13 @@ pub struct ConsistencyProof {
     pub old_size: UInt,
     /// Its root, base64, as this log has it: compare it with the one you hold.
     pub old_root: String,
+    /// Size of the later tree.
+    pub new_size: UInt,
+    /// Its root, base64: that of `checkpoint` if no other size was asked for.
+    pub new_root: String,
     /// The hashes, base64.
     pub hashes: Vec<String>,
-    /// The checkpoint that they lead to.
+    /// The newest checkpoint.
     pub checkpoint: Checkpoint,
 }
 
