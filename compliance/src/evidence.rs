@@ -62,7 +62,7 @@ pub enum Check {
 pub struct Verification {
     /// The log's signature on the checkpoint.
     pub signature: Check,
-    /// That the checkpoint continues the one that the period began with.
+    /// That the checkpoint continues the one before it: of a server, that all its bundles stand in one growing log.
     pub consistency: Check,
     /// Records whose place in the tree was proven.
     pub proven: Vec<Seq>,
@@ -72,6 +72,15 @@ pub struct Verification {
     pub witnesses: u64,
 }
 
+/// What a period of the log holds, of whatever kinds.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Extent {
+    /// First and last record.
+    pub range: Option<(Seq, Seq)>,
+    /// How many records of each kind.
+    pub counts: BTreeMap<String, u64>,
+}
+
 /// Which part of which log a report stands on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Scope {
@@ -79,12 +88,10 @@ pub struct Scope {
     pub network: String,
     /// The time it is about.
     pub period: Period,
-    /// First and last record within the period.
-    pub range: Option<(Seq, Seq)>,
+    /// What the log says that the period holds: the kinds that are read, and all others.
+    pub extent: Extent,
     /// Time of the newest record that the evidence may use.
     pub as_of: Option<Timestamp>,
-    /// How many records of each kind the log says the period holds.
-    pub counts: BTreeMap<String, u64>,
     /// The tree that holds the range.
     pub checkpoint: Option<Checkpoint>,
     /// What of it was verified.

@@ -7,31 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Deserialize;
 
-use crate::rules;
 use crate::text::{Lang, Text};
-
-/// The frameworks that this program carries, by name.
-const BUILT_IN: [(&str, &str); 2] =
-    [("nis2", include_str!("../frameworks/nis2.yaml")), ("dora", include_str!("../frameworks/dora.yaml"))];
-
-/// Why a framework cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum FrameworkError {
-    /// No such framework is built in.
-    #[error("`{0}` is not a framework: choose nis2 or dora")]
-    Unknown(String),
-    /// Not YAML of the right shape.
-    #[error("the framework file cannot be read: {0}")]
-    Malformed(#[from] serde_norway::Error),
-    /// A control that contradicts itself or its rule.
-    #[error("control {control}: {problem}")]
-    Control {
-        /// Which control.
-        control: String,
-        /// What is wrong with it.
-        problem: String,
-    },
-}
 
 /// A law and its controls.
 #[derive(Debug, Clone, Deserialize)]
@@ -179,25 +155,6 @@ impl ParamSource {
 }
 
 impl Framework {
-    /// The built-in framework of this name.
-    pub fn named(name: &str) -> Result<Self, FrameworkError> {
-        let found = BUILT_IN.iter().find(|(id, _)| *id == name);
-        let (_, yaml) = found.ok_or_else(|| FrameworkError::Unknown(name.to_owned()))?;
-        Self::parse(yaml)
-    }
-
-    /// The names of the built-in frameworks.
-    pub fn names() -> impl Iterator<Item = &'static str> {
-        BUILT_IN.iter().map(|(id, _)| *id)
-    }
-
-    /// Reads and checks a framework file.
-    pub fn parse(yaml: &str) -> Result<Self, FrameworkError> {
-        let framework: Self = serde_norway::from_str(yaml)?;
-        framework.check()?;
-        Ok(framework)
-    }
-
     /// Every record that any of its controls asks for.
     pub fn evidence(&self) -> EvidenceQuery {
         let mut all = EvidenceQuery::default();
@@ -206,77 +163,5 @@ impl Framework {
             all.history.extend(assessment.evidence.history.iter().cloned());
         }
         all
-    }
-
-    fn check(&self) -> Result<(), FrameworkError> {
-        let mut seen = BTreeSet::new();
-        for control in &self.controls {
-            let fail = |problem| FrameworkError::Control { control: control.id.clone(), problem };
-            if !seen.insert(&control.id) {
-                return Err(fail("this id is used twice".to_owned()));
-            }
-            if !self.chapters.iter().any(|chapter| chapter.id == control.chapter) {
-                return Err(fail(format!("there is no chapter `{}`", control.chapter)));
-            }
-            control.check().map_err(fail)?;
-        }
-        Ok(())
-    }
-}
-
-impl Control {
-    fn check(&self) -> Result<(), String> {
-        let texts = [&self.title, &self.requirement, &self.cannot_evidence];
-        if texts.into_iter().any(Text::is_partial) {
-            return Err("title, requirement and cannot_evidence are needed in every language".to_owned());
-        }
-        if self.references.is_empty() {
-            return Err("say where the requirement is written".to_owned());
-        }
-        self.assessment.as_ref().map_or(Ok(()), Assessment::check)
-    }
-}
-
-impl Assessment {
-    fn check(&self) -> Result<(), String> {
-        let rule = rules::find(&self.rule).ok_or_else(|| format!("there is no rule `{}`", self.rule))?;
-        let given: BTreeSet<&str> = self.params.keys().map(String::as_str).collect();
-        let wanted: BTreeSet<&str> = rule.params.iter().copied().collect();
-        if given != wanted {
-            return Err(format!("rule `{}` takes the parameters {wanted:?}, not {given:?}", self.rule));
-        }
-        if let Some((name, _)) = self.params.iter().find(|(_, param)| param.basis.is_partial()) {
-            return Err(format!("parameter `{name}` needs its basis in every language"));
-        }
-        self.evidence.check(rule)?;
-        self.check_groups()
-    }
-
-    fn check_groups(&self) -> Result<(), String> {
-        for param in self.params.values() {
-            let ParamValue::Groups(groups) = &param.value else { continue };
-            let kinds = groups.values().flatten();
-            if let Some(kind) = kinds.into_iter().find(|kind| !self.evidence.period.contains(*kind)) {
-                return Err(format!("the evidence query does not ask for `{kind}`, which a group names"));
-            }
-        }
-        Ok(())
-    }
-}
-
-impl EvidenceQuery {
-    fn check(&self, rule: &rules::Rule) -> Result<(), String> {
-        let asked = self.period.iter().chain(&self.history);
-        if let Some(kind) = asked.clone().find(|kind| writ_schema::Event::known_version(kind).is_none()) {
-            return Err(format!("there is no event kind `{kind}`"));
-        }
-        let missing = |wanted: &[&'static str], given: &BTreeSet<String>| {
-            wanted.iter().find(|kind| !given.contains(**kind)).copied()
-        };
-        let lacks = missing(rule.period, &self.period).or_else(|| missing(rule.history, &self.history));
-        match lacks {
-            Some(kind) => Err(format!("the rule needs `{kind}`, which the evidence query does not ask for")),
-            None => Ok(()),
-        }
     }
 }

@@ -9,6 +9,8 @@
 //! range of the log and the same version of a framework give the same bytes: no clock is read on the way.
 
 pub mod assess;
+pub mod case;
+pub mod catalogue;
 pub mod chart;
 pub mod entry;
 pub mod evidence;

@@ -8,6 +8,7 @@ use clap::Parser;
 use jiff::Timestamp;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
+use writ_compliance::catalogue;
 use writ_compliance::evidence::{Evidence, Period, gather};
 use writ_compliance::framework::Framework;
 use writ_compliance::memory::Records;
@@ -39,6 +40,9 @@ struct Arguments {
     /// Write the evidence bundle that the report stands on as well.
     #[arg(long, requires = "server")]
     bundle: bool,
+    /// Most records of one bundle; as many as the server allows if left out.
+    #[arg(long, value_name = "N", requires = "server", value_parser = clap::value_parser!(u32).range(1..))]
+    bundle_records: Option<u32>,
     /// Records from a JSON file instead of a server; nothing of them is verified.
     #[arg(long, value_name = "FILE", conflicts_with = "server")]
     from_json: Option<PathBuf>,
@@ -70,7 +74,7 @@ fn moment(text: &str) -> Result<Timestamp, String> {
 
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
-    let framework = Framework::named(&arguments.framework)?;
+    let framework = catalogue::named(&arguments.framework)?;
     let words = Wording::load(arguments.lang)?;
     let period = Period { from: arguments.from, to: arguments.to };
     if period.to <= period.from {
@@ -99,7 +103,10 @@ fn from_server(
 ) -> Result<Vec<PathBuf>> {
     let log_key =
         arguments.log_key.as_deref().context("--log-key is needed: without it nothing can be verified")?;
-    let server = Server::new(url, arguments.pin.as_deref(), &token(arguments)?, log_key)?;
+    let mut server = Server::new(url, arguments.pin.as_deref(), &token(arguments)?, log_key)?;
+    if let Some(records) = arguments.bundle_records {
+        server = server.with_bundles_of(records);
+    }
     let fetched = server.fetch(framework, period)?;
     let mut written = report(&fetched.records, framework, words, &arguments.out)?;
     if arguments.bundle {

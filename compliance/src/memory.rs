@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
-use writ_schema::{Record, Seq};
+use writ_schema::Record;
 
 use crate::entry::Entry;
-use crate::evidence::{Check, Checkpoint, Evidence, EvidenceError, Period, Scope, Selection, Verification};
+use crate::evidence::{
+    Check, Checkpoint, Evidence, EvidenceError, Extent, Period, Scope, Selection, Verification,
+};
 
 /// Records in memory, with what is known of their log.
 #[derive(Debug, Clone, PartialEq)]
@@ -15,6 +17,8 @@ pub struct Records {
     network: String,
     checkpoint: Option<Checkpoint>,
     verification: Verification,
+    /// What the period holds, where the entries are only a part of it.
+    extent: Option<Extent>,
     entries: Vec<Entry>,
 }
 
@@ -41,8 +45,8 @@ impl Records {
     pub fn new(network: impl Into<String>, period: Period, mut entries: Vec<Entry>) -> Self {
         entries.retain(|entry| entry.time < period.to);
         entries.sort_by_key(|entry| entry.seq);
-        let (checkpoint, verification) = (None, Verification::default());
-        Self { period, network: network.into(), checkpoint, verification, entries }
+        let (checkpoint, verification, extent) = (None, Verification::default(), None);
+        Self { period, network: network.into(), checkpoint, verification, extent, entries }
     }
 
     /// Reads a file: `{"network": …, "checkpoint": {"origin", "size", "root"}, "records": […]}`.
@@ -55,6 +59,11 @@ impl Records {
         let entries = file.records.into_iter().map(Entry::from).collect();
         let checkpoint = file.checkpoint.map(|c| Checkpoint { origin: c.origin, size: c.size, root: c.root });
         Ok(Self { checkpoint, ..Self::new(file.network, period, entries) })
+    }
+
+    /// With what their period holds besides them.
+    pub fn of_extent(self, extent: Extent) -> Self {
+        Self { extent: Some(extent), ..self }
     }
 
     /// With the checkpoint that the records stand under and what was verified of it.
@@ -71,24 +80,27 @@ impl Records {
         self.checkpoint = Some(checkpoint);
         self
     }
-}
 
-impl Evidence for Records {
-    fn scope(&self) -> Result<Scope, EvidenceError> {
+    /// What the period holds if these records are all there are.
+    fn counted(&self) -> Extent {
         let within: Vec<&Entry> =
             self.entries.iter().filter(|entry| self.period.contains(entry.time)).collect();
         let mut counts: BTreeMap<String, u64> = BTreeMap::new();
         for entry in &within {
             *counts.entry(entry.kind().to_owned()).or_default() += 1;
         }
-        let range: Option<(Seq, Seq)> =
-            within.first().zip(within.last()).map(|(first, last)| (first.seq, last.seq));
+        let range = within.first().zip(within.last()).map(|(first, last)| (first.seq, last.seq));
+        Extent { range, counts }
+    }
+}
+
+impl Evidence for Records {
+    fn scope(&self) -> Result<Scope, EvidenceError> {
         Ok(Scope {
             network: self.network.clone(),
             period: self.period,
-            range,
+            extent: self.extent.clone().unwrap_or_else(|| self.counted()),
             as_of: self.entries.last().map(|entry| entry.time),
-            counts,
             checkpoint: self.checkpoint.clone(),
             verification: self.verification.clone(),
         })

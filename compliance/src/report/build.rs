@@ -6,7 +6,8 @@ use jiff::tz::TimeZone;
 use super::figures::{self, status_name};
 use super::numbers::shortened;
 use super::{ChapterSection, ControlSection, Field, ParamLine, PointLine, Report, Stamp, StatusLine};
-use crate::assess::{Finding, Point, assess_all};
+use crate::assess::{Finding, assess_all};
+use crate::case::Point;
 use crate::evidence::{Scope, Snapshot};
 use crate::framework::{Control, Framework, Param, ParamSource, ParamValue};
 use crate::status::Status;
@@ -42,7 +43,7 @@ fn scope(framework: &Framework, scope: &Scope, words: &Wording) -> Vec<Field> {
     let period = Sentence::of(Phrase::PeriodSpan)
         .with("from", Arg::Time(scope.period.from))
         .with("to", Arg::Time(scope.period.to));
-    let range = match scope.range {
+    let range = match scope.extent.range {
         Some((first, last)) => {
             let n = last.0.saturating_sub(first.0).saturating_add(1);
             let sentence = Sentence::of(Phrase::LogRangeSpan).with("n", Arg::Count(n));

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use writ_schema::{EnrolmentKeyId, Seq};
 
-use crate::assess::{Case, Point, Weight};
+use crate::case::{Case, Point, Weight};
 use crate::entry::{Entry, Fact};
 use crate::wording::{Arg, Phrase, Sentence};
 

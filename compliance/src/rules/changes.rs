@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use writ_schema::{Actor, PolicyVersion, ProposalId, Seq};
 
-use crate::assess::{Case, Point, Weight};
+use crate::case::{Case, Point, Weight};
 use crate::entry::Fact;
 use crate::wording::{Arg, Phrase, Sentence};
 

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use writ_schema::Seq;
 
-use crate::assess::{Case, Point, Weight};
+use crate::case::{Case, Point, Weight};
 use crate::entry::Fact;
 use crate::evidence::{Check, Verification};
 use crate::wording::{Arg, Phrase, Sentence};
@@ -121,12 +121,12 @@ fn state_at_end(case: &Case<'_>, opened: Option<Seq>, closed: Option<(Seq, Times
     }
     let running = Sentence::of(Phrase::LogRunning);
     // Running in a period without a single record says nothing about that period.
-    case.scope.range.and(opened).map(|seq| Point::new(Weight::Supports, running, [seq]))
+    case.scope.extent.range.and(opened).map(|seq| Point::new(Weight::Supports, running, [seq]))
 }
 
 /// Whether the log was shown to be whole and unaltered while it was read.
 pub fn log_integrity(case: &Case<'_>) -> Vec<Point> {
-    let Some((first, last)) = case.scope.range else { return Vec::new() };
+    let Some((first, last)) = case.scope.extent.range else { return Vec::new() };
     let Verification { signature, consistency, proven, failed, witnesses } = &case.scope.verification;
     let ends = [first, last];
     let verdict = |check: &Check, holds, fails, unchecked| match check {
@@ -167,7 +167,7 @@ pub fn log_integrity(case: &Case<'_>) -> Vec<Point> {
 /// Numbers run without a gap, so the counts by kind have to add up to the length of the range.
 fn numbering(case: &Case<'_>, first: Seq, last: Seq) -> Point {
     let expected = last.0.saturating_sub(first.0).saturating_add(1);
-    let counted: u64 = case.scope.counts.values().fold(0, |sum, n| sum.saturating_add(*n));
+    let counted: u64 = case.scope.extent.counts.values().fold(0, |sum, n| sum.saturating_add(*n));
     let (weight, phrase) = match counted == expected {
         true => (Weight::Supports, Phrase::NumbersComplete),
         false => (Weight::Contradicts, Phrase::NumbersMissing),

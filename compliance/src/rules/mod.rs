@@ -1,6 +1,6 @@
 //! The rules that judge controls. Each is a pure function of the records that its control asks for.
 
-use crate::assess::{Case, Point};
+use crate::case::{Case, Point};
 
 mod admission;
 mod changes;

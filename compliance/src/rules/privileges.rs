@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use writ_schema::event::Role;
 use writ_schema::{Actor, AdminId, Seq};
 
-use crate::assess::{Case, Point, Weight, seqs};
+use crate::case::{Case, Point, Weight, seqs};
 use crate::entry::{Entry, Fact};
 use crate::wording::{Arg, Phrase, Sentence};
 

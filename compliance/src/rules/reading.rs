@@ -6,7 +6,7 @@ use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use writ_schema::Seq;
 
-use crate::assess::{Case, Point, Weight};
+use crate::case::{Case, Point, Weight};
 use crate::entry::{Entry, Fact};
 use crate::wording::{Arg, Phrase, Sentence};
 

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use writ_schema::event::NodeOwner;
 use writ_schema::{NodeId, Seq, UserId};
 
-use crate::assess::{Case, Point, Weight};
+use crate::case::{Case, Point, Weight};
 use crate::entry::{Entry, Fact};
 use crate::wording::{Arg, Phrase, Sentence};
 

@@ -7,7 +7,7 @@ use writ_schema::event::{AcknowledgedAction, NodeOwner, Side};
 use writ_schema::{AuthorizationId, Seq, UserId};
 
 use super::state;
-use crate::assess::{Case, Point, Weight};
+use crate::case::{Case, Point, Weight};
 use crate::entry::{Entry, Fact};
 use crate::wording::{Arg, Phrase, Sentence};
 

@@ -50,7 +50,7 @@ fn run(file: &Path, out: &Path, more: &[&str]) -> Output {
 #[test]
 fn records_of_the_log_are_understood_and_those_after_the_period_left_out() {
     let records = Records::from_json(file().to_string().as_bytes(), period()).unwrap();
-    assert_eq!(records.scope().unwrap().range, Some((Seq(0), Seq(4))));
+    assert_eq!(records.scope().unwrap().extent.range, Some((Seq(0), Seq(4))));
     let kinds = vec!["connection.revoked".to_owned(), "log.closed".to_owned()];
     let found = records.records(&Selection { kinds, from: None, to: period().to }).unwrap();
     assert_eq!(found.len(), 1);

@@ -1,4 +1,4 @@
-use writ_compliance::framework::Framework;
+use writ_compliance::catalogue;
 use writ_compliance::status::Status;
 use writ_compliance::text::Lang;
 
@@ -7,8 +7,8 @@ use crate::scene::{Scene, month};
 #[test]
 fn every_framework_is_valid_and_ids_are_unique_among_all() {
     let mut ids = Vec::new();
-    for name in Framework::names() {
-        let framework = Framework::named(name).unwrap();
+    for name in catalogue::names() {
+        let framework = catalogue::named(name).unwrap();
         assert_eq!(framework.id, name);
         assert!(framework.controls.iter().filter(|control| control.assessment.is_some()).count() >= 12);
         assert!(
@@ -39,14 +39,14 @@ fn a_framework_that_contradicts_itself_is_refused() {
     ];
     for (from, to, message) in cases {
         assert!(yaml.contains(from), "{from}");
-        let error = Framework::parse(&yaml.replace(from, to)).unwrap_err().to_string();
+        let error = catalogue::parse(&yaml.replace(from, to)).unwrap_err().to_string();
         assert!(error.contains(message), "{to}: {error}");
     }
 }
 
 #[test]
 fn texts_are_there_in_both_languages_and_differ() {
-    for framework in Framework::names().map(|name| Framework::named(name).unwrap()) {
+    for framework in catalogue::names().map(|name| catalogue::named(name).unwrap()) {
         for control in &framework.controls {
             assert_ne!(
                 control.cannot_evidence.get(Lang::En),
@@ -60,7 +60,7 @@ fn texts_are_there_in_both_languages_and_differ() {
 
 #[test]
 fn an_empty_log_supports_nothing() {
-    for framework in Framework::names().map(|name| Framework::named(name).unwrap()) {
+    for framework in catalogue::names().map(|name| catalogue::named(name).unwrap()) {
         let snapshot = Scene::default().snapshot(&framework);
         for (control, finding) in writ_compliance::assess::assess_all(&framework, &snapshot) {
             let expected = if control.assessment.is_some() { Status::NoData } else { Status::NotAssessable };
@@ -71,9 +71,9 @@ fn an_empty_log_supports_nothing() {
 
 #[test]
 fn every_supported_control_names_records_that_exist() {
-    for framework in Framework::names().map(|name| Framework::named(name).unwrap()) {
+    for framework in catalogue::names().map(|name| catalogue::named(name).unwrap()) {
         let snapshot = writ_compliance::evidence::gather(&month(), &framework).unwrap();
-        let (_, last) = snapshot.scope.range.unwrap();
+        let (_, last) = snapshot.scope.extent.range.unwrap();
         for (control, finding) in writ_compliance::assess::assess_all(&framework, &snapshot) {
             let cited: Vec<_> = finding.points.iter().flat_map(|point| &point.records).collect();
             assert!(cited.iter().all(|seq| **seq <= last), "{}", control.id);

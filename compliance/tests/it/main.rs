@@ -4,6 +4,7 @@
 
 mod scene;
 
+mod busy;
 mod files;
 mod frameworks;
 mod rendering;

@@ -1,7 +1,7 @@
 use std::process::Command;
 
+use writ_compliance::catalogue;
 use writ_compliance::evidence::{Snapshot, gather};
-use writ_compliance::framework::Framework;
 use writ_compliance::render::{html, pdf};
 use writ_compliance::report::{Report, build};
 use writ_compliance::text::Lang;
@@ -10,14 +10,14 @@ use writ_compliance::wording::Wording;
 use crate::scene::{Scene, month};
 
 fn report_of(framework: &str, lang: Lang) -> Report {
-    let framework = Framework::named(framework).unwrap();
+    let framework = catalogue::named(framework).unwrap();
     let snapshot = gather(&month(), &framework).unwrap();
     build(&framework, &snapshot, &Wording::load(lang).unwrap())
 }
 
 fn every_report() -> Vec<Report> {
     let both =
-        Lang::ALL.into_iter().flat_map(|lang| Framework::names().map(move |name| report_of(name, lang)));
+        Lang::ALL.into_iter().flat_map(|lang| catalogue::names().map(move |name| report_of(name, lang)));
     both.collect()
 }
 
@@ -85,7 +85,7 @@ fn a_pdf_says_all_that_a_page_says() {
 
 #[test]
 fn an_empty_report_renders_too() {
-    let framework = Framework::named("nis2").unwrap();
+    let framework = catalogue::named("nis2").unwrap();
     let snapshot = Scene::default().snapshot(&framework);
     let report = build(&framework, &snapshot, &Wording::load(Lang::En).unwrap());
     assert!(visible(&html(&report)).contains("NO DATA"));
@@ -96,7 +96,7 @@ fn an_empty_report_renders_too() {
 fn hostile_strings_stay_text() {
     const HOSTILE: &str =
         "\"><script>alert(1)</script><img src=x onerror='a()'> #import \"x\" $ \\ [ ] & \u{0}";
-    let framework = Framework::named("nis2").unwrap();
+    let framework = catalogue::named("nis2").unwrap();
     let Snapshot { mut scope, entries } = gather(&month(), &framework).unwrap();
     scope.network = HOSTILE.to_owned();
     if let Some(checkpoint) = &mut scope.checkpoint {

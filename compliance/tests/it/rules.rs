@@ -1,9 +1,9 @@
 //! Each rule with records that support it, that need a look, that contradict it, and with none.
 
 use writ_compliance::assess::{Finding, assess};
+use writ_compliance::catalogue;
 use writ_compliance::entry::Fact;
 use writ_compliance::evidence::{Check, Snapshot};
-use writ_compliance::framework::Framework;
 use writ_compliance::status::Status::{self, Attention, Contradicted, NoData, Supported};
 use writ_compliance::text::Lang;
 use writ_compliance::wording::Wording;
@@ -13,13 +13,13 @@ use writ_schema::{Actor, PolicyVersion, Seq};
 use crate::scene::{DAY, Scene, admin, at, authorization, checkpoint, key, node, user};
 
 fn finding(control: &str, snapshot: &Snapshot) -> Finding {
-    let framework = Framework::named(control.split('.').next().unwrap()).unwrap();
+    let framework = catalogue::named(control.split('.').next().unwrap()).unwrap();
     let control = framework.controls.iter().find(|c| c.id == control).unwrap();
     assess(control, snapshot)
 }
 
 fn judge(control: &str, fill: impl FnOnce(&mut Scene)) -> Status {
-    let framework = Framework::named(control.split('.').next().unwrap()).unwrap();
+    let framework = catalogue::named(control.split('.').next().unwrap()).unwrap();
     let mut scene = Scene::default();
     fill(&mut scene);
     let finding = finding(control, &scene.snapshot(&framework));
@@ -218,7 +218,7 @@ fn integrity(witnesses: u64, change: impl FnOnce(&mut Snapshot)) -> Status {
     let mut scene = Scene::default();
     scene.authorize(1, 1, 1);
     scene.add(20 * DAY, "log.opened", opened(true));
-    let framework = Framework::named("nis2").unwrap();
+    let framework = catalogue::named("nis2").unwrap();
     let records = scene.records().verified(checkpoint(), witnesses);
     let mut snapshot = writ_compliance::evidence::gather(&records, &framework).unwrap();
     change(&mut snapshot);
@@ -233,15 +233,15 @@ fn integrity_of_the_log() {
     assert_eq!(integrity(1, |s| s.scope.verification.consistency = Check::Failed), Contradicted);
     assert_eq!(integrity(1, |s| s.scope.verification.signature = Check::Failed), Contradicted);
     assert_eq!(integrity(1, |s| s.scope.verification.failed.push(Seq(1))), Contradicted);
-    assert_eq!(integrity(1, |s| s.scope.counts.retain(|kind, _| kind != "log.opened")), Contradicted);
+    assert_eq!(integrity(1, |s| s.scope.extent.counts.retain(|kind, _| kind != "log.opened")), Contradicted);
     assert_eq!(integrity(1, |s| s.scope.verification = Default::default()), NoData);
-    assert_eq!(integrity(1, |s| s.scope.range = None), NoData);
+    assert_eq!(integrity(1, |s| s.scope.extent.range = None), NoData);
 }
 
 #[test]
 fn reading_too_seldom_needs_a_look() {
     let framework =
-        Framework::parse(&include_str!("../../frameworks/nis2.yaml").replace("value: 31\n", "value: 10\n"));
+        catalogue::parse(&include_str!("../../frameworks/nis2.yaml").replace("value: 31\n", "value: 10\n"));
     let framework = framework.unwrap();
     let mut scene = Scene::default();
     scene.add(15 * DAY, "audit.query_executed", Fact::Other);

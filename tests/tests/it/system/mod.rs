@@ -8,6 +8,7 @@ mod fork;
 mod liar;
 mod lies;
 mod power;
+mod reports;
 mod traces;
 
 use std::future::Future;
