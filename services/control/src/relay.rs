@@ -12,10 +12,10 @@ use crate::core::State;
 use crate::core::state::Authorization;
 use crate::sequencer::OpenRecord;
 
-/// Gives the relay the permits of every live authorization in the place of whatever it had.
+/// Gives the relay the permits of every authorization in use in the place of whatever it had.
 pub fn set_all(relay: &RelayHandle, state: &State, now: Timestamp) {
     let mut pairs: HashMap<(NodeId, NodeId), SystemTime> = HashMap::new();
-    for authorization in state.live_authorizations(now) {
+    for authorization in state.live_authorizations(now).filter(|it| !it.is_closed()) {
         let Some((pair, until)) = permit_of(authorization) else { continue };
         pairs.entry(pair).and_modify(|longest| *longest = until.max(*longest)).or_insert(until);
     }
@@ -29,8 +29,9 @@ pub fn set_all(relay: &RelayHandle, state: &State, now: Timestamp) {
 pub fn follow(relay: &RelayHandle, record: &OpenRecord, state: &State, now: Timestamp) {
     match &record.record.event {
         Event::ConnectionAuthorized(body) => {
-            let live = state.authorization(&body.authorization).filter(|it| it.is_live(now));
-            if let Some(((a, b), until)) = live.and_then(permit_of) {
+            let used = state.authorization(&body.authorization);
+            let used = used.filter(|it| it.is_live(now) && !it.is_closed());
+            if let Some(((a, b), until)) = used.and_then(permit_of) {
                 permit(relay, &a, &b, until);
             }
         }
@@ -43,11 +44,12 @@ pub fn follow(relay: &RelayHandle, record: &OpenRecord, state: &State, now: Time
     }
 }
 
-/// Makes the permit of an authorization's pair what the pair's live authorizations allow together.
+/// Makes the permit of an authorization's pair what the pair's authorizations allow together that are live and that neither
+/// end has closed.
 fn refresh(relay: &RelayHandle, state: &State, changed: Option<&Authorization>, now: Timestamp) {
     let Some(((a, b), _)) = changed.and_then(permit_of) else { return };
-    let live = state.live_authorizations_of(&a, now).filter_map(permit_of);
-    let longest = live.filter(|(pair, _)| *pair == (a.clone(), b.clone())).map(|(_, until)| until).max();
+    let used = state.live_authorizations_of(&a, now).filter(|it| !it.is_closed()).filter_map(permit_of);
+    let longest = used.filter(|(pair, _)| *pair == (a.clone(), b.clone())).map(|(_, until)| until).max();
     // Withdrawn first: a permit can only be prolonged otherwise.
     relay.revoke(&a, &b);
     if let Some(until) = longest {

@@ -8,7 +8,7 @@ use writ_schema::{EnrolmentKeyId, Tag, UserId};
 
 use super::rows::{Row, fetch};
 use super::{command_id, connect, recorded};
-use crate::failure::usage;
+use crate::failure::{advised, usage};
 use crate::moment::{self, AsOf};
 use crate::{App, Verdict};
 
@@ -126,6 +126,13 @@ fn create(arguments: &Create, app: &App) -> Result<Verdict> {
     let variables = json!({ "owner": owner, "uses": arguments.uses, "life": life, "command": command_id()? });
     let data = connect(app)?.graphql_raw(CREATE, variables)?;
     let made = Row(&data).at("/createEnrolmentKey");
+    if made.at("/ticket").0.is_null() {
+        let key = made.text("/enrolmentKey");
+        return Err(advised(
+            format!("the key {key} was made, and its ticket went out with an answer that did not arrive"),
+            format!("nobody can show it again: end it with `writ keys revoke {key}`, and make another"),
+        ));
+    }
     let text = format!(
         "{}\n\nThe key {} is shown this once. It can be used {} until {}; on the node run:\n  writ-agent up --key-file FILE\n{}",
         made.text("/ticket"),

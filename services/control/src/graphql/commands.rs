@@ -128,12 +128,18 @@ pub(super) struct Made {
 pub(super) struct Prepared(Mutex<VecDeque<(CommandId, Made)>>);
 
 impl Prepared {
+    /// The secret of this command, if it was made lately.
+    pub(super) fn known(&self, id: &CommandId) -> Option<Made> {
+        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.iter().find(|(known, _)| known == id).map(|(_, made)| made.clone())
+    }
+
     /// The secret of this command: the same for a repeat.
     pub(super) fn secret(&self, id: &CommandId) -> Result<Made> {
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, made)) = kept.iter().find(|(known, _)| known == id) {
-            return Ok(made.clone());
+        if let Some(made) = self.known(id) {
+            return Ok(made);
         }
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let bytes = Zeroizing::new(random::<SECRET_BYTES>()?);
         let made = Made { secret: Zeroizing::new(BASE64URL_NOPAD.encode(&*bytes)), at: Timestamp::now() };
         if kept.len() >= MAX_PREPARED {

@@ -1,22 +1,19 @@
 //! What the hub holds of one node.
 
-use std::collections::BTreeMap;
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use tokio::sync::{mpsc, oneshot};
-use writ_schema::event::{RevocationReason, SessionEnd};
+use writ_schema::event::SessionEnd;
 use writ_schema::protocol::{Candidate, Netmap};
-use writ_schema::{AuthorizationId, Seq};
 
 use super::outbox::Outbox;
+use super::pushes::Push;
 
 /// Frames that may wait for one socket. A reader slower than this gets everything anew instead.
 pub const QUEUE_FRAMES: usize = 64;
-
-/// Most withdrawals whose acknowledgement is waited for, for each node.
-const MAX_UNACKNOWLEDGED: usize = 1024;
 
 /// Why the hub ends a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,8 +81,8 @@ pub struct Entry {
     pub netmap: Option<Netmap>,
     /// Where it can be tried.
     pub candidates: Vec<Candidate>,
-    /// Withdrawals that it was told and has not acknowledged.
-    pub unacknowledged: BTreeMap<AuthorizationId, (Seq, RevocationReason)>,
+    /// Withdrawals that it has yet to acknowledge and is told of one by one, as it acknowledges those before.
+    pub later_withdrawals: VecDeque<Push>,
     /// Records before this one are in the last snapshot.
     pub known: u64,
 }
@@ -99,7 +96,7 @@ impl Entry {
             away_since: now,
             netmap: None,
             candidates: Vec::new(),
-            unacknowledged: BTreeMap::new(),
+            later_withdrawals: VecDeque::new(),
             known: 0,
         }
     }
@@ -107,12 +104,5 @@ impl Entry {
     /// Whether frames are made for the node now: not while it is too slow, for then it will get everything anew.
     pub fn takes_frames(&self) -> bool {
         self.live.as_ref().is_none_or(Live::has_room)
-    }
-
-    /// Notes a withdrawal that is to be acknowledged.
-    pub fn expect_acknowledgement(&mut self, id: &AuthorizationId, record: Seq, reason: RevocationReason) {
-        if self.unacknowledged.len() < MAX_UNACKNOWLEDGED {
-            self.unacknowledged.insert(id.clone(), (record, reason));
-        }
     }
 }

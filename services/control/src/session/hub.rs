@@ -32,7 +32,7 @@ use super::outbox::Outbox;
 use super::proofs::{ProofFailure, Prover};
 use super::pushes::{Push, changes_netmaps, peers, pushes};
 use crate::core::State;
-use crate::core::state::Node;
+use crate::core::state::{AuthorizationEnd, Node};
 use crate::cosigners::Cosigners;
 use crate::metrics::Metrics;
 use crate::relay;
@@ -53,6 +53,9 @@ const REMOVAL_GRACE: Duration = Duration::from_secs(3);
 
 /// Authorizations in one snapshot: at some three thousand bytes each they take half of the longest frame.
 const MAX_SNAPSHOT_AUTHORIZATIONS: usize = 640;
+
+/// Withdrawals that a node is told of in one go after a snapshot: half of what its socket's queue takes.
+const WITHDRAWALS_AT_ONCE: usize = QUEUE_FRAMES / 2;
 
 const HOUSEKEEPING: Duration = Duration::from_millis(500);
 
@@ -362,7 +365,8 @@ impl Hub {
     ) {
         let live = {
             let state = self.parts.sequencer.state();
-            let live = state.authorization(id).filter(|it| it.is_live(Timestamp::now()));
+            let live = state.authorization(id);
+            let live = live.filter(|it| it.is_live(Timestamp::now()) && !it.is_closed());
             live.map(|it| (it.record, it.destination.clone()))
         };
         match live {
@@ -403,15 +407,14 @@ impl Hub {
     fn push(&mut self, node: &NodeId, push: Push, request: Option<RequestId>, trace: Option<String>) {
         let Some(entry) = self.entries.get_mut(node) else { return };
         let record = match &push {
-            Push::Authorized { record, .. } | Push::PeerKey { record, .. } | Push::Removed { record } => {
-                *record
-            }
-            Push::Revoked { authorization, record, reason } => {
-                entry.expect_acknowledgement(authorization, *record, *reason);
-                *record
-            }
-            Push::Withdrawn { authorization } => {
-                entry.unacknowledged.remove(authorization);
+            Push::Authorized { record, .. }
+            | Push::Revoked { record, .. }
+            | Push::PeerKey { record, .. }
+            | Push::Removed { record } => *record,
+            Push::Withdrawn => {
+                if let Some(next) = entry.later_withdrawals.pop_front() {
+                    self.push(node, next, None, None);
+                }
                 return;
             }
         };
@@ -430,17 +433,24 @@ impl Hub {
         self.frame(node, trace, |_, _| Ok((message, false)));
     }
 
-    /// Everything anew. What the node was told to withdraw and has not acknowledged is told once more after it.
+    /// Everything anew. What the node is to withdraw and has not acknowledged is told once more after it, by this or an
+    /// earlier run of the control plane: the log knows.
     fn tell_everything(&mut self, node: &NodeId) {
         let made = {
             let state = self.parts.sequencer.state();
-            let own =
-                state.node(node).map(|node| (self.netmap_of(&state, node), self.live_of(&state, &node.id)));
+            let own = state.node(node).map(|node| {
+                (
+                    self.netmap_of(&state, node),
+                    self.live_of(&state, &node.id),
+                    withdrawals_of(&state, &node.id),
+                )
+            });
             own.map(|own| (own, state.size()))
         };
-        let Some(((netmap, live), known)) = made else { return };
+        let Some(((netmap, live, mut withdrawals), known)) = made else { return };
         let Some(entry) = self.entries.get_mut(node) else { return };
         entry.known = known;
+        entry.later_withdrawals = withdrawals.split_off(withdrawals.len().min(WITHDRAWALS_AT_ONCE));
         entry.netmap = Some(netmap.clone());
         let relay = RelayAccess {
             address: self.parts.relay_address,
@@ -455,23 +465,23 @@ impl Hub {
             let authorizations = told.map(authorized).collect::<Result<_, _>>()?;
             Ok((ServerMessage::Snapshot(Snapshot { netmap, authorizations, relay }), true))
         });
-        let waiting = self.entries.get(node).map(|entry| entry.unacknowledged.clone()).unwrap_or_default();
-        for (authorization, (record, reason)) in waiting {
-            self.push(node, Push::Revoked { authorization, record, reason }, None, None);
+        for withdrawal in withdrawals {
+            self.push(node, withdrawal, None, None);
         }
     }
 
     fn live_of(&self, state: &State, node: &NodeId) -> Vec<(Seq, Side, NodeId)> {
         let live = state.live_authorizations_of(node, Timestamp::now());
-        live.filter_map(|authorization| {
-            let side = authorization.side_of(node)?;
-            let peer = match side {
-                Side::Source => authorization.destination.clone(),
-                Side::Destination => authorization.source.as_ref()?.node.clone(),
-            };
-            Some((authorization.record, side, peer))
-        })
-        .collect()
+        live.filter(|authorization| !authorization.is_closed())
+            .filter_map(|authorization| {
+                let side = authorization.side_of(node)?;
+                let peer = match side {
+                    Side::Source => authorization.destination.clone(),
+                    Side::Destination => authorization.source.as_ref()?.node.clone(),
+                };
+                Some((authorization.record, side, peer))
+            })
+            .collect()
     }
 
     /// Makes a frame for a node, numbers it and queues it.
@@ -537,7 +547,7 @@ impl Hub {
             }
             Push::PeerKey { node, record } => ServerMessage::PeerKey { node, record: prover.prove(record)? },
             Push::Removed { record } => ServerMessage::Removed { record: prover.prove(record)? },
-            Push::Withdrawn { .. } => return Err(ProofFailure::Record(Seq(0))),
+            Push::Withdrawn => return Err(ProofFailure::Record(Seq(0))),
         };
         Ok((message, true))
     }
@@ -614,6 +624,17 @@ impl Hub {
         let network_name = state.network().map(|network| network.created.name.clone()).unwrap_or_default();
         netmap(network_name, described(node), reachable)
     }
+}
+
+/// What a node is still to withdraw.
+fn withdrawals_of(state: &State, node: &NodeId) -> VecDeque<Push> {
+    let waiting = state.unacknowledged_withdrawals_of(node).into_iter();
+    let told = waiting.map(|(authorization, AuthorizationEnd { record, reason })| Push::Revoked {
+        authorization: authorization.id.clone(),
+        record,
+        reason,
+    });
+    told.collect()
 }
 
 /// A node as others see it. One whose name was erased goes by its identifier.

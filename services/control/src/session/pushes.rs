@@ -45,11 +45,8 @@ pub enum Push {
         /// Its record.
         record: Seq,
     },
-    /// The node has carried out a withdrawal: nothing is told, but nothing is waited for any more either.
-    Withdrawn {
-        /// Which.
-        authorization: AuthorizationId,
-    },
+    /// The node has carried out a withdrawal: it may be told of the next one that waits.
+    Withdrawn,
 }
 
 /// Whom a record is to be told to, and what.
@@ -80,11 +77,10 @@ pub fn pushes(record: &OpenRecord, state: &State, now: Timestamp) -> Vec<(NodeId
         }
         Event::ConnectionAcknowledged(body) if body.action == AcknowledgedAction::Withdrawn => {
             let Some(authorization) = state.authorization(&body.authorization) else { return Vec::new() };
-            let push = Push::Withdrawn { authorization: body.authorization.clone() };
             ends(authorization)
                 .into_iter()
                 .filter(|node| authorization.side_of(node) == Some(body.side))
-                .map(|node| (node, push.clone()))
+                .map(|node| (node, Push::Withdrawn))
                 .collect()
         }
         Event::KeyRotated(body) => {

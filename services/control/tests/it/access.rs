@@ -250,3 +250,31 @@ async fn hear(socket: &mut Socket) -> Option<serde_json::Value> {
         }
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_repeat_after_a_restart_says_which_key_was_made_and_shows_its_secret_to_nobody() {
+    let plane = Plane::start().await;
+    let id = writ_schema::CommandId::from_bytes([5; 16]);
+    let first = create_key(&plane, &id, 2).await;
+    assert!(first["data"]["made"]["ticket"].is_string(), "{first}");
+    let plane = plane.again().await;
+    let again = create_key(&plane, &id, 2).await["data"]["made"].clone();
+    let first = &first["data"]["made"];
+    for part in ["enrolmentKey", "expiresAt"] {
+        assert_eq!(again[part], first[part], "{part}");
+    }
+    assert_eq!((&again["ticket"], &again["done"]["repeated"]), (&serde_json::Value::Null, &json!(true)));
+    assert_eq!(plane.count(|event| matches!(event, Event::EnrolKeyCreated(_))), 1);
+    let other = create_key(&plane, &id, 3).await;
+    assert_eq!(other["errors"][0]["extensions"]["code"], "CONFLICT", "{other}");
+    plane.stop().await;
+}
+
+async fn create_key(plane: &Plane, id: &writ_schema::CommandId, uses: u32) -> serde_json::Value {
+    let query = "mutation($id: ID, $uses: Int!) { made: createEnrolmentKey(owner: {tags: [\"tag:a\"]}, maxUses: $uses,
+        commandId: $id) { enrolmentKey ticket expiresAt done { repeated } } }";
+    let body = json!({ "query": query, "variables": { "id": id.to_string(), "uses": uses } });
+    let token = plane.login().await;
+    let asked = plane.http.post(plane.url("/graphql")).bearer_auth(token).json(&body).send();
+    serde_json::from_str(&asked.await.unwrap().text().await.unwrap()).unwrap()
+}

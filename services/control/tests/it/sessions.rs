@@ -4,7 +4,9 @@ use futures_util::SinkExt as _;
 use tokio_tungstenite::tungstenite::{Error, Message};
 use writ_ledger::ConsistencyProof;
 use writ_schema::RequestId;
-use writ_schema::event::{AcknowledgedAction, Event, NodeOwner, RevocationReason, SessionEnd, Side};
+use writ_schema::event::{
+    AcknowledgedAction, CloseReason, Event, NodeOwner, RevocationReason, SessionEnd, Side,
+};
 use writ_schema::protocol::{AgentMessage, ServerMessage};
 
 use crate::agent::{Agent, Session, dial};
@@ -284,4 +286,83 @@ async fn a_checkpoint_of_a_peer_is_proven_if_the_log_begins_with_it() {
     });
     assert_eq!(refused.await, (Some(request), "beyond_log".to_owned()));
     plane.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_withdrawal_that_was_not_acknowledged_is_told_again_by_a_control_plane_that_was_started_anew() {
+    let plane = Plane::start().await;
+    plane.policy(OPEN).await;
+    let (mut a, mut b, address) = pair(&plane).await;
+    {
+        let mut at_a = a.connected(&plane).await;
+        let mut at_b = b.connected(&plane).await;
+        establish(&mut at_a, &mut at_b, address).await;
+        plane.policy(SHUT).await;
+        acknowledge_withdrawal(&mut at_a).await;
+        // The other end is told, and goes without a word.
+        at_b.revoked().await;
+        eventually("one end has withdrawn", || acknowledged(&plane, AcknowledgedAction::Withdrawn) == 1)
+            .await;
+    }
+    let plane = plane.again().await;
+    {
+        let mut at_b = b.connected(&plane).await;
+        assert_eq!(acknowledge_withdrawal(&mut at_b).await, RevocationReason::PolicyChanged);
+        eventually("both ends have", || acknowledged(&plane, AcknowledgedAction::Withdrawn) == 2).await;
+    }
+    let plane = plane.again().await;
+    for agent in [&mut a, &mut b] {
+        let mut session = agent.connected(&plane).await;
+        session.connect(address, 80).await;
+        let first = session.next().await;
+        assert!(matches!(first.message, ServerMessage::Denied { .. }), "told once more: {first:?}");
+    }
+    plane.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_relay_forwards_for_a_pair_until_one_end_says_that_its_last_connection_is_closed() {
+    let plane = Plane::start().await;
+    plane.policy(&OPEN.replace("80", "80,81")).await;
+    let (mut a, mut b, address) = pair(&plane).await;
+    let (mut a, mut b) = (a.connected(&plane).await, b.connected(&plane).await);
+    let mut held = Vec::new();
+    for port in [80, 81] {
+        a.connect(address, port).await;
+        let at_a = a.authorized().await;
+        b.authorized().await;
+        held.push(a.check_authorized(&at_a).0);
+    }
+    let closed = |authorization: &writ_schema::AuthorizationId| AgentMessage::Closed {
+        authorization: authorization.clone(),
+        reason: CloseReason::Idle,
+        bytes_sent: 1,
+        bytes_received: 1,
+        path: None,
+    };
+    let recorded = || plane.count(|event| matches!(event, Event::ConnectionClosed(_)));
+    assert_eq!(permits(&plane).await, 1);
+    a.say(closed(&held[0])).await;
+    eventually("the first is closed", || recorded() == 1).await;
+    assert_eq!(permits(&plane).await, 1, "the other connection goes on");
+    b.say(closed(&held[1])).await;
+    eventually("the second is closed", || recorded() == 2).await;
+    // The hub follows the log a moment later.
+    for _ in 0..200 {
+        if permits(&plane).await == 0 {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(25)).await;
+    }
+    assert_eq!(permits(&plane).await, 0);
+    let plane = plane.again().await;
+    assert_eq!(permits(&plane).await, 0, "nor does it after a restart");
+    plane.stop().await;
+}
+
+/// Pairs that the relay forwards between, as the metrics tell.
+async fn permits(plane: &Plane) -> u64 {
+    let text = plane.http.get(plane.url("/metrics")).send().await.unwrap().text().await.unwrap();
+    let line = text.lines().find(|line| line.starts_with("writ_relay_permits")).expect("the gauge is there");
+    line.rsplit(' ').next().unwrap().parse().unwrap()
 }

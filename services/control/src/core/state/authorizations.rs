@@ -57,6 +57,17 @@ impl Authorization {
         self.revoked.is_none() && self.expires_at > now && self.source.is_some()
     }
 
+    /// Whether an end has reported that it does not use it any more.
+    pub fn is_closed(&self) -> bool {
+        !self.closed.is_empty()
+    }
+
+    /// Whether the node was told to end it, and has not said that it did.
+    pub fn waits_for_withdrawal_by(&self, node: &NodeId) -> bool {
+        let has_withdrawn = |side| self.is_acknowledged(side, AcknowledgedAction::Withdrawn);
+        self.revoked.is_some() && self.side_of(node).is_some_and(|side| !has_withdrawn(side))
+    }
+
     /// Which end the node is.
     pub fn side_of(&self, node: &NodeId) -> Option<Side> {
         if self.source.as_ref().is_some_and(|source| source.node == *node) {

@@ -160,6 +160,14 @@ impl State {
         self.authorizations.find(id)
     }
 
+    /// Authorizations of which a node has not said that it carried their withdrawal out, in the order of their withdrawals.
+    pub fn unacknowledged_withdrawals_of(&self, node: &NodeId) -> Vec<(&Authorization, AuthorizationEnd)> {
+        let waiting = self.authorizations.of(node).filter(|it| it.waits_for_withdrawal_by(node));
+        let mut ended: Vec<_> = waiting.filter_map(|it| Some((it, it.revoked?))).collect();
+        ended.sort_by_key(|(_, end)| end.record);
+        ended
+    }
+
     /// The live authorizations of which the node is an end.
     pub fn live_authorizations_of(
         &self,

@@ -1,7 +1,7 @@
 //! Nodes and the keys they join with.
 
 use async_graphql::{Context, ID, Object, OneofObject, Result, SimpleObject};
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use writ_schema::event::{NodeOwner, Role};
 use writ_schema::keys::SecretHash;
 use writ_schema::protocol::EnrolmentTicket;
@@ -24,6 +24,9 @@ const MIN_LIFE_SECONDS: u32 = 60;
 /// Most nodes that one key may make.
 const MAX_USES: u32 = 1_000;
 
+/// Longest that a command waits for its record: as long as a request may take.
+const LONGEST_WAIT: SignedDuration = SignedDuration::from_mins(1);
+
 /// Most tags of a node.
 const MAX_TAGS: usize = 16;
 
@@ -43,8 +46,9 @@ pub enum OwnerInput {
 pub struct EnrolmentKeyCreated {
     /// Its public name.
     pub enrolment_key: ID,
-    /// What is given to `writ-agent up`. It is shown this once and stored nowhere.
-    pub ticket: String,
+    /// What is given to `writ-agent up`. It is shown this once and stored nowhere: absent in the answer to a command that was
+    /// carried out before the control plane was last started.
+    pub ticket: Option<String>,
     /// Until when it can be used.
     pub expires_at: Time,
     /// What was recorded.
@@ -77,20 +81,29 @@ impl NodesMutation {
         }
         let owner = find_owner(context, owner)?;
         let id = self::command_id(command_id)?;
-        let made = context.data::<Prepared>()?.secret(&id)?;
-        let expires_at = made
-            .at
-            .checked_add(SignedDuration::from_secs(i64::from(expires_in)))
-            .map_err(|error| bad_input(format!("`expiresIn`: {error}")))?;
+        let life = SignedDuration::from_secs(i64::from(expires_in));
         let key = EnrolmentKeyId::from_bytes(derived("enrolment key", &id));
-        let ticket = ticket(context, &made.secret)?;
-        let secret_hash = SecretHash::of(&made.secret);
+        let prepared = context.data::<Prepared>()?;
+        let made_before = context.data::<SequencerHandle>()?.state().enrolment_key(&key).cloned();
+        let (secret_hash, expires_at, ticket) = match (prepared.known(&id), made_before) {
+            // Its secret is known to whoever got the first answer, and to nobody else.
+            (None, Some(before)) => (before.secret_hash, before.expires_at, None),
+            _ => {
+                let made = prepared.secret(&id)?;
+                let expires_at = made.at.checked_add(life);
+                let expires_at = expires_at.map_err(|error| bad_input(format!("`expiresIn`: {error}")))?;
+                (SecretHash::of(&made.secret), expires_at, Some(ticket(context, &made.secret)?.to_text()))
+            }
+        };
         let command =
             Command::CreateEnrolmentKey { key: key.clone(), secret_hash, owner, max_uses, expires_at };
         let done = submit(context, &id, command).await?;
+        if ticket.is_none() && !fits(&done, expires_at, life) {
+            return Err(fail(Code::Conflict, "another life was asked for with this command's id before"));
+        }
         Ok(EnrolmentKeyCreated {
             enrolment_key: key.to_string().into(),
-            ticket: ticket.to_text(),
+            ticket,
             expires_at: expires_at.into(),
             done,
         })
@@ -114,6 +127,13 @@ impl NodesMutation {
         let id = self::command_id(command_id)?;
         submit(context, &id, Command::RemoveNode { node: read(&node)? }).await
     }
+}
+
+/// Whether a key that was made before has the life that is asked for now: it began shortly before its record.
+fn fits(done: &Done, expires_at: Timestamp, life: SignedDuration) -> bool {
+    let recorded = done.records.first().map(|record| record.time.0);
+    let waited = |recorded: Timestamp| recorded.duration_since(expires_at) + life;
+    recorded.is_some_and(|recorded| (SignedDuration::ZERO..LONGEST_WAIT).contains(&waited(recorded)))
 }
 
 fn find_owner(context: &Context<'_>, owner: OwnerInput) -> Result<NodeOwner> {
