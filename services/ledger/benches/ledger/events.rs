@@ -201,6 +201,7 @@ impl Events {
             protocol: Protocol::Tcp,
             port: 3389,
             reason: DenialReason::NoRule,
+            rule: None,
             policy: Some(PolicyVersion(17)),
             count: 1,
         }
