@@ -228,6 +228,14 @@ pub struct HeldKey {
     pub key: FieldKey,
 }
 
+impl HeldKey {
+    /// A key of its own out of random bytes, to be forgotten at once: what is sealed under it is erased from the start, and
+    /// looks like everything else that was.
+    pub fn to_forget(key_ref: [u8; KeyRef::BYTES], key: [u8; 32]) -> Self {
+        Self { key_ref: KeyRef::from_bytes(key_ref), key: FieldKey::from_bytes(key) }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -162,7 +162,11 @@ impl SealingKeys for Vault {
             Known::Key(id, key) => {
                 Some(HeldKey { key_ref: self.index.key_ref(id, place), key: key.field_key(place) })
             }
-            Known::Destroyed => None,
+            // Something is still to be recorded of somebody who was erased: that it was, and nothing that could be read.
+            Known::Destroyed => {
+                let (key_ref, key) = readable(random().and_then(|key_ref| Ok(Some((key_ref, random()?)))))?;
+                Some(HeldKey::to_forget(*key_ref, *key))
+            }
         }
     }
 }
@@ -412,7 +416,9 @@ mod tests {
         let vault = Vault::open(&path).unwrap();
         for (retention, key_ref) in retentions.into_iter().zip(refs) {
             assert_eq!(opening(&vault, key_ref), None);
-            assert_eq!(sealing(&vault, &of(1, retention.clone())), None);
+            // Something sealed for them now is lost at once.
+            let (lost, _) = sealing(&vault, &of(1, retention.clone())).unwrap();
+            assert_eq!(opening(&vault, lost), None);
             assert!(matches!(vault.prepare(&of(1, retention.clone())), Err(VaultError::Destroyed { .. })));
             assert!(sealing(&vault, &of(2, retention)).is_some());
         }

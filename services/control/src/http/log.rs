@@ -3,6 +3,7 @@
 use actix_web::http::{StatusCode, header};
 use actix_web::{HttpRequest, HttpResponse, web};
 use jiff::Timestamp;
+use writ_ledger::ReadError;
 use writ_ledger::tile::{TileKind, TilePath};
 
 use super::Services;
@@ -38,12 +39,22 @@ pub async fn tile(services: web::Data<Services>, request: HttpRequest) -> Result
     };
     let log = services.log.clone();
     let bytes = web::block(move || log.tile(&path)).await;
-    let bytes =
-        bytes.map_err(|error| ApiError::internal(&error))?.map_err(|error| ApiError::internal(&error))?;
+    let bytes = bytes.map_err(|error| ApiError::internal(&error))?.map_err(|error| unreadable(&error))?;
     let bytes = bytes.ok_or_else(|| ApiError::not_found("the log has not grown that far"))?;
     let mut response = HttpResponse::Ok();
     response.insert_header((header::CACHE_CONTROL, caching)).content_type("application/octet-stream");
     Ok(response.body(bytes))
+}
+
+/// A record that is not the one in the tree is never served: whoever asks for it is told instead.
+fn unreadable(error: &ReadError) -> ApiError {
+    let ReadError::Changed { seq, .. } = error else { return ApiError::internal(error) };
+    tracing::error!(%error, "the log is damaged");
+    let message = format!(
+        "record {seq} is not the one that is in the tree, or its hash there is damaged; `writ log verify` on the log's folder \
+         tells which"
+    );
+    ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "log_damaged", message)
 }
 
 fn check_entries_role(services: &Services, request: &HttpRequest) -> Result<(), ApiError> {

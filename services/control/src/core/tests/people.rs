@@ -1,7 +1,7 @@
 //! Leavers, erasure and administrators.
 
 use jiff::{SignedDuration, Timestamp};
-use writ_schema::event::{LoginFailure, Role};
+use writ_schema::event::{AcknowledgedAction, LoginFailure, Role};
 use writ_schema::keys::SecretHash;
 use writ_schema::protocol::AUTHORIZATION_SECONDS;
 use writ_schema::seal::Quarter;
@@ -60,6 +60,22 @@ fn an_erased_person_is_in_no_state_and_no_bytes() {
     for record in &world.log {
         assert!(!record.bytes.contains("person-") && !record.bytes.contains("node-1"), "{}", record.bytes);
     }
+}
+
+#[test]
+fn what_is_still_recorded_of_an_erased_person_is_erased_from_the_start() {
+    let mut world = World::peopled(OPEN);
+    let ended = world.connect(3, 1, 22).unwrap();
+    let revoked = world.submit(leave(1)).unwrap();
+    let revoked = revoked.iter().find(|record| record.record.event.kind() == "connection.revoked").unwrap();
+    world.submit(Command::EraseUser { user: fixtures::user(1) }).unwrap();
+    let seq = revoked.record.seq;
+    for (number, is_readable) in [(1, false), (3, true)] {
+        let late = world.acknowledge(number, &ended, seq, AcknowledgedAction::Withdrawn).unwrap();
+        let Event::ConnectionAcknowledged(body) = &late[0].record.event else { panic!("{late:?}") };
+        assert_eq!((body.record, body.signature.value().is_some()), (seq, is_readable));
+    }
+    assert_eq!(world.state, world.refolded());
 }
 
 #[test]
