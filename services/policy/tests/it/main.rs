@@ -10,5 +10,6 @@ mod conditions;
 mod conformance;
 mod decisions;
 mod faces;
+mod fuzz;
 mod network;
 mod refusals;
