@@ -168,6 +168,7 @@ impl From<Event> for Fact {
             }
             Event::ReportGenerated(_) => Self::ReportGenerated,
             Event::NetworkCreated(_)
+            | Event::LogKeyRotated(_)
             | Event::KeyShredded(_)
             | Event::RetentionLapsed(_)
             | Event::SessionStarted(_)

@@ -100,6 +100,18 @@ impl Record {
         serde_json::from_slice(bytes).map_err(|error| explain(bytes, &error))
     }
 
+    /// The rotation in a record's bytes, if the record changes the log's key. Cheap for all other records.
+    pub fn log_key_rotation(bytes: &[u8]) -> Option<String> {
+        const KIND: &[u8] = b"log.key_rotated";
+        if !bytes.windows(KIND.len()).any(|window| window == KIND) {
+            return None;
+        }
+        match Self::decode(bytes).ok()?.event {
+            Event::LogKeyRotated(body) => Some(body.rotation),
+            _ => None,
+        }
+    }
+
     /// Closes every open field.
     pub fn close<K: SealingKeys + ?Sized>(&mut self, keys: &K) -> Result<(), SealError> {
         let mut closing = Closing { salt: self.salt, keys, verdict: Ok(()) };

@@ -17,7 +17,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
-use writ_ledger::{Bundle, ConsistencyProof, Hash, VerifierKey};
+use writ_ledger::{Bundle, ConsistencyProof, Hash, LogKeys, Rotation, VerifierKey};
 use writ_schema::{Event, Record, Seq};
 
 use crate::entry::Entry;
@@ -96,7 +96,10 @@ impl Server {
                 if let Event::NetworkCreated(created) = &record.event {
                     network = Some(created.network.to_string());
                 }
-                entries.insert(record.seq, Entry::from(record));
+                // A change of the log's key that came later is there only for the signature.
+                if record.seq <= Seq(last) {
+                    entries.insert(record.seq, Entry::from(record));
+                }
             }
             trees.push(tree);
             if entries.len() > MAX_ENTRIES {
@@ -148,7 +151,14 @@ impl Server {
     /// The records of a bundle, each proven to stand in the log, and the tree in which they do.
     fn verified(&self, text: &str) -> Result<(Vec<Record>, Tree), EvidenceError> {
         let bundle = Bundle::parse(text.as_bytes()).map_err(|error| self.problem(&error.to_string()))?;
-        let report = bundle.verify(&self.log_key).map_err(|error| self.problem(&error.to_string()))?;
+        let rotations = bundle.entries().iter().filter_map(|entry| {
+            let statement = Record::log_key_rotation(entry.record.as_bytes())?;
+            Some(Rotation { index: entry.index, statement })
+        });
+        let rotations: Vec<Rotation> = rotations.collect();
+        let keys = LogKeys::trace(self.log_key.clone(), &rotations);
+        let keys = keys.map_err(|error| self.problem(&error.to_string()))?;
+        let report = bundle.verify_under(&keys).map_err(|error| self.problem(&error.to_string()))?;
         let records: Result<Vec<_>, _> =
             bundle.entries().iter().map(|entry| self.decode(entry.index, &entry.record)).collect();
         Ok((records?, Tree { size: report.checkpoint.size, root: report.checkpoint.root }))

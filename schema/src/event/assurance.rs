@@ -44,6 +44,20 @@ pub struct LogClosed {
     pub v: Version<1>,
 }
 
+/// The log's key changed. The record stands under the old key; from the checkpoint that covers it on, the new one signs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct LogKeyRotated {
+    /// Version of this kind.
+    pub v: Version<1>,
+    /// Verifier key that signed until now (C2SP signed-note).
+    pub old_key: String,
+    /// Verifier key that signs from now on.
+    pub new_key: String,
+    /// A note that both keys have signed: `writ-key-rotation/v1`, the log's origin, this record's position, the root of the tree
+    /// before it and the new key, a line each. With it, whoever trusts the old key can follow the log.
+    pub rotation: String,
+}
+
 /// The keys of a subject's personal data were destroyed: nothing sealed under them can be read again.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct KeyShredded {
@@ -107,6 +121,7 @@ sealed_fields! {
     NetworkCreated {}
     LogOpened {}
     LogClosed {}
+    LogKeyRotated {}
     KeyShredded {}
     RetentionLapsed {}
     AuditQueryExecuted {}

@@ -94,6 +94,7 @@ catalogue! {
     "network.created" NetworkCreated(NetworkCreated) 1,
     "log.opened" LogOpened(LogOpened) 1,
     "log.closed" LogClosed(LogClosed) 1,
+    "log.key_rotated" LogKeyRotated(LogKeyRotated) 1,
     "user.provisioned" UserProvisioned(UserProvisioned) 1,
     "user.leaver_received" UserLeaverReceived(UserLeaverReceived) 1,
     "user.disabled" UserDisabled(UserDisabled) 1,

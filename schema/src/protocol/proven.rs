@@ -31,4 +31,7 @@ pub struct CheckpointUpdate {
     pub from_size: u64,
     /// RFC 6962 consistency proof from that size: base64 hashes.
     pub consistency: Vec<String>,
+    /// The changes of the log's key that the receiver may not know, in order, each proven in the tree of this checkpoint.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rotations: Vec<ProvenRecord>,
 }

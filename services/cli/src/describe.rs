@@ -24,6 +24,7 @@ pub fn event(record: &Record) -> String {
                 if e.clean { "" } else { "; it had been stopped by force" }
             )
         }
+        Event::LogKeyRotated(e) => format!("the log's key changed from {} to {}", e.old_key, e.new_key),
         Event::LogClosed(_) => "writd stopped in order".to_owned(),
         Event::KeyShredded(e) => format!("all keys of {} destroyed", e.subject),
         Event::RetentionLapsed(e) => {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::cosigners::{Panel, WitnessEntry};
+use crate::log_key::LogKeyConfig;
 use crate::log_store::LogConfig;
 
 /// Largest configuration file that is read.
@@ -38,6 +39,9 @@ pub struct Config {
     /// Life of an authorization, in seconds.
     #[serde(default = "default_authorization_seconds")]
     pub authorization_seconds: u32,
+    /// Where the log's signing key is.
+    #[serde(default)]
+    pub log_key: LogKeyConfig,
     /// Witnesses that are asked to cosign the log's checkpoints.
     #[serde(default)]
     pub witness: Vec<WitnessEntry>,
@@ -165,6 +169,7 @@ impl Config {
             tls,
             log: LogConfig::default(),
             authorization_seconds: default_authorization_seconds(),
+            log_key: LogKeyConfig::default(),
             witness: Vec::new(),
             witness_quorum: None,
             otlp_endpoint: None,
@@ -215,6 +220,7 @@ impl Config {
             );
         }
         self.log.check()?;
+        self.log_key.check()?;
         self.panel().map(|_| ())
     }
 
@@ -295,6 +301,11 @@ impl Config {
     /// File of the log's signing key.
     pub fn log_key_file(&self) -> PathBuf {
         self.data.join("log.key")
+    }
+
+    /// File of the log's next signing key, while it is being changed.
+    pub fn next_log_key_file(&self) -> PathBuf {
+        self.data.join("log.key.next")
     }
 
     /// File of the secret that relay keys follow from.

@@ -11,6 +11,7 @@ pub(crate) mod fixtures;
 pub mod graphql;
 pub mod http;
 pub mod init;
+pub mod log_key;
 pub mod log_store;
 pub mod metrics;
 pub mod relay;

@@ -8,10 +8,11 @@ use anyhow::{Context as _, Result, bail, ensure};
 use serde::Deserialize;
 use writ_ledger::store::kafka::{KafkaLog, KafkaOptions};
 use writ_ledger::store::{Copied, StoreError, copy_log};
-use writ_ledger::{FileLog, Log, OpenError, SigningKey, verify_log};
+use writ_ledger::{FileLog, Log, LogKeys, OpenError, Signer, verify_log};
 use zeroize::Zeroizing;
 
 use crate::config::{Config, ConfigError};
+use crate::log_key;
 
 /// Largest file that a secret is read from.
 const MAX_SECRET_BYTES: u64 = 64 * 1024;
@@ -145,18 +146,18 @@ fn read_secret(file: &Path) -> Result<Zeroizing<String>> {
 }
 
 /// Opens the log for writing.
-pub fn open(config: &Config, key: SigningKey) -> Result<Log> {
-    open_by(config, key, KafkaLog::open)
+pub fn open(config: &Config, signer: Box<dyn Signer>) -> Result<Log> {
+    open_by(config, signer, KafkaLog::open)
 }
 
 /// Opens the log for reading, while nothing in this folder writes: no other process is shut out.
-pub fn open_to_read(config: &Config, key: SigningKey) -> Result<Log> {
-    open_by(config, key, KafkaLog::follow)
+pub fn open_to_read(config: &Config, signer: Box<dyn Signer>) -> Result<Log> {
+    open_by(config, signer, KafkaLog::follow)
 }
 
-type OpenTopic = fn(&Path, Box<dyn writ_ledger::Signer>, &KafkaOptions) -> Result<Log, OpenError>;
+type OpenTopic = fn(&Path, Box<dyn Signer>, &KafkaOptions) -> Result<Log, OpenError>;
 
-fn open_by(config: &Config, key: SigningKey, open_topic: OpenTopic) -> Result<Log> {
+fn open_by(config: &Config, signer: Box<dyn Signer>, open_topic: OpenTopic) -> Result<Log> {
     let dir = config.log_dir();
     let held = holding(&dir);
     let log = match config.log.store {
@@ -170,13 +171,13 @@ fn open_by(config: &Config, key: SigningKey, open_topic: OpenTopic) -> Result<Lo
              kafka`",
             dir.display()
         ),
-        Store::Files => FileLog::open(&dir, Box::new(key)),
+        Store::Files => FileLog::open(&dir, signer),
         Store::Kafka => {
             let options = kafka(config)?.options()?;
             for caution in KafkaLog::settings(&options)?.cautions() {
                 tracing::warn!(topic = options.topic, "{caution}");
             }
-            open_topic(&dir, Box::new(key), &options)
+            open_topic(&dir, signer, &options)
         }
     };
     log.with_context(|| format!("cannot open the log in {}", dir.display()))
@@ -227,17 +228,18 @@ pub fn move_to(config: &Config, target: Store) -> Result<Moved> {
     );
     let options = kafka(config)?.options()?;
     let from = match source {
-        Store::Files => FileLog::open(&dir, Box::new(signing_key(config)?))?,
+        Store::Files => FileLog::open(&dir, signing_key(config)?)?,
         // As its writer, so that nobody adds anything to it meanwhile.
-        Store::Kafka => KafkaLog::open(&dir, Box::new(signing_key(config)?), &options)?,
+        Store::Kafka => KafkaLog::open(&dir, signing_key(config)?, &options)?,
     };
     let mut to = match target {
-        Store::Files if holding(&new).is_some() => FileLog::open(&new, Box::new(signing_key(config)?))?,
-        Store::Files => FileLog::create(&new, Box::new(signing_key(config)?))?,
+        Store::Files if holding(&new).is_some() => FileLog::open(&new, signing_key(config)?)?,
+        Store::Files => FileLog::create(&new, signing_key(config)?)?,
         Store::Kafka => open_new_topic(config, &new, &options)?,
     };
     copy_log(from.reader(), &mut to)
         .context("the log was not moved; what was copied stays, and moving again goes on from there")?;
+    LogKeys::kept(&dir)?.iter().try_for_each(|rotation| to.keep_rotation(rotation))?;
     drop(to);
     let copied = verified(config, &new)?;
     let (size, root) = {
@@ -259,12 +261,12 @@ pub fn move_to(config: &Config, target: Store) -> Result<Moved> {
 /// A topic that holds no log yet, or what an interrupted move has put there.
 fn open_new_topic(config: &Config, new: &Path, options: &KafkaOptions) -> Result<Log> {
     let created = match holding(new) {
-        Some(_) => KafkaLog::open(new, Box::new(signing_key(config)?), options),
-        None => KafkaLog::create(new, Box::new(signing_key(config)?), options),
+        Some(_) => KafkaLog::open(new, signing_key(config)?, options),
+        None => KafkaLog::create(new, signing_key(config)?, options),
     };
     match created {
         Err(OpenError::Store(StoreError::Taken { .. })) => {
-            Ok(KafkaLog::open(new, Box::new(signing_key(config)?), options)?)
+            Ok(KafkaLog::open(new, signing_key(config)?, options)?)
         }
         other => Ok(other?),
     }
@@ -280,8 +282,8 @@ fn verified(config: &Config, dir: &Path) -> Result<Copied> {
     }
 }
 
-fn signing_key(config: &Config) -> Result<SigningKey> {
-    SigningKey::load(&config.log_key_file()).context("cannot use the log's signing key")
+fn signing_key(config: &Config) -> Result<Box<dyn Signer>> {
+    Ok(log_key::find(config)?.present)
 }
 
 #[cfg(test)]

@@ -9,11 +9,12 @@ use clap::{Args, Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
 use writ_control::config::{Config, TlsConfig};
 use writ_control::init::{Made, Wishes, init};
+use writ_control::log_key::{self, LogKeyConfig};
 use writ_control::log_store::{self, Store};
 use writ_control::server::Running;
 use writ_control::vault::Vault;
 use writ_control::views::{self, LogSource};
-use writ_ledger::{SigningKey, verify_log};
+use writ_ledger::verify_log;
 use writ_telemetry::LogFormat;
 
 /// The control plane of a Writ network: its log, its decisions, its API and its relay, in one process.
@@ -51,6 +52,11 @@ enum ViewsTask {
 enum LogTask {
     /// Check every record, tile and the checkpoint.
     Verify(Place),
+    /// Change the log's signing key. The control plane must not be running; agents and auditors follow by themselves.
+    ///
+    /// The change is a record under the old key, which both keys sign. Without more, a new key takes the place of `log.key`,
+    /// and the old one is destroyed. With --to-file or --to-ssh-agent, set `log_key` in the configuration to the same then.
+    RotateKey(RotateKeyArgs),
     /// Move the log into the other store, its root unchanged. The control plane must not be running.
     Move(MoveArgs),
 }
@@ -74,6 +80,21 @@ struct Place {
     /// The data folder, with its `writ.toml`.
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
+}
+
+#[derive(Args)]
+struct RotateKeyArgs {
+    #[command(flatten)]
+    place: Place,
+    /// A key file to change to: ours, or PKCS#8 PEM.
+    #[arg(long, value_name = "FILE", conflicts_with = "to_ssh_agent")]
+    to_file: Option<PathBuf>,
+    /// Socket of an ssh-agent that holds the key to change to.
+    #[arg(long, value_name = "SOCKET", requires = "to_vkey")]
+    to_ssh_agent: Option<PathBuf>,
+    /// Public key to change to (name+hash+base64).
+    #[arg(long, value_name = "VKEY")]
+    to_vkey: Option<String>,
 }
 
 #[derive(Args)]
@@ -148,6 +169,7 @@ fn act(task: Task) -> Result<ExitCode> {
         Task::Run(RunArgs { place, check: false }) => run(place.load()?),
         Task::Views(ViewsTask::Rebuild(place)) => rebuild(&place.load()?),
         Task::Log(LogTask::Verify(place)) => verify(&place.load()?),
+        Task::Log(LogTask::RotateKey(args)) => rotate_key(&args),
         Task::Witness(task) => task.act().map(|()| ExitCode::SUCCESS),
         Task::Log(LogTask::Move(MoveArgs { place, to })) => move_log(&place.load()?, to),
     }
@@ -267,16 +289,35 @@ async fn serve(config: Config) -> Result<ExitCode> {
 
 fn rebuild(config: &Config) -> Result<ExitCode> {
     // Opened for writing, which fails while a control plane uses it.
-    let key = SigningKey::load(&config.log_key_file())?;
-    let log = log_store::open_to_read(config, key)?;
+    let log = log_store::open_to_read(config, log_key::find(config)?.present)?;
     let vault = Vault::open(&config.vault_file())?;
     let folded = views::rebuild(&config.views_file(), LogSource::new(log.reader().clone(), vault))?;
     println!("views: {folded} records folded into {}", config.views_file().display());
     Ok(ExitCode::SUCCESS)
 }
 
+fn rotate_key(args: &RotateKeyArgs) -> Result<ExitCode> {
+    let config = args.place.load()?;
+    let wanted = LogKeyConfig {
+        file: args.to_file.clone(),
+        ssh_agent: args.to_ssh_agent.clone(),
+        vkey: args.to_vkey.clone(),
+    };
+    let rotated = writ_control::server::rotate_key(&config, &wanted)?;
+    println!("The log's key is changed, in record {}:", rotated.record);
+    println!("  until then {}", rotated.old_key);
+    println!("  from then  {}", rotated.new_key);
+    if wanted != LogKeyConfig::default() {
+        println!("Set `log_key` in the configuration to the new key before the next start.");
+    }
+    println!(
+        "Publish the new key. Whoever trusts the old one follows by the record; witnesses need to be told."
+    );
+    Ok(ExitCode::SUCCESS)
+}
+
 fn verify(config: &Config) -> Result<ExitCode> {
-    let key = SigningKey::load(&config.log_key_file())?.verifier_key();
+    let key = log_key::find(config)?.present.verifier_key();
     let report = verify_log(&config.log_dir(), &key)?;
     println!("{} records in {} segments", report.records, report.segments);
     for finding in &report.findings {

@@ -13,8 +13,9 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::net::UdpSocket;
 use tokio::sync::broadcast::error::RecvError;
 use tokio_util::sync::CancellationToken;
-use writ_ledger::SigningKey;
+use writ_ledger::VerifierKey;
 use writ_relay::{Limits, RelayHandle};
+use writ_schema::Seq;
 use writ_schema::seal::{KeyRef, OpeningKey, OpeningKeys, Place};
 use zeroize::Zeroizing;
 
@@ -23,6 +24,7 @@ use crate::cosigners::Cosigners;
 use crate::graphql::{Deps, Door};
 use crate::http::{self, Listener, LiveSessions, RelayStreams, Services, Sources};
 use crate::init::is_unfinished;
+use crate::log_key::{self, Keys, LogKeyConfig};
 use crate::log_store;
 use crate::metrics::Metrics;
 use crate::sequencer::{Options, Sequencer, SequencerGuard, SequencerHandle};
@@ -201,16 +203,17 @@ fn listener(config: &Config) -> Result<(Listener, Option<String>)> {
 }
 
 async fn start_sequencer(config: &Config) -> Result<(SequencerHandle, SequencerGuard)> {
-    let key = SigningKey::load(&config.log_key_file()).context("cannot use the log's signing key")?;
-    let config = config.clone();
     let vault_file = config.vault_file();
-    let options = Options {
-        authorization_life: SignedDuration::from_secs(config.authorization_seconds.into()),
-        ..Options::default()
-    };
+    let config = config.clone();
     // Folding a long log takes a while and blocks.
     tokio::task::spawn_blocking(move || {
-        let log = log_store::open(&config, key)?;
+        let Keys { present, next } = log_key::find(&config)?;
+        let options = Options {
+            authorization_life: SignedDuration::from_secs(config.authorization_seconds.into()),
+            next_key: next,
+            ..Options::default()
+        };
+        let log = log_store::open(&config, present)?;
         let recovery = log.recovery();
         if recovery.unfinished_bytes > 0 || recovery.newly_signed > 0 {
             tracing::warn!(
@@ -227,9 +230,58 @@ async fn start_sequencer(config: &Config) -> Result<(SequencerHandle, SequencerG
             "there is no network in {}; make one with `writd init`",
             config.log_dir().display()
         );
+        if config.next_log_key_file().exists() && sequencer.has_changed_key() {
+            log_key::promote(&config)?;
+        }
         Ok((sequencer, guard))
     })
     .await?
+}
+
+/// A change of the log's key.
+pub struct RotatedKey {
+    /// The record of it.
+    pub record: Seq,
+    /// Verifier key until then.
+    pub old_key: String,
+    /// Verifier key from then on.
+    pub new_key: String,
+}
+
+/// Changes the log's key to the one that is wanted, or to a new one, and stops. The control plane must not be running.
+pub fn rotate_key(config: &Config, wanted: &LogKeyConfig) -> Result<RotatedKey> {
+    wanted.check()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let (sequencer, guard) = start_sequencer(config).await?;
+        let rotated = rotate(config, wanted, &sequencer).await;
+        tokio::task::spawn_blocking(move || guard.stop()).await?;
+        rotated
+    })
+}
+
+async fn rotate(config: &Config, wanted: &LogKeyConfig, sequencer: &SequencerHandle) -> Result<RotatedKey> {
+    let old_key: VerifierKey = {
+        let state = sequencer.state();
+        state.network().map(|network| network.log_key().parse()).context("there is no network")??
+    };
+    let is_ours = *wanted == LogKeyConfig::default();
+    ensure!(
+        !is_ours || config.log_key == LogKeyConfig::default(),
+        "the log's key is not in {}: say where the next one is, with --to-file or --to-ssh-agent",
+        config.log_key_file().display()
+    );
+    let next = if is_ours {
+        log_key::make_next(config, old_key.name())?
+    } else {
+        wanted.open(&config.log_key_file(), Some(old_key.name()))?
+    };
+    let new_key = next.verifier_key().to_string();
+    let record = sequencer.rotate_key(next).await.map_err(|problem| anyhow!(problem))?;
+    if is_ours {
+        log_key::promote(config)?;
+    }
+    Ok(RotatedKey { record, old_key: old_key.to_string(), new_key })
 }
 
 /// The views follow every commit at once rather than when they next look.

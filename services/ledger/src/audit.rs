@@ -66,6 +66,11 @@ pub enum TileFinding {
         /// The size now.
         size: u64,
     },
+    /// The records are not those that a former key of the log has committed to.
+    FormerTree {
+        /// The size that it committed to.
+        size: u64,
+    },
     /// The log does not continue an older checkpoint.
     Forked {
         /// The size of the older checkpoint.
@@ -90,7 +95,10 @@ impl TileFinding {
             | Self::WrongCount { tile, .. }
             | Self::Record { tile, .. }
             | Self::Hash { tile, .. } => Some(*tile),
-            Self::RootMismatch { .. } | Self::RolledBack { .. } | Self::Forked { .. } => None,
+            Self::RootMismatch { .. }
+            | Self::RolledBack { .. }
+            | Self::FormerTree { .. }
+            | Self::Forked { .. } => None,
         }
     }
 }
@@ -114,6 +122,10 @@ impl fmt::Display for TileFinding {
             Self::RolledBack { older, size } => write!(
                 f,
                 "the log shrank: {older} records were signed before, {size} now; it was rolled back"
+            ),
+            Self::FormerTree { size } => write!(
+                f,
+                "the first {size} records are not those that the log's former key committed to: history was changed"
             ),
             Self::Forked { older } => write!(
                 f,
@@ -152,7 +164,8 @@ impl AuditReport {
     }
 }
 
-/// Checks everything that a checkpoint covers, and that it continues an older one. Every record's sequence number, bundle and bytes are
+/// Checks everything that a checkpoint covers, and that it continues an older one and the trees that former keys have committed to (as
+/// size and root, [`LogKeys::commitments`](crate::LogKeys::commitments)). Every record's sequence number, bundle and bytes are
 /// shown to `record`, checked or not.
 ///
 /// # Errors
@@ -161,6 +174,7 @@ pub fn audit_tiles<S: TileSource + ?Sized>(
     source: &S,
     checkpoint: &Checkpoint,
     older: Option<&Checkpoint>,
+    former: &[(u64, Hash)],
     record: impl FnMut(u64, &TilePath, &[u8]),
 ) -> Result<AuditReport, S::Error> {
     let mut walk = Walk {
@@ -171,6 +185,7 @@ pub fn audit_tiles<S: TileSource + ?Sized>(
         tree: GrowingTiles::new(),
         differing: Vec::new(),
         older,
+        former,
         root_at_older: older.filter(|old| old.size == 0).map(|_| empty_root()),
     };
     for index in 0..checkpoint.size.div_ceil(TILE_WIDTH) {
@@ -189,6 +204,7 @@ struct Walk<'a, S: ?Sized, R> {
     /// Records whose hash is not the published one, with the tiles of both and the position in them.
     differing: Vec<(TilePath, TilePath, usize)>,
     older: Option<&'a Checkpoint>,
+    former: &'a [(u64, Hash)],
     root_at_older: Option<Hash>,
 }
 
@@ -246,6 +262,11 @@ impl<S: TileSource + ?Sized, R: FnMut(u64, &TilePath, &[u8])> Walk<'_, S, R> {
         }
         if self.older.is_some_and(|old| old.size == self.tree.size()) {
             self.root_at_older = Some(self.tree.root());
+        }
+        if let Some((size, root)) = self.former.iter().find(|(size, _)| *size == self.tree.size())
+            && *root != self.tree.root()
+        {
+            self.report.add(TileFinding::FormerTree { size: *size });
         }
         Ok(())
     }
@@ -359,7 +380,7 @@ mod tests {
     }
 
     fn audit(log: &Published, older: Option<&Checkpoint>) -> AuditReport {
-        let Ok(report) = audit_tiles(log, &log.checkpoint, older, |_, _, _| ());
+        let Ok(report) = audit_tiles(log, &log.checkpoint, older, &[], |_, _, _| ());
         report
     }
 

@@ -1,6 +1,6 @@
 //! Copying a log while it is written, and putting a copy in its place.
 //!
-//! The checkpoint is copied first, then the segments in order, then the tiles: whatever is appended meanwhile lies behind what the
+//! The checkpoint is copied first, then the changes of the log's key, the segments in order, then the tiles: whatever is appended meanwhile lies behind what the
 //! copied checkpoint covers, and a commit that was caught half-way is cut off when the copy is opened. A copy is verified before
 //! it counts, and takes its place by one change of a name. (`rsync` of the checkpoint, and then of the rest, will do
 //! as well; `writ log verify COPY` then says whether the copy holds.)
@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use crate::checkpoint::Checkpoint;
 use crate::disk::{Disk, OsDisk, folder_of, new_name};
 use crate::key::VerifierKey;
+use crate::rotation::ROTATIONS;
 use crate::store::{CHECKPOINT, OpenError, SEGMENTS, TILES, load};
 use crate::verify::{Report, verify_log};
 
@@ -104,6 +105,10 @@ fn copy_log(from: &Path, to: &Path, tries: u32) -> Result<(), BackupError> {
     }
     if from.join(CHECKPOINT).exists() {
         copy_file(&from.join(CHECKPOINT), &to.join(CHECKPOINT))?;
+    }
+    // After the checkpoint, so that none is missing that it needs.
+    if from.join(ROTATIONS).exists() {
+        copy_file(&from.join(ROTATIONS), &to.join(ROTATIONS))?;
     }
     for segment in load::segment_files(from)? {
         match copy_file(&segment.path, &segments.join(segment.name())) {

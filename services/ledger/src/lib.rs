@@ -30,7 +30,7 @@ pub use backup::{BackupError, back_up, restore};
 pub use bundle::{Bundle, BundleReport, Statement};
 pub use checkpoint::{Checkpoint, CheckpointError, SignedCheckpoint};
 pub use directory::TilesDirectory;
-pub use key::{CosignerKey, CosigningKey, KeyError, SignError, Signer, SigningKey, VerifierKey};
+pub use key::{AgentSigner, CosignerKey, CosigningKey, KeyError, SignError, Signer, SigningKey, VerifierKey};
 pub use note::{Note, NoteError, NoteSignature};
 pub use proof::{ConsistencyProof, InclusionProof, ProofError};
 pub use proof_file::{ProofFile, ProofFileError};

@@ -88,9 +88,7 @@ impl Note {
     /// # Errors
     /// When the signer cannot sign.
     pub fn sign(&mut self, signer: &dyn Signer) -> Result<(), SignError> {
-        let key = signer.verifier_key();
-        let bytes = signer.sign(self.text.as_bytes())?;
-        self.signatures.push(NoteSignature { name: key.name().to_owned(), key_id: key.id(), bytes });
+        self.signatures.push(signature(signer, &self.text)?);
         Ok(())
     }
 
@@ -127,6 +125,13 @@ impl Note {
         }
         Ok(signers)
     }
+}
+
+/// A signature on a note's text.
+pub(crate) fn signature(signer: &dyn Signer, text: &str) -> Result<NoteSignature, SignError> {
+    let key = signer.verifier_key();
+    let bytes = signer.sign(text.as_bytes())?;
+    Ok(NoteSignature { name: key.name().to_owned(), key_id: key.id(), bytes })
 }
 
 impl FromStr for Note {

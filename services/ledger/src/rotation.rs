@@ -13,6 +13,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::checkpoint::{Checkpoint, CheckpointError, SignedCheckpoint, parse_decimal};
+use crate::disk::{Disk, replace};
 use crate::key::{SignError, Signer, VerifierKey};
 use crate::note::{Note, NoteError};
 use crate::store::OpenError;
@@ -211,6 +212,12 @@ impl LogKeys {
         &self.first.key
     }
 
+    /// Whether this is one of the keys.
+    #[must_use]
+    pub fn holds(&self, key: &VerifierKey) -> bool {
+        self.spans().any(|span| span.key == *key)
+    }
+
     /// How many rotations were followed.
     #[must_use]
     pub fn rotations(&self) -> usize {
@@ -252,22 +259,31 @@ impl LogKeys {
         Err(refused.unwrap_or_else(|| NoteError::UnknownSigner(self.current().to_string()).into()))
     }
 
-    /// Follows the rotations that stand beside a log's checkpoint in its folder.
+    /// The rotations that stand beside a log's checkpoint in its folder.
     ///
     /// # Errors
-    /// When the file cannot be read or a rotation does not hold.
-    pub fn load(dir: &Path, trusted: VerifierKey) -> Result<Self, OpenError> {
+    /// When the file cannot be read.
+    pub fn kept(dir: &Path) -> Result<Vec<Rotation>, OpenError> {
         let path = dir.join(ROTATIONS);
         let text = match std::fs::metadata(&path) {
             Ok(metadata) if metadata.len() > MAX_ROTATIONS_BYTES => {
                 return Err(OpenError::io(&path)(std::io::ErrorKind::FileTooLarge.into()));
             }
             Ok(_) => std::fs::read_to_string(&path).map_err(OpenError::io(&path))?,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Self::of(trusted)),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
             Err(error) => return Err(OpenError::io(&path)(error)),
         };
-        let rotations = read_rotations(&text).map_err(OpenError::io(&path))?;
-        Self::trace(trusted, &rotations).map_err(|source| OpenError::Rotation { path, source })
+        read_rotations(&text).map_err(OpenError::io(&path))
+    }
+
+    /// Follows the rotations that stand beside a log's checkpoint in its folder.
+    ///
+    /// # Errors
+    /// When the file cannot be read or a rotation does not hold.
+    pub fn load(dir: &Path, trusted: VerifierKey) -> Result<Self, OpenError> {
+        let rotations = Self::kept(dir)?;
+        Self::trace(trusted, &rotations)
+            .map_err(|source| OpenError::Rotation { path: dir.join(ROTATIONS), source })
     }
 
     fn last(&self) -> &Span {
@@ -277,6 +293,21 @@ impl LogKeys {
     fn spans(&self) -> impl Iterator<Item = &Span> {
         std::iter::once(&self.first).chain(&self.later)
     }
+}
+
+/// Keeps a rotation in the file beside the log's checkpoint, unless it is there.
+pub(crate) fn keep(disk: &dyn Disk, dir: &Path, rotation: &Rotation) -> std::io::Result<()> {
+    let path = dir.join(ROTATIONS);
+    let mut kept = match std::fs::read_to_string(&path) {
+        Ok(text) => read_rotations(&text)?,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
+        Err(error) => return Err(error),
+    };
+    if kept.contains(rotation) {
+        return Ok(());
+    }
+    kept.push(rotation.clone());
+    replace(disk, &path, write_rotations(&kept).as_bytes())
 }
 
 /// Reads rotations as they stand in their file and are published: one JSON object a line.

@@ -3,17 +3,24 @@
 use std::sync::Arc;
 
 use writ_ledger::{
-    Checkpoint, ConsistencyProof, Hash, InclusionProof, SignedCheckpoint, SplitView, VerifierKey, leaf_hash,
+    Checkpoint, ConsistencyProof, Hash, InclusionProof, LogKeys, Rotation, SignedCheckpoint, SplitView,
+    VerifierKey, leaf_hash,
 };
 use writ_schema::protocol::{CheckpointUpdate, ProvenRecord};
 use writ_schema::{Record, Seq};
 
 use super::Refusal;
 
+/// Most changes of the log's key that one update may bring.
+const MAX_ROTATIONS: usize = 1000;
+
 /// The newest verified checkpoint of the log.
 #[derive(Debug, Clone)]
 pub struct Chain {
-    key: VerifierKey,
+    /// The key that was trusted from the start, and those that followed it.
+    keys: LogKeys,
+    /// The changes of the key that were followed.
+    rotations: Vec<Rotation>,
     held: Option<SignedCheckpoint>,
 }
 
@@ -27,13 +34,21 @@ pub(super) struct Included {
 impl Chain {
     /// A chain that begins with the log's key alone.
     pub fn new(key: VerifierKey) -> Self {
-        Self { key, held: None }
+        Self { keys: LogKeys::of(key), rotations: Vec::new(), held: None }
+    }
+
+    /// A chain that begins with the log's key and the changes of it that were followed before.
+    pub(super) fn begin(key: VerifierKey, rotations: &[Rotation]) -> Result<Self, Refusal> {
+        let keys = LogKeys::trace(key, rotations)?;
+        Ok(Self { keys, rotations: rotations.to_vec(), held: None })
     }
 
     /// A chain that goes on from a checkpoint that was verified before and kept. It is verified again.
-    pub fn resume(key: VerifierKey, note: &str) -> Result<Self, Refusal> {
-        let held = SignedCheckpoint::open(note, &key)?;
-        Ok(Self { key, held: Some(held) })
+    /// So are the changes of the log's key.
+    pub fn resume(key: VerifierKey, rotations: &[Rotation], note: &str) -> Result<Self, Refusal> {
+        let begun = Self::begin(key, rotations)?;
+        let held = begun.keys.open(note)?;
+        Ok(Self { held: Some(held), ..begun })
     }
 
     /// The newest verified checkpoint.
@@ -41,7 +56,7 @@ impl Chain {
         self.held.as_ref()
     }
 
-    /// Begins anew with the log's key alone.
+    /// Begins anew with the log's keys alone.
     pub(super) fn forget(&mut self) {
         self.held = None;
     }
@@ -49,7 +64,9 @@ impl Chain {
     /// What a refused update proves: that the log's key has signed two histories.
     pub(super) fn contradiction(&self, update: &CheckpointUpdate) -> Option<SplitView> {
         let held = self.held.as_ref()?;
-        let newer = SignedCheckpoint::open(&update.note, &self.key).ok()?;
+        let (keys, _) = self.follow(&update.rotations).ok()?;
+        // Across a change of the key, what contradicts is refused all the same; this proof is of one key.
+        let newer = keys.open(&update.note).ok().filter(|newer| newer.key() == held.key())?;
         let (old_size, new_size) = (held.checkpoint().size, newer.checkpoint().size);
         if old_size == new_size {
             return (held.checkpoint() != newer.checkpoint()).then(|| SplitView::new(held, &newer, None));
@@ -74,28 +91,65 @@ impl Chain {
         self.note().map(Into::into).ok_or(Refusal::NoCheckpoint)
     }
 
-    /// The log's key.
+    /// The log's key, as it was trusted from the start.
     pub fn key(&self) -> &VerifierKey {
-        &self.key
+        self.keys.trusted()
     }
 
-    /// Takes a newer checkpoint, if the log's key signed it and it continues the one that is held. Of two notes of the same
+    /// Whether the log can have begun with this key: it is the trusted one, unless that one came by a change.
+    pub(super) fn began_with(&self, key: &str) -> bool {
+        let introduces = |rotation: &Rotation| rotation.next_key().is_ok_and(|next| next == *self.key());
+        key == self.key().to_string() || self.rotations.iter().any(introduces)
+    }
+
+    /// The key that signs the log now.
+    pub fn signing_key(&self) -> &VerifierKey {
+        self.keys.current()
+    }
+
+    /// The changes of the log's key since then.
+    pub fn rotations(&self) -> &[Rotation] {
+        &self.rotations
+    }
+
+    /// Takes a newer checkpoint, if the log's key signed it (or one that followed it, as the update proves) and it continues the one that is held. Of two notes of the same
     /// checkpoint the one with more signatures is kept.
     pub fn advance(&mut self, update: &CheckpointUpdate) -> Result<(), Refusal> {
-        let newer = SignedCheckpoint::open(&update.note, &self.key)?;
+        let (keys, rotations) = self.follow(&update.rotations)?;
+        let newer = keys.open(&update.note)?;
+        for sent in update.rotations.iter().filter(|sent| self.is_new(sent)) {
+            // The rotation is signed by both keys; that it is in the log as well is what everybody else sees of it.
+            included_in(newer.checkpoint(), sent)?;
+        }
         if let Some(held) = &self.held {
             continues(held.checkpoint(), newer.checkpoint(), update)?;
             if held.checkpoint() == newer.checkpoint() && held.text().len() >= newer.text().len() {
                 return Ok(());
             }
         }
-        self.held = Some(newer);
+        (self.held, self.keys, self.rotations) = (Some(newer), keys, rotations);
         Ok(())
+    }
+
+    /// The keys after the changes that an update brings. Those that are known are passed over.
+    fn follow(&self, sent: &[ProvenRecord]) -> Result<(LogKeys, Vec<Rotation>), Refusal> {
+        let mut rotations = self.rotations.clone();
+        for sent in sent.iter().filter(|sent| self.is_new(sent)).take(MAX_ROTATIONS) {
+            let statement = Record::log_key_rotation(sent.record.as_bytes());
+            let statement = statement.ok_or(Refusal::NoRotation(sent.seq))?;
+            rotations.push(Rotation { index: sent.seq.0, statement });
+        }
+        // Where the trust began with a later key, this passes over the changes before it.
+        Ok((LogKeys::trace(self.key().clone(), &rotations)?, rotations))
+    }
+
+    fn is_new(&self, sent: &ProvenRecord) -> bool {
+        self.rotations.last().is_none_or(|last| last.index < sent.seq.0)
     }
 
     /// The chain as it was at a checkpoint that was verified before and kept with what it proves.
     pub(super) fn at(&self, note: &str) -> Result<Self, Refusal> {
-        let then = Self::resume(self.key.clone(), note)?;
+        let then = Self::resume(self.key().clone(), &self.rotations, note)?;
         let (held, before) = (self.held.as_ref().ok_or(Refusal::NoCheckpoint)?.checkpoint(), then.size());
         if before > held.size {
             return Err(Refusal::Shrunk { size: held.size, held: before });
@@ -110,11 +164,7 @@ impl Chain {
     pub(super) fn included(&self, proven: &ProvenRecord) -> Result<Included, Refusal> {
         let held = self.held.as_ref().ok_or(Refusal::NoCheckpoint)?.checkpoint();
         let seq = proven.seq;
-        let leaf = leaf_hash(proven.record.as_bytes());
-        let hashes = hashes(&proven.proof).ok_or(Refusal::MalformedProof(seq))?;
-        InclusionProof { index: seq.0, size: held.size, hashes }
-            .verify(&leaf, &held.root)
-            .map_err(|source| Refusal::NotIncluded { seq, source })?;
+        let leaf = included_in(held, proven)?;
         let mut record = Record::decode(proven.record.as_bytes())
             .map_err(|source| Refusal::Undecodable { seq, source })?;
         if record.seq != seq {
@@ -124,6 +174,17 @@ impl Chain {
         let _ = record.open(proven.keys.as_slice());
         Ok(Included { record, leaf })
     }
+}
+
+/// Checks that a record stands in the tree of a checkpoint, and gives its leaf hash.
+fn included_in(checkpoint: &Checkpoint, proven: &ProvenRecord) -> Result<Hash, Refusal> {
+    let seq = proven.seq;
+    let leaf = leaf_hash(proven.record.as_bytes());
+    let hashes = hashes(&proven.proof).ok_or(Refusal::MalformedProof(seq))?;
+    InclusionProof { index: seq.0, size: checkpoint.size, hashes }
+        .verify(&leaf, &checkpoint.root)
+        .map_err(|source| Refusal::NotIncluded { seq, source })?;
+    Ok(leaf)
 }
 
 /// Whether `newer` begins with everything that `held` commits to.

@@ -25,7 +25,7 @@ pub(super) fn check_genesis(
         (sent.seq != Seq(0), "position"),
         (created.network != *network, "network"),
         (created.origin != chain.key().name(), "log origin"),
-        (created.log_key != chain.key().to_string(), "log key"),
+        (!chain.began_with(&created.log_key), "log key"),
     ] {
         if differs {
             return Err(Refusal::OtherNetwork(what));

@@ -175,7 +175,7 @@ impl Trust {
         if let Err(refusal) = &advanced
             && let Some(evidence) = self.chain.contradiction(update)
         {
-            self.witness.find(now, None, refusal.to_string(), &evidence, self.chain.key());
+            self.witness.find(now, None, refusal.to_string(), &evidence, self.chain.signing_key());
         }
         self.note_checkpoint();
         self.changes.trust += 1;

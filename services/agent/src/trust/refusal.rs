@@ -1,6 +1,6 @@
 //! Why something that the control plane sent is not accepted.
 
-use writ_ledger::{CheckpointError, ProofError};
+use writ_ledger::{CheckpointError, ProofError, RotationError};
 use writ_schema::{DecodeError, NodeId, Seq};
 
 /// What did not verify. It is shown by `status` and told to the control plane.
@@ -9,6 +9,12 @@ pub enum Refusal {
     /// The checkpoint's signature, form or origin.
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
+    /// A change of the log's key.
+    #[error(transparent)]
+    Rotation(#[from] RotationError),
+    /// What came as a change of the log's key is none.
+    #[error("record {0} does not change the log's key")]
+    NoRotation(Seq),
     /// The newer checkpoint does not continue the one that was verified before.
     #[error("the checkpoint of {size} records does not continue the verified one of {held}: {source}")]
     Inconsistent {
@@ -169,6 +175,8 @@ impl Refusal {
         matches!(
             self,
             Self::Checkpoint(_)
+                | Self::Rotation(_)
+                | Self::NoRotation(_)
                 | Self::Inconsistent { .. }
                 | Self::OtherStart { .. }
                 | Self::Shrunk { .. }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
-use writ_ledger::VerifierKey;
+use writ_ledger::{Rotation, VerifierKey};
 use writ_schema::keys::IdentityKey;
 use writ_schema::protocol::RelayAccess;
 use writ_schema::{AuthorizationId, NodeId};
@@ -34,6 +34,9 @@ pub struct Changes {
 pub struct StoredTrust {
     /// The newest verified checkpoint, a signed note.
     pub checkpoint: String,
+    /// The changes of the log's key that were followed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rotations: Vec<Rotation>,
     /// What ended before its time.
     #[serde(default)]
     pub ended: Ended,
@@ -84,8 +87,8 @@ impl Trust {
     ) -> Result<Self, Refusal> {
         let chain = match stored.checkpoint.as_str() {
             // An administrator has had it forgotten.
-            "" => Chain::new(log_key),
-            note => Chain::resume(log_key, note)?,
+            "" => Chain::begin(log_key, &stored.rotations)?,
+            note => Chain::resume(log_key, &stored.rotations, note)?,
         };
         let mut trust = Self::begin(membership, identity, chain);
         trust.live.ended = stored.ended;
@@ -152,7 +155,8 @@ impl Trust {
         let checkpoint = self.chain.note().unwrap_or_default().to_owned();
         let split_view = self.witness.found().cloned();
         let forgiven = self.witness.forgiven();
-        StoredTrust { checkpoint, ended: self.live.ended.clone(), split_view, forgiven }
+        let rotations = self.chain.rotations().to_vec();
+        StoredTrust { checkpoint, rotations, ended: self.live.ended.clone(), split_view, forgiven }
     }
 
     /// What is to be on disk beside it. Cheap: the records are shared.

@@ -8,7 +8,7 @@ use ed25519_dalek::SigningKey;
 use jiff::{SignedDuration, Timestamp};
 use writ_agent::trust::{JoiningKeys, Membership, Trust};
 use writ_ledger::tree::{MemoryTree, root_at};
-use writ_ledger::{Checkpoint, ConsistencyProof, InclusionProof, VerifierKey, leaf_hash};
+use writ_ledger::{Checkpoint, ConsistencyProof, InclusionProof, Rotation, VerifierKey, leaf_hash};
 use writ_schema::event::*;
 use writ_schema::keys::{IdentityKey, Statement, WireGuardKey};
 use writ_schema::net::{PortRange, Protocol};
@@ -27,6 +27,8 @@ pub struct ControlPlane {
     pub network: NetworkId,
     pub now: Timestamp,
     key: writ_ledger::SigningKey,
+    /// The records that changed the log's key.
+    rotations: Vec<Seq>,
     subject_key: SubjectKey,
     tree: MemoryTree,
     records: Vec<(String, Vec<HeldKey>)>,
@@ -89,6 +91,7 @@ impl ControlPlane {
             network: NetworkId::from_bytes([1; 16]),
             now: "2026-11-23T10:00:00Z".parse().unwrap(),
             key,
+            rotations: Vec::new(),
             subject_key: SubjectKey::from_bytes([9; 32]),
             tree: MemoryTree::new(),
             records: Vec::new(),
@@ -176,7 +179,28 @@ impl ControlPlane {
             note: checkpoint.sign(&self.key).unwrap().text().to_owned(),
             from_size,
             consistency: proof.map_or(Vec::new(), |p| p.hashes.iter().map(ToString::to_string).collect()),
+            rotations: self
+                .rotations
+                .iter()
+                .filter(|seq| seq.0 >= from_size)
+                .map(|seq| self.proven(*seq))
+                .collect(),
         }
+    }
+
+    /// Changes the log's key to the one of this seed.
+    pub fn rotate_log_key(&mut self, seed: u8) {
+        let next = writ_ledger::SigningKey::from_seed(ORIGIN, [seed; 32]).unwrap();
+        let rotation = Rotation::sign(&self.key, &next, self.size(), &self.tree.root()).unwrap();
+        self.rotate_log_key_by(rotation.statement, next);
+    }
+
+    /// Records a change of the log's key as it is given, and signs with that key from here on.
+    pub fn rotate_log_key_by(&mut self, rotation: String, next: writ_ledger::SigningKey) {
+        let (old_key, new_key) = (self.log_key().to_string(), next.verifier_key().to_string());
+        let seq = self.append(LogKeyRotated { v: Version, old_key, new_key, rotation });
+        self.rotations.push(seq);
+        self.key = next;
     }
 
     /// Lets a node join; `seed` makes its keys.

@@ -1,6 +1,7 @@
 //! What the control plane sends is believed only as it stands in the log: each single alteration is refused.
 
 use writ_agent::trust::{Chain, JoiningKeys, Refusal, Trust, Verified};
+use writ_ledger::{Checkpoint, CheckpointError, Note};
 use writ_schema::AuthorizationId;
 use writ_schema::event::{NodeRemoval, NodeRemoved, RevocationReason, Side, Version};
 use writ_schema::keys::IdentityKey;
@@ -337,10 +338,70 @@ fn a_kept_checkpoint_is_verified_again() {
     let scene = Scene::new();
     let note = scene.source.trust.chain().note().unwrap();
     assert_eq!(
-        Chain::resume(scene.control.log_key(), note).unwrap().size(),
+        Chain::resume(scene.control.log_key(), &[], note).unwrap().size(),
         scene.source.trust.chain().size()
     );
     let mut altered = note.to_owned();
     flip(&mut altered, 18);
-    assert!(Chain::resume(scene.control.log_key(), &altered).is_err());
+    assert!(Chain::resume(scene.control.log_key(), &[], &altered).is_err());
+}
+
+#[test]
+fn a_log_whose_key_changes_is_followed_and_the_old_key_is_refused_from_there_on() {
+    let mut scene = Scene::new();
+    let first = scene.control.log_key();
+    let note_before = scene.control.checkpoint(0).note;
+    scene.control.rotate_log_key(20);
+    let frame = scene.authorized();
+    assert!(scene.verify(frame).is_ok());
+    // Twice while the node is away.
+    scene.control.rotate_log_key(21);
+    scene.control.rotate_log_key(22);
+    let frame = scene.authorized();
+    assert!(scene.verify(frame).is_ok());
+    let chain = scene.source.trust.chain();
+    assert_eq!((chain.key(), chain.rotations().len()), (&first, 3));
+
+    // What was followed outlives the process.
+    let stored = scene.source.trust.stored();
+    assert!(Chain::resume(first.clone(), &stored.rotations, &stored.checkpoint).is_ok());
+    assert!(Chain::resume(first.clone(), &[], &stored.checkpoint).is_err());
+    assert!(Chain::resume(first.clone(), &stored.rotations, &note_before).is_ok());
+
+    // Whoever joins now trusts the newest key, and later changes.
+    scene.control.join("late", 9);
+
+    // The first key signs nothing any more, however right the rest is.
+    let thief = writ_ledger::SigningKey::from_seed(super::control_plane::ORIGIN, [7; 32]).unwrap();
+    let frame = scene.authorized();
+    let refusal = scene.refused(&frame, |frame| {
+        let update = frame.checkpoint.as_mut().unwrap();
+        let note: Note = update.note.parse().unwrap();
+        let checkpoint = Checkpoint::parse(note.text()).unwrap();
+        update.note = checkpoint.sign(&thief).unwrap().text().to_owned();
+    });
+    assert!(matches!(refusal, Refusal::Checkpoint(CheckpointError::FormerKey { .. })), "{refusal}");
+}
+
+#[test]
+fn a_change_of_the_logs_key_that_the_old_key_did_not_sign_is_refused() {
+    let mut scene = Scene::new();
+    let key =
+        |seed: u8| writ_ledger::SigningKey::from_seed(super::control_plane::ORIGIN, [seed; 32]).unwrap();
+    let root = writ_ledger::leaf_hash(b"");
+    let forged = writ_ledger::Rotation::sign(&key(30), &key(31), scene.control.size(), &root).unwrap();
+    scene.control.rotate_log_key_by(forged.statement, key(31));
+    let frame = scene.authorized();
+    assert!(matches!(scene.verify(frame), Err(Refusal::Rotation(_))));
+
+    let mut scene = Scene::new();
+    scene.control.rotate_log_key(20);
+    let frame = scene.authorized();
+    let refusal = scene.refused(&frame, |frame| frame.checkpoint.as_mut().unwrap().rotations.clear());
+    assert!(matches!(refusal, Refusal::Checkpoint(_)), "{refusal}");
+    let refusal = scene.refused(&frame, |frame| {
+        let proof = &mut frame.checkpoint.as_mut().unwrap().rotations[0].proof[0];
+        flip(proof, 3);
+    });
+    assert!(matches!(refusal, Refusal::NotIncluded { .. }), "{refusal}");
 }

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use writ_ledger::Bundle;
 
-use super::verify::parse_key;
+use super::verify::{keys_of, parse_key};
 use super::{connect, query};
 use crate::failure::{advised, usage};
 use crate::output::counted;
@@ -114,7 +114,8 @@ fn check(app: &App, text: &str) -> Result<&'static str> {
     let (_, server) = credentials::chosen(app.server.as_deref())?;
     match server.log_key {
         Some(key) => {
-            bundle.verify(&parse_key(&key)?).map_err(|error| refused(error.to_string()))?;
+            let keys = keys_of(parse_key(&key)?, &bundle).map_err(|error| refused(error.to_string()))?;
+            bundle.verify_under(&keys).map_err(|error| refused(error.to_string()))?;
             Ok("verified with the log key that is kept here")
         }
         None => {

@@ -10,7 +10,10 @@ use clap::Args;
 use serde_json::{Value, json};
 use writ_ledger::bundle::{Entry, MAX_BUNDLE_BYTES};
 use writ_ledger::trust_policy::{Standing, StandingError};
-use writ_ledger::{Bundle, BundleReport, Checkpoint, SplitView, TrustPolicy, VerifierKey};
+use writ_ledger::{
+    Bundle, BundleReport, Checkpoint, LogKeys, Rotation, RotationError, SignedCheckpoint, SplitView,
+    TrustPolicy, VerifierKey,
+};
 use writ_schema::seal::HeldKey;
 use writ_schema::{DecodeError, Record};
 
@@ -80,24 +83,44 @@ pub fn run(arguments: &Arguments, app: &App) -> Result<Verdict> {
         (None, Some(key)) => key,
         (given, _) => trusted_key(given, bundle.vkey())?,
     };
-    let report = match bundle.verify(&key) {
+    let keys = match keys_of(key, &bundle) {
+        Ok(keys) => keys,
+        Err(error) => return refuse(app, &name, &error),
+    };
+    let report = match bundle.verify_under(&keys) {
         Ok(report) => report,
         Err(error) => return refuse(app, &name, &error),
     };
-    match policy.map(|policy| witnessed(&policy, &bundle, arguments.earlier.as_deref())).transpose()? {
+    let signed = match keys.open(bundle.checkpoint()) {
+        Ok(signed) => signed,
+        Err(error) => return refuse(app, &name, &error),
+    };
+    let earlier = arguments.earlier.as_deref();
+    match policy.map(|policy| witnessed(&policy, &signed, &keys, earlier)).transpose()? {
         Some(Err(error)) => refuse(app, &name, &error),
         Some(Ok(witnessed)) => show(app, &name, &bundle, &report, Some(&witnessed)),
         None => show(app, &name, &bundle, &report, None),
     }
 }
 
+/// The keys of the log, from the trusted one on, as the records of a bundle change them. That these records are in the log is
+/// checked with all others.
+pub fn keys_of(trusted: VerifierKey, bundle: &Bundle) -> Result<LogKeys, RotationError> {
+    let rotations = bundle.entries().iter().filter_map(|entry| {
+        let statement = Record::log_key_rotation(entry.record.as_bytes())?;
+        Some(Rotation { index: entry.index, statement })
+    });
+    LogKeys::trace(trusted, &rotations.collect::<Vec<_>>())
+}
+
 /// What a policy's witnesses say of the bundle's checkpoint, and of an earlier one.
 fn witnessed(
     policy: &TrustPolicy,
-    bundle: &Bundle,
+    signed: &SignedCheckpoint,
+    keys: &LogKeys,
     earlier: Option<&Path>,
 ) -> Result<Result<Witnessed, StandingError>> {
-    let standing = match policy.check(bundle.checkpoint()) {
+    let standing = match policy.check_cosignatures(signed) {
         Ok(standing) => standing,
         Err(error) => return Ok(Err(error)),
     };
@@ -106,7 +129,8 @@ fn witnessed(
         Some(path) => {
             let name = path.display();
             let text = fs::read_to_string(path).with_context(|| format!("cannot read {name}"))?;
-            let earlier = policy.check(&text).with_context(|| name.to_string())?;
+            let earlier = keys.open(&text).with_context(|| name.to_string())?;
+            let earlier = policy.check_cosignatures(&earlier).with_context(|| name.to_string())?;
             Some(earlier)
         }
     };

@@ -3,11 +3,12 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use writ_ledger::{FileLog, Log, SigningKey};
+use writ_schema::event::LogKeyRotated;
 
 use super::log::answer;
 use super::login::ADMIN;
 use super::server::Server;
-use super::{Ran, filled, record, vkey, writ};
+use super::{ORIGIN, Ran, encoded, filled, record, vkey, writ};
 
 /// The name of a file as an argument.
 fn text(path: &Path) -> &str {
@@ -29,6 +30,64 @@ fn exported(folder: &Path) -> (Log, PathBuf) {
     let ran = export(folder, &dir, &folder.join("log"));
     assert_eq!(ran.code, 0, "{}{}", ran.stdout, ran.stderr);
     (log, dir)
+}
+
+/// Changes the key of a log to another one, as `writd log rotate-key` does.
+fn rotate(log: &mut Log) -> SigningKey {
+    let next = SigningKey::from_seed(ORIGIN, [8; 32]).unwrap();
+    let rotation = log.rotation_to(&next).unwrap();
+    let event = LogKeyRotated {
+        v: Default::default(),
+        old_key: vkey(),
+        new_key: next.verifier_key().to_string(),
+        rotation: rotation.statement.clone(),
+    };
+    log.append(&[encoded(log.size(), event.into())]).unwrap();
+    log.hand_over(Box::new(SigningKey::from_seed(ORIGIN, [8; 32]).unwrap()), &rotation).unwrap();
+    next
+}
+
+#[test]
+fn a_log_whose_key_changed_is_exported_and_verified_from_either_key() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut log, dir) = exported(folder.path());
+    let first = format!("{}\n", vkey());
+    assert_eq!(fs::read_to_string(dir.join("log.vkey")).unwrap(), first);
+    let next = rotate(&mut log).verifier_key().to_string();
+    log.append(&(301..320).map(record).collect::<Vec<_>>()).unwrap();
+    let again = export(folder.path(), &dir, &folder.path().join("log")).json();
+    assert_eq!((&again["before"], &again["size"]), (&300.into(), &320.into()));
+    for dir in [&dir, &folder.path().join("log")] {
+        for key in [vkey(), next.clone()] {
+            let ran = writ(folder.path(), ["log", "verify", text(dir), "--key", &key]);
+            assert_eq!(ran.code, 0, "{}{}", ran.stdout, ran.stderr);
+        }
+    }
+    let ran = writ(folder.path(), ["log", "verify", text(&dir), "--key", &vkey()]);
+    assert!(ran.stdout.contains("changed once") && ran.stdout.contains(&next), "{}", ran.stdout);
+    // Without the changes, the new key is anybody's.
+    fs::remove_file(dir.join("rotations")).unwrap();
+    let ran = writ(folder.path(), ["log", "verify", text(&dir), "--key", &vkey()]);
+    assert_eq!(ran.code, 1, "{}{}", ran.stdout, ran.stderr);
+}
+
+#[test]
+fn a_log_that_is_signed_by_another_key_than_its_records_say_is_not_verified() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut log, _) = exported(folder.path());
+    rotate(&mut log);
+    log.append(&[record(301)]).unwrap();
+    // The holder of the former key goes on as if nothing were.
+    let forged = folder.path().join("forged");
+    let records: Vec<Vec<u8>> = log
+        .reader()
+        .read_range(0..302)
+        .map(|record| record.map(|(_, record)| record))
+        .collect::<Result<_, _>>()
+        .unwrap();
+    FileLog::create(&forged, Box::new(super::signer())).unwrap().append(&records).unwrap();
+    let ran = writ(folder.path(), ["log", "verify", text(&forged), "--key", &vkey()]);
+    assert!(ran.code == 1 && ran.stdout.contains("the records make"), "{}{}", ran.stdout, ran.stderr);
 }
 
 #[test]

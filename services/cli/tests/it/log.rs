@@ -3,7 +3,7 @@ use std::path::{Path, PathBuf};
 
 use std::sync::{Arc, Mutex};
 
-use writ_ledger::Reader;
+use writ_ledger::{CosigningKey, Reader};
 
 use super::login::{ADMIN, token};
 use super::server::Server;
@@ -111,4 +111,37 @@ fn a_server_that_rolls_its_log_back_is_found_by_what_was_verified_before() {
     *served.lock().unwrap() = whole;
     let again = verify();
     assert_eq!((again.code, &again.json()["continues"]["size"]), (0, &300.into()), "{}", again.stdout);
+}
+
+#[test]
+fn a_policy_demands_that_witnesses_have_seen_the_log_of_a_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    let witness = CosigningKey::from_seed("witness.example/w", [3; 32]).unwrap();
+    let policy = folder.path().join("trust.policy");
+    fs::write(&policy, format!("log {}\nwitness ada {}\nquorum ada\n", vkey(), witness.cosigner_key()))
+        .unwrap();
+    let dir = folder.path().join("log");
+    let log = filled(&dir, 40);
+    let arguments = ["log", "verify", "--dir", dir.to_str().unwrap(), "--policy", policy.to_str().unwrap()];
+    let ran = writ(folder.path(), arguments);
+    assert!(ran.code == 1 && ran.stdout.contains("checkpoint.cosigned"), "{}{}", ran.stdout, ran.stderr);
+    let signed = log.reader().checkpoint();
+    let cosignature = witness.cosign(&signed.text().parse().unwrap(), 1_800_000_000);
+    fs::write(dir.join("checkpoint.cosigned"), signed.with_signatures(&[cosignature]).text()).unwrap();
+    let ran = writ(folder.path(), arguments);
+    assert!(
+        ran.code == 0 && ran.stdout.contains("ada cosigned it at 2027-01-15"),
+        "{}{}",
+        ran.stdout,
+        ran.stderr
+    );
+    // A shorter copy of the log is not the one that the witness has seen.
+    let cosigned = fs::read(dir.join("checkpoint.cosigned")).unwrap();
+    let shorter = folder.path().join("shorter");
+    filled(&shorter, 30);
+    fs::write(shorter.join("checkpoint.cosigned"), cosigned).unwrap();
+    let arguments =
+        ["log", "verify", "--dir", shorter.to_str().unwrap(), "--policy", policy.to_str().unwrap()];
+    let ran = writ(folder.path(), arguments);
+    assert!(ran.code == 1 && ran.stdout.contains("rolled back"), "{}{}", ran.stdout, ran.stderr);
 }

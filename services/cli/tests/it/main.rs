@@ -117,6 +117,10 @@ fn event(seq: u64) -> Event {
 }
 
 fn record(seq: u64) -> String {
+    encoded(seq, event(seq))
+}
+
+fn encoded(seq: u64, event: Event) -> String {
     let mut record = Record {
         seq: Seq(seq),
         time: format!("2026-03-14T10:{:02}:{:02}Z", seq / 60 % 60, seq % 60).parse().unwrap(),
@@ -124,7 +128,7 @@ fn record(seq: u64) -> String {
         command: CommandRef { id: CommandId::from_bytes([0; 16]), digest: String::new() },
         cause: None,
         salt: Some(salt(seq)),
-        event: event(seq),
+        event,
     };
     record.close(&OneKey).unwrap();
     record.encode().unwrap()

@@ -53,6 +53,13 @@ pub enum Command {
         /// Version of the program.
         program: String,
     },
+    /// The log's key changes. The sequencer submits it by itself, in a commit of its own.
+    RotateLogKey {
+        /// Verifier key that signs from now on.
+        new_key: String,
+        /// The note that both keys have signed.
+        rotation: String,
+    },
     /// The control plane stops writing; open sessions are ended. The sequencer submits it by itself.
     CloseLog,
 
@@ -269,6 +276,7 @@ impl Command {
         match self {
             Self::CreateNetwork { .. } => "create_network",
             Self::OpenLog { .. } => "open_log",
+            Self::RotateLogKey { .. } => "rotate_log_key",
             Self::CloseLog => "close_log",
             Self::ProvisionUser { .. } => "provision_user",
             Self::ReceiveLeaver { .. } => "receive_leaver",

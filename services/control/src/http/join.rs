@@ -40,7 +40,12 @@ pub async fn join(
 }
 
 fn welcome(services: &Services, seq: Seq, joined: &NodeJoined) -> Result<JoinResponse, ProofFailure> {
-    let prover = Prover::new(&services.log, services.sequencer.vault(), services.cosigners.newest());
+    let prover = Prover::new(
+        &services.log,
+        services.sequencer.vault(),
+        services.cosigners.newest(),
+        services.sequencer.state().log_key_changes(),
+    );
     let network_name = {
         let state = services.sequencer.state();
         state.network().map(|network| network.created.name.clone()).unwrap_or_default()

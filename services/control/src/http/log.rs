@@ -3,12 +3,14 @@
 use actix_web::http::{StatusCode, header};
 use actix_web::{HttpRequest, HttpResponse, web};
 use jiff::Timestamp;
-use writ_ledger::ReadError;
+use writ_ledger::rotation::write_rotations;
 use writ_ledger::tile::{TileKind, TilePath};
+use writ_ledger::{ReadError, Rotation};
 
 use super::Services;
 use super::access;
 use super::error::ApiError;
+use crate::core::state::LogKeyChange;
 
 /// A tile never changes once it is there.
 const FOR_EVER: &str = "public, max-age=31536000, immutable";
@@ -20,8 +22,16 @@ pub async fn checkpoint(services: web::Data<Services>) -> HttpResponse {
 
 /// The log's public key.
 pub async fn verifier_key(services: web::Data<Services>) -> Result<HttpResponse, ApiError> {
-    let key = services.sequencer.state().network().map(|network| network.created.log_key.clone());
+    let key = services.sequencer.state().network().map(|network| network.log_key().to_owned());
     key.map(|key| text(format!("{key}\n"))).ok_or_else(|| ApiError::not_found("there is no network yet"))
+}
+
+/// The changes of the log's key: whoever trusts an earlier one follows them to the one that signs now.
+pub async fn rotations(services: web::Data<Services>) -> HttpResponse {
+    let state = services.sequencer.state();
+    let changes = state.network().map(|network| network.log_keys.as_slice()).unwrap_or_default();
+    let rotations: Vec<Rotation> = changes.iter().map(LogKeyChange::rotation).collect();
+    text(write_rotations(&rotations))
 }
 
 /// A tile of hashes, or a bundle of entries.

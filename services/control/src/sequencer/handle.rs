@@ -99,11 +99,13 @@ pub(super) struct Shared {
     pub(super) committed: RwLock<State>,
     pub(super) commits: broadcast::Sender<Arc<Commit>>,
     pub(super) log: Reader,
-    pub(super) signer: Arc<dyn Signer>,
+    /// Who signs the log now.
+    pub(super) signer: RwLock<Arc<dyn Signer>>,
     pub(super) vault: Vault,
     pub(super) metrics: Metrics,
     /// Why the log cannot be written, from a commit that failed until one succeeds.
     pub(super) problem: RwLock<Option<String>>,
+    pub(super) has_changed_key: bool,
 }
 
 impl Shared {
@@ -116,7 +118,20 @@ impl Shared {
 #[derive(Debug)]
 pub(super) enum Message {
     Submit(Box<Pending>),
+    RotateKey(KeyChange),
     Stop,
+}
+
+/// The log's next key, and whom to tell.
+pub(super) struct KeyChange {
+    pub(super) next: Box<dyn Signer>,
+    pub(super) answer: oneshot::Sender<Result<Seq, String>>,
+}
+
+impl fmt::Debug for KeyChange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("KeyChange")
+    }
 }
 
 /// A command that waits for its answer.
@@ -154,6 +169,18 @@ impl SequencerHandle {
         answered.await.unwrap_or_else(|_| Err(stopped()))
     }
 
+    /// Changes the log's key: recorded under the present one, in a commit of its own, and in force from there on. Gives the
+    /// record of it.
+    ///
+    /// # Errors
+    /// What is wrong, and what to do. The present key goes on then.
+    pub async fn rotate_key(&self, next: Box<dyn Signer>) -> Result<Seq, String> {
+        let (answer, answered) = oneshot::channel();
+        let busy = "the control plane is busy or stopping; try again";
+        self.queue.try_send(Message::RotateKey(KeyChange { next, answer })).map_err(|_| busy.to_owned())?;
+        answered.await.unwrap_or_else(|_| Err(busy.to_owned()))
+    }
+
     /// The state of all that is durable. Hold the guard shortly, not across an `await`, and never two at once in one
     /// thread: a commit waits for it, and a second guard would wait for the commit.
     pub fn state(&self) -> RwLockReadGuard<'_, State> {
@@ -173,7 +200,8 @@ impl SequencerHandle {
     /// Vouches for what a bundle says besides its records: question, answer and time. The log's key signs nothing else for
     /// anybody but the sequencer.
     pub fn seal(&self, bundle: &mut Bundle) -> Result<(), SignError> {
-        bundle.seal(self.shared.signer.as_ref())
+        let signer = self.shared.signer.read().unwrap_or_else(PoisonError::into_inner).clone();
+        bundle.seal(signer.as_ref())
     }
 
     /// The vault.
@@ -190,6 +218,11 @@ impl SequencerHandle {
     /// Counters.
     pub fn metrics(&self) -> &Metrics {
         &self.shared.metrics
+    }
+
+    /// Whether the start has finished a change of the log's key.
+    pub fn has_changed_key(&self) -> bool {
+        self.shared.has_changed_key
     }
 
     /// Whether the last append succeeded.

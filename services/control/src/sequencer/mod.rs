@@ -26,9 +26,12 @@ use std::thread::JoinHandle;
 
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::broadcast;
-use writ_ledger::Log;
+use writ_ledger::store::HandOverError;
+use writ_ledger::{Log, Signer};
+use writ_schema::Seq;
 use writ_schema::protocol::AUTHORIZATION_SECONDS;
 
+use crate::core::State;
 use crate::vault::Vault;
 
 use handle::{Message, Shared};
@@ -52,6 +55,8 @@ pub struct Options {
     pub program: String,
     /// How long an authorization lasts.
     pub authorization_life: SignedDuration,
+    /// The key that a change of the log's key, begun before, was to bring: if it is recorded, it is finished.
+    pub next_key: Option<Box<dyn Signer>>,
     /// The clock.
     pub clock: Arc<dyn Fn() -> Timestamp + Send + Sync>,
 }
@@ -61,6 +66,7 @@ impl Default for Options {
         Self {
             program: env!("CARGO_PKG_VERSION").to_owned(),
             authorization_life: SignedDuration::from_secs(AUTHORIZATION_SECONDS),
+            next_key: None,
             clock: Arc::new(Timestamp::now),
         }
     }
@@ -72,6 +78,22 @@ pub enum StartError {
     /// The log could not be folded into a state.
     #[error(transparent)]
     Replay(#[from] ReplayError),
+    /// The key in hand is not the one that signs the log.
+    #[error(
+        "the log's key is {log_key} since record {since}, but the one in hand is {found}: set `log_key` to the former, or bring \
+         its file back"
+    )]
+    OtherKey {
+        /// The log's key.
+        log_key: String,
+        /// The record that made it so.
+        since: Seq,
+        /// The key that was given.
+        found: String,
+    },
+    /// A change of the log's key that was recorded cannot be finished.
+    #[error("the change of the log's key cannot be finished: {0}")]
+    HandOver(#[from] HandOverError),
     /// No thread could be started.
     #[error("the sequencer's thread cannot be started: {0}")]
     Thread(#[from] std::io::Error),
@@ -84,20 +106,22 @@ pub struct Sequencer;
 impl Sequencer {
     /// Folds the log into a state, carries out erasures that were recorded and not finished, and starts to write.
     pub fn start(
-        log: Log,
+        mut log: Log,
         vault: Vault,
-        options: Options,
+        mut options: Options,
     ) -> Result<(SequencerHandle, SequencerGuard), StartError> {
         let state = replay::replay(log.reader(), &vault)?;
+        let has_changed_key = take_key(&mut log, &state, options.next_key.take())?;
         let (queue, waiting) = mpsc::sync_channel(QUEUE);
         let shared = Arc::new(Shared {
             committed: RwLock::new(state.clone()),
             commits: broadcast::Sender::new(SUBSCRIBER_LAG),
             log: log.reader().clone(),
-            signer: log.signer(),
+            signer: RwLock::new(log.signer()),
             vault,
             metrics: Metrics::default(),
             problem: RwLock::new(None),
+            has_changed_key,
         });
         let mut writer = Writer::new(log, shared.clone(), state, options);
         writer.open();
@@ -105,6 +129,29 @@ impl Sequencer {
         let thread = thread.spawn(move || writer.run(&waiting))?;
         let guard = SequencerGuard { queue: queue.clone(), thread };
         Ok((SequencerHandle { shared, queue }, guard))
+    }
+}
+
+/// Signs on with the key that the log says, finishing a change that was recorded and not carried out. Whether there was one.
+fn take_key(log: &mut Log, state: &State, next: Option<Box<dyn Signer>>) -> Result<bool, StartError> {
+    let Some(network) = state.network() else { return Ok(false) };
+    let Some(change) = network.log_keys.last() else { return Ok(false) };
+    for change in &network.log_keys {
+        log.keep_rotation(&change.rotation())?;
+    }
+    if change.key == log.verifier_key().to_string() {
+        return Ok(false);
+    }
+    match next.filter(|next| next.verifier_key().to_string() == change.key) {
+        Some(next) => {
+            log.hand_over(next, &change.rotation())?;
+            Ok(true)
+        }
+        None => Err(StartError::OtherKey {
+            log_key: change.key.clone(),
+            since: change.seq,
+            found: log.verifier_key().to_string(),
+        }),
     }
 }
 

@@ -9,14 +9,14 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use writ_ledger::store::StoreError;
-use writ_ledger::{AppendError, Log};
+use writ_ledger::{AppendError, Log, Signer};
 use writ_schema::record::CommandRef;
 use writ_schema::seal::DestroyedKeys;
 use writ_schema::{Actor, CommandId, Event, Seq};
 
 use super::commit::{PendingCommit, Verdict};
 use super::digest::digest;
-use super::handle::{Commit, Message, OpenRecord, Outcome, Pending, Shared, SubmitError};
+use super::handle::{Commit, KeyChange, Message, OpenRecord, Outcome, Pending, Shared, SubmitError};
 use super::replay::open_record;
 use super::seal::{SealFailure, seal};
 use super::{Metrics, Options};
@@ -80,11 +80,13 @@ impl Writer {
                 waiting.recv().map_err(|_| RecvTimeoutError::Disconnected)
             };
             let mut batch = VecDeque::new();
+            let mut key_changes = Vec::new();
             let mut is_stopping = matches!(first, Err(RecvTimeoutError::Disconnected));
             let rest = std::iter::from_fn(|| waiting.try_recv().ok()).take(MAX_COMMANDS - 1);
             for message in first.ok().into_iter().chain(rest) {
                 match message {
                     Message::Submit(pending) => batch.push_back(*pending),
+                    Message::RotateKey(change) => key_changes.push(change),
                     Message::Stop => is_stopping = true,
                 }
             }
@@ -93,6 +95,10 @@ impl Writer {
             self.commit(&mut batch);
             while !batch.is_empty() {
                 self.commit(&mut batch);
+            }
+            for KeyChange { next, answer } in key_changes {
+                // Whoever does not wait any more finds it in the log.
+                let _ = answer.send(self.rotate_key(next));
             }
             self.finish_erasures();
             if is_stopping {
@@ -334,6 +340,32 @@ impl Writer {
         }
         pending.push(records, trace);
         Ok(())
+    }
+
+    /// Changes the log's key. The record of it ends a commit of its own, so that the rotation can name the tree before it.
+    fn rotate_key(&mut self, next: Box<dyn Signer>) -> Result<Seq, String> {
+        let (seq, new_key) = (Seq(self.log.size()), next.verifier_key().to_string());
+        let rotation = self.log.rotation_to(next.as_ref()).map_err(|error| error.to_string())?;
+        let mut pending = PendingCommit::default();
+        self.submit_own(
+            &mut pending,
+            Command::RotateLogKey { new_key, rotation: rotation.statement.clone() },
+        );
+        if pending.records.len() != 1 {
+            let committed = self.committed().clone();
+            self.working = committed;
+            return Err("the change could not be recorded; the log of the control plane says why".to_owned());
+        }
+        self.make_durable(pending);
+        if self.log.size() <= seq.0 {
+            return Err("the change could not be written: nothing was done".to_owned());
+        }
+        // It is recorded: should handing over fail, the next start finishes it.
+        self.log.hand_over(next, &rotation).map_err(|error| {
+            format!("the change is recorded in record {seq}, but cannot take effect: {error}; restart writd")
+        })?;
+        *self.shared.signer.write().unwrap_or_else(PoisonError::into_inner) = self.log.signer();
+        Ok(seq)
     }
 
     /// Appends; then shows, and then answers. Or takes everything back.

@@ -493,8 +493,12 @@ impl Hub {
     ) {
         let Some(entry) = self.entries.get(node).filter(|entry| entry.takes_frames()) else { return };
         let (number, told) = (entry.outbox.next(), entry.outbox.told());
-        let prover =
-            Prover::new(&self.parts.log, self.parts.sequencer.vault(), self.parts.cosigners.newest());
+        let prover = Prover::new(
+            &self.parts.log,
+            self.parts.sequencer.vault(),
+            self.parts.cosigners.newest(),
+            self.parts.sequencer.state().log_key_changes(),
+        );
         let made = make(self, &prover).and_then(|(message, has_proofs)| {
             let is_newer = has_proofs && prover.size() > told;
             let checkpoint = is_newer.then(|| prover.checkpoint_from(told)).transpose()?;

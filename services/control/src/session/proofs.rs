@@ -30,12 +30,19 @@ pub struct Prover<'a, K: OpeningKeys> {
     log: &'a Reader,
     keys: &'a K,
     checkpoint: Arc<SignedCheckpoint>,
+    /// The records that changed the log's key.
+    key_changes: Vec<Seq>,
 }
 
 impl<'a, K: OpeningKeys> Prover<'a, K> {
     /// Proofs that lead to this checkpoint of the log.
-    pub fn new(log: &'a Reader, keys: &'a K, checkpoint: Arc<SignedCheckpoint>) -> Self {
-        Self { log, keys, checkpoint }
+    pub fn new(
+        log: &'a Reader,
+        keys: &'a K,
+        checkpoint: Arc<SignedCheckpoint>,
+        key_changes: Vec<Seq>,
+    ) -> Self {
+        Self { log, keys, checkpoint, key_changes }
     }
 
     /// Size of the checkpoint that the proofs lead to.
@@ -50,7 +57,11 @@ impl<'a, K: OpeningKeys> Prover<'a, K> {
         } else {
             texts(&self.log.consistency(from_size, self.size())?.hashes)
         };
-        Ok(CheckpointUpdate { note: self.checkpoint.text().to_owned(), from_size, consistency })
+        // Whoever holds the tree that ends with a change may have got it before the change was known.
+        let is_sent = |seq: &&Seq| seq.0.saturating_add(1) >= from_size && seq.0 < self.size();
+        let changes = self.key_changes.iter().filter(is_sent);
+        let rotations = changes.map(|seq| self.prove(*seq)).collect::<Result<_, _>>()?;
+        Ok(CheckpointUpdate { note: self.checkpoint.text().to_owned(), from_size, consistency, rotations })
     }
 
     /// That the newest checkpoint begins with the tree of this size, and what root that one has.

@@ -8,6 +8,7 @@ mod cosigned;
 mod crash;
 mod joins;
 mod kafka;
+mod log_keys;
 mod plane;
 mod relay;
 mod sessions;

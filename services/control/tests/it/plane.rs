@@ -68,6 +68,14 @@ impl Plane {
         Self { running, ..self }
     }
 
+    /// Stops in order, lets something be done to the data folder, and starts again.
+    pub async fn between(self, act: impl FnOnce(&Path)) -> Self {
+        self.running.stop().await;
+        act(&self.made.data);
+        let running = Running::start(Config::load(&self.made.config).unwrap()).await.unwrap();
+        Self { running, ..self }
+    }
+
     /// Stops in order; the folder stays as long as what is answered.
     pub async fn stop(self) -> TempDir {
         self.running.stop().await;

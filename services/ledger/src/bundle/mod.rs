@@ -21,6 +21,7 @@ use self::multiproof::{collect, fold};
 use crate::checkpoint::{Checkpoint, SignedCheckpoint};
 use crate::key::{SignError, Signer, VerifierKey};
 use crate::note::Note;
+use crate::rotation::LogKeys;
 use crate::store::{ReadError, Reader, check_record};
 use crate::tree::{Hash, leaf_hash};
 
@@ -261,11 +262,23 @@ impl Bundle {
     /// # Errors
     /// When any part was altered; the error names it as closely as can be told.
     pub fn verify(&self, trusted: &VerifierKey) -> Result<BundleReport, BundleError> {
-        let trusted_text = trusted.to_string();
-        if self.vkey != trusted_text {
-            return Err(BundleError::OtherKey { found: self.vkey.clone(), trusted: trusted_text });
+        self.verify_under(&LogKeys::of(trusted.clone()))
+    }
+
+    /// Like [`Bundle::verify`], of a log whose key was changed. The caller has followed the changes, which are records of the
+    /// bundle: that they stand where they say is proven here.
+    ///
+    /// # Errors
+    /// As for [`Bundle::verify`].
+    pub fn verify_under(&self, keys: &LogKeys) -> Result<BundleReport, BundleError> {
+        let other_key =
+            || BundleError::OtherKey { found: self.vkey.clone(), trusted: keys.current().to_string() };
+        let claimed: VerifierKey = self.vkey.parse().map_err(|_| other_key())?;
+        if !keys.holds(&claimed) {
+            return Err(other_key());
         }
-        let checkpoint = SignedCheckpoint::verify(&self.checkpoint, trusted, trusted.name())?;
+        let signed = keys.open(&self.checkpoint)?;
+        let checkpoint = signed.checkpoint().clone();
         self.check_entries(checkpoint.size)?;
         self.check_digests()?;
         let root = self.root(checkpoint.size)?;
@@ -274,7 +287,7 @@ impl Bundle {
         }
         if let Some(seal) = &self.seal {
             let note: Note = seal.parse()?;
-            note.verify(&[trusted])?;
+            note.verify(&[signed.key()])?;
             if note.text() != self.seal_text() {
                 return Err(BundleError::SealMismatch);
             }

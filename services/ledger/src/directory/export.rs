@@ -15,11 +15,12 @@ use super::{CHECKPOINT, VKEY};
 use crate::checkpoint::{Checkpoint, CheckpointError, SignedCheckpoint};
 use crate::growing::GrowingTiles;
 use crate::key::VerifierKey;
+use crate::rotation::{LogKeys, ROTATIONS, Rotation, write_rotations};
 use crate::tile::{TILE_WIDTH, Tile, TileKind, TileNodes, TilePath, TileSource, decode_entries};
 use crate::tree::{Hash, leaf_hash, root_at};
 
 /// What a first export that was cut off may have left.
-const UNFINISHED: [&str; 4] = [VKEY, "log.vkey.new", "tile", "checkpoint.new"];
+const UNFINISHED: [&str; 6] = [VKEY, "log.vkey.new", ROTATIONS, "rotations.new", "tile", "checkpoint.new"];
 
 /// What an export did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -112,7 +113,8 @@ pub enum ExportError<E> {
     },
 }
 
-/// Writes the log that `signed` covers into a directory, which is made, or continued if it holds an earlier state of the same log.
+/// Writes the log that `signed` covers into a directory, which is made, or continued if it holds an earlier state of the same log. The changes
+/// of the log's key so far go with it, so that whoever trusts a former key can check it.
 ///
 /// Tiles are written and synced first and the checkpoint is replaced at once in the end, so that the directory can be served meanwhile.
 ///
@@ -121,11 +123,12 @@ pub enum ExportError<E> {
 pub fn export<S: TileSource>(
     source: &S,
     signed: &SignedCheckpoint,
+    rotations: &[Rotation],
     dir: &Path,
 ) -> Result<Exported, ExportError<S::Error>> {
     fs::create_dir_all(dir).map_err(file_error(dir))?;
     let _lock = lock(dir)?;
-    let before = begin(dir, signed.key())?;
+    let (before, key) = begin(dir, signed.key(), rotations)?.unzip();
     let Checkpoint { size, root, .. } = *signed.checkpoint();
     let exported = before.as_ref().map_or(0, |before| before.size);
     match &before {
@@ -138,7 +141,13 @@ pub fn export<S: TileSource>(
         Some(_) | None => {}
     }
     let mut out = Directory { dir, folders: BTreeSet::new(), tiles: 0 };
-    out.file(VKEY, format!("{}\n", signed.key()).as_bytes())?;
+    if !rotations.is_empty() {
+        out.file(ROTATIONS, write_rotations(rotations).as_bytes())?;
+    }
+    let vkey = format!("{}\n", signed.key());
+    if key.is_none() {
+        out.file(VKEY, vkey.as_bytes())?;
+    }
     if exported < size {
         let mut growth = Growth::from(dir, before)?;
         for index in growth.tree.size() / TILE_WIDTH..size.div_ceil(TILE_WIDTH) {
@@ -153,12 +162,21 @@ pub fn export<S: TileSource>(
         growth.tree.unfinished().try_for_each(|(tile, hashes)| out.hashes(&tile, &hashes))?;
     }
     out.publish(signed.text())?;
+    if key.is_some_and(|key| key != *signed.key()) {
+        // After the checkpoint: the changes lead from the former key to the new one, but not back.
+        out.file(VKEY, vkey.as_bytes())?;
+        sync(dir).map_err(file_error(dir))?;
+    }
     remove_outgrown(dir, exported, size)?;
     Ok(Exported { before: exported, size, tiles: out.tiles })
 }
 
-/// Looks at what the directory holds: nothing, or this log at an earlier size.
-fn begin<E>(dir: &Path, key: &VerifierKey) -> Result<Option<Checkpoint>, ExportError<E>> {
+/// Looks at what the directory holds: nothing, or this log at an earlier size, under its key or a former one.
+fn begin<E>(
+    dir: &Path,
+    key: &VerifierKey,
+    rotations: &[Rotation],
+) -> Result<Option<(Checkpoint, VerifierKey)>, ExportError<E>> {
     let Some(held) = TilesDirectory::at(dir) else {
         // A first export that was cut off has left its key and tiles.
         let mut names = fs::read_dir(dir).map_err(file_error(dir))?;
@@ -167,11 +185,14 @@ fn begin<E>(dir: &Path, key: &VerifierKey) -> Result<Option<Checkpoint>, ExportE
         return if holds_other { Err(ExportError::NotAnExport(dir.to_owned())) } else { Ok(None) };
     };
     let (found, wanted) = (held.vkey()?.unwrap_or_default().trim_end().to_owned(), key.to_string());
-    if found != wanted {
+    let keys = found.parse().ok().and_then(|found| LogKeys::trace(found, rotations).ok());
+    let Some(keys) = keys.filter(|keys| keys.holds(key)) else {
         return Err(ExportError::OtherLog { dir: dir.to_owned(), found, wanted });
+    };
+    match keys.open(&held.checkpoint()?) {
+        Ok(signed) => Ok(Some((signed.checkpoint().clone(), keys.trusted().clone()))),
+        Err(source) => Err(ExportError::Altered { dir: dir.to_owned(), source }),
     }
-    let checkpoint = SignedCheckpoint::verify(&held.checkpoint()?, key, key.name());
-    checkpoint.map(Some).map_err(|source| ExportError::Altered { dir: dir.to_owned(), source })
 }
 
 /// The tree as it grows beyond what the directory held.
@@ -281,7 +302,6 @@ impl Directory<'_> {
             let above = folder.ancestors().take_while(|above| above.starts_with(self.dir));
             folders.extend(above.map(Path::to_owned));
         }
-        let sync = |folder: &Path| File::open(folder)?.sync_all();
         folders.iter().try_for_each(|folder| sync(folder).map_err(file_error(folder)))?;
         self.file(CHECKPOINT, checkpoint.as_bytes())?;
         sync(self.dir).map_err(file_error(self.dir))
@@ -305,6 +325,10 @@ fn remove_outgrown<E>(dir: &Path, exported: u64, size: u64) -> Result<(), Export
         }
     }
     Ok(())
+}
+
+fn sync(folder: &Path) -> io::Result<()> {
+    File::open(folder)?.sync_all()
 }
 
 fn file_error<E>(path: &Path) -> impl Fn(io::Error) -> ExportError<E> {

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! DIR/log.vkey                       the key that verifies the checkpoint
+//! DIR/rotations                      changes of the key, if there were any: a JSON object a line
 //! DIR/checkpoint                     the newest signed checkpoint; replaced last, and at once
 //! DIR/tile/<level>/<n>[.p/<width>]   hashes of the tree
 //! DIR/tile/entries/<n>[.p/<width>]   records

@@ -19,6 +19,14 @@ pub enum KeyError {
         /// The signature type that is needed.
         expected: u8,
     },
+    /// The key has another name, so it is of another log.
+    #[error("the key is of {found:?}, not of {expected:?}")]
+    OtherName {
+        /// Its name.
+        found: String,
+        /// The name that is needed.
+        expected: String,
+    },
     /// The key file can be read by others.
     #[error("the key file {path} has mode {mode:03o}: others could read it; run `chmod 600` on it")]
     Exposed {

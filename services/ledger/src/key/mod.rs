@@ -1,6 +1,7 @@
 //! The keys that sign and verify notes: a log's, and a cosigner's. They are types of their own, so that one is never
 //! taken for the other.
 
+mod agent;
 mod error;
 mod signing;
 
@@ -11,6 +12,7 @@ use data_encoding::{BASE64, HEXLOWER};
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
+pub use agent::AgentSigner;
 pub use error::{KeyError, SignError};
 pub use signing::{CosigningKey, Signer, SigningKey};
 

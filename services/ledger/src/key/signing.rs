@@ -8,6 +8,7 @@ use std::path::Path;
 
 use data_encoding::{BASE64, HEXLOWER};
 use ed25519_dalek::Signer as _;
+use ed25519_dalek::pkcs8::DecodePrivateKey as _;
 use zeroize::Zeroizing;
 
 use super::{
@@ -129,6 +130,26 @@ impl SigningKey {
     /// When the file cannot be read, others may read it, or it is no key.
     pub fn load(path: &Path) -> Result<Self, KeyError> {
         PrivateKey::from_file_text(Purpose::Log, read_private(path)?.trim_end()).map(Self)
+    }
+
+    /// Reads a key file of either form: one of ours, or PKCS#8 PEM as `openssl genpkey -algorithm ed25519` writes it, which
+    /// holds no name and takes this one.
+    ///
+    /// # Errors
+    /// When the file cannot be read, others may read it, it is no Ed25519 key, or it has another name.
+    pub fn load_named(path: &Path, name: &str) -> Result<Self, KeyError> {
+        let text = read_private(path)?;
+        let key = if text.starts_with("-----BEGIN") {
+            let key = ed25519_dalek::SigningKey::from_pkcs8_pem(&text)
+                .map_err(|_| KeyError::Malformed("the PEM file holds no Ed25519 private key in PKCS#8"))?;
+            Self::from_seed(name, key.to_bytes())?
+        } else {
+            Self(PrivateKey::from_file_text(Purpose::Log, text.trim_end())?)
+        };
+        if key.0.name != name {
+            return Err(KeyError::OtherName { found: key.0.name.clone(), expected: name.to_owned() });
+        }
+        Ok(key)
     }
 
     /// The public half.

@@ -13,7 +13,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::CHECKPOINT;
-use crate::disk::{Disk, new_name};
+use crate::disk::{Disk, new_name, replace};
 
 /// How far the checkpoint file may be behind under load.
 pub const CHECKPOINT_INTERVAL: Duration = Duration::from_millis(2);
@@ -68,6 +68,14 @@ impl CheckpointFile {
                 let _ = self.file.write_waiting();
             }
         }
+    }
+
+    /// Writes a checkpoint at once, and durably: what comes next relies on it.
+    pub fn publish_durably(&self, text: &str) -> io::Result<()> {
+        let _writing = lock(&self.file.writing);
+        // An older one that still waits would take its place.
+        *lock(&self.file.waiting) = None;
+        replace(self.file.disk.as_ref(), &self.file.dir.join(CHECKPOINT), text.as_bytes())
     }
 }
 

@@ -17,6 +17,7 @@ use super::tiles::{LEVELS, TileFiles, level_path, stored_hashes};
 use super::{CHECKPOINT, LOCK, SEGMENTS, TILES};
 use crate::disk::{Disk, OsDisk, folder_of};
 use crate::key::{Signer, VerifierKey};
+use crate::rotation::LogKeys;
 use crate::tree::HASH_BYTES;
 
 /// A process that is just being started shares its parent's open files for a moment, and so a lock that was let go.
@@ -92,9 +93,9 @@ impl FileLog {
             return Err(OpenError::NoLog(dir.to_owned()));
         }
         let lock = lock(dir)?;
-        let key = signer.verifier_key();
+        let keys = LogKeys::of(signer.verifier_key());
         let disk = options.disk;
-        let loaded = load(dir, &key)?;
+        let loaded = load(dir, &keys)?;
         loaded.mend(dir, disk.as_ref()).map_err(OpenError::io(dir))?;
         let Loaded { index, frontier, checkpoint, unfinished_bytes, tiles_differ_after, sealed, .. } = loaded;
         let signed_size = checkpoint.as_ref().map_or(0, |signed| signed.checkpoint().size);
@@ -123,7 +124,8 @@ impl FileLog {
     /// # Errors
     /// When there is none, or its records are not what the signed checkpoint covers.
     pub fn open_read_only(dir: &Path, key: &VerifierKey) -> Result<Reader, OpenError> {
-        let loaded = load(dir, key)?;
+        let keys = LogKeys::load(dir, key.clone())?;
+        let loaded = load(dir, &keys)?;
         let signed = loaded.checkpoint.clone().ok_or_else(|| OpenError::Unsigned(dir.to_owned()))?;
         let tree = if loaded.tiles_differ_after.is_none() {
             Tree::Files(TileFiles::for_reading(dir.join(TILES)))

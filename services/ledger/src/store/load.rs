@@ -12,8 +12,9 @@ use super::tiles::{Difference, TileComparison, TileFiles, TileRewrite};
 use super::{CHECKPOINT, SEGMENTS, StoreError, TILES};
 use crate::checkpoint::{CheckpointError, SignedCheckpoint};
 use crate::disk::Disk;
-use crate::key::{SignError, VerifierKey};
+use crate::key::SignError;
 use crate::note::{MAX_NOTE_BYTES, NoteError};
+use crate::rotation::LogKeys;
 use crate::tree::{Frontier, Hash, MemoryTree, root_at};
 
 /// Why a log cannot be opened.
@@ -124,9 +125,9 @@ pub(crate) struct Loaded {
 ///
 /// It begins at the edge of the tree that the last sealed segment names, if the signed root and the tiles agree with it, and reads
 /// only the segments after it. Whatever is odd is judged by reading everything.
-pub(crate) fn load(dir: &Path, key: &VerifierKey) -> Result<Loaded, OpenError> {
+pub(crate) fn load(dir: &Path, keys: &LogKeys) -> Result<Loaded, OpenError> {
     // The checkpoint first: a writer may be adding commits while this reads.
-    let checkpoint = read_checkpoint(dir, key)?;
+    let checkpoint = read_checkpoint(dir, keys)?;
     let segments = segment_files(dir)?;
     if let Some(edge) = sealed_edge(dir, checkpoint.as_ref(), &segments)
         && let Ok(loaded) = load_after(edge, dir, checkpoint.clone(), segments.clone())
@@ -264,7 +265,7 @@ impl Loaded {
 }
 
 /// Reads the checkpoint file, if there is one with content.
-pub(crate) fn read_checkpoint(dir: &Path, key: &VerifierKey) -> Result<Option<SignedCheckpoint>, OpenError> {
+pub(crate) fn read_checkpoint(dir: &Path, keys: &LogKeys) -> Result<Option<SignedCheckpoint>, OpenError> {
     let path = dir.join(CHECKPOINT);
     let bytes = match std::fs::File::open(&path) {
         Ok(file) => {
@@ -282,7 +283,7 @@ pub(crate) fn read_checkpoint(dir: &Path, key: &VerifierKey) -> Result<Option<Si
         return Ok(None);
     }
     let text = String::from_utf8_lossy(&bytes);
-    match SignedCheckpoint::open(&text, key) {
+    match keys.open(&text) {
         // Only its beginning was left.
         Err(CheckpointError::Note(NoteError::NoSignatures)) => Ok(None),
         signed => signed.map(Some).map_err(|source| OpenError::Checkpoint { path, source }),

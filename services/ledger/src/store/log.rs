@@ -12,10 +12,12 @@ use super::checkpoint_file::CheckpointFile;
 use super::load::OpenError;
 use super::reader::{ReadError, Reader, Shared, Tree};
 use super::tiles::{LEVELS, TileFiles, stored_hashes};
-use super::{Batch, LogStore, StoreError, TILES};
-use crate::checkpoint::{Checkpoint, SignedCheckpoint};
+use super::{Batch, CHECKPOINT, LogStore, StoreError, TILES};
+use crate::checkpoint::{Checkpoint, CheckpointError, SignedCheckpoint};
 use crate::disk::Disk;
 use crate::key::{SignError, Signer, VerifierKey};
+use crate::note;
+use crate::rotation::{self, ROTATIONS, Rotation, RotationError};
 use crate::tree::Frontier;
 
 /// A commit that is durable, and the checkpoint that covers it.
@@ -63,6 +65,31 @@ impl AppendError {
     }
 }
 
+/// Why a log goes on with its old key.
+#[derive(Debug, thiserror::Error)]
+pub enum HandOverError {
+    /// The new key cannot sign.
+    #[error(transparent)]
+    Sign(#[from] SignError),
+    /// The rotation does not hold.
+    #[error(transparent)]
+    Rotation(#[from] RotationError),
+    /// The new signature does not hold.
+    #[error("the new key signed wrongly: {0}")]
+    Checkpoint(#[from] CheckpointError),
+    /// The rotation names another key.
+    #[error("the rotation is not to the key {0}")]
+    OtherKey(String),
+    /// A file cannot be written.
+    #[error("{path}: {source}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
 /// What opening had to mend.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Recovery {
@@ -89,6 +116,7 @@ pub(super) struct Standing {
 /// The one writer of a log. Opened with [`FileLog`](super::FileLog); readers are made with [`Log::reader`].
 pub struct Log {
     dir: PathBuf,
+    disk: Arc<dyn Disk>,
     checkpoint_file: CheckpointFile,
     signer: Arc<dyn Signer>,
     origin: String,
@@ -134,8 +162,9 @@ impl Log {
         let recovery = Recovery { unfinished_bytes, tiles_rebuilt, newly_signed };
         let origin = key.name().to_owned();
         let mut log = Self {
-            checkpoint_file: CheckpointFile::new(dir.clone(), disk, checkpoint_interval),
+            checkpoint_file: CheckpointFile::new(dir.clone(), disk.clone(), checkpoint_interval),
             dir,
+            disk,
             signer: Arc::from(signer),
             origin,
             store,
@@ -195,6 +224,49 @@ impl Log {
     #[must_use]
     pub fn signer(&self) -> Arc<dyn Signer> {
         self.signer.clone()
+    }
+
+    /// What the record that is appended next has to carry, to change the log's key to this one.
+    ///
+    /// # Errors
+    /// When one of the keys cannot sign, or they are the same, or of different logs.
+    pub fn rotation_to(&self, next: &dyn Signer) -> Result<Rotation, SignError> {
+        Rotation::sign(self.signer.as_ref(), next, self.frontier.size(), &self.frontier.root())
+    }
+
+    /// Keeps a rotation beside the checkpoint, for verifiers of this folder.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn keep_rotation(&self, rotation: &Rotation) -> Result<(), HandOverError> {
+        let path = || self.dir.join(ROTATIONS);
+        rotation::keep(self.disk.as_ref(), &self.dir, rotation)
+            .map_err(|source| HandOverError::Io { path: path(), source })
+    }
+
+    /// Hands the log over to another key, as the record at the end of the log says: the newest checkpoint is signed by it as
+    /// well, and every later one by it alone. Asked again after a failure, or with a key that has taken over already, it
+    /// brings about the same.
+    ///
+    /// # Errors
+    /// When the new key cannot sign or the rotation cannot be kept; the old key goes on then.
+    pub fn hand_over(&mut self, signer: Box<dyn Signer>, rotation: &Rotation) -> Result<(), HandOverError> {
+        if rotation.next_key()? != signer.verifier_key() {
+            return Err(HandOverError::OtherKey(signer.verifier_key().to_string()));
+        }
+        self.keep_rotation(rotation)?;
+        let newest = self.reader.checkpoint();
+        if newest.checkpoint().size == rotation.index.saturating_add(1) {
+            let signature = note::signature(signer.as_ref(), newest.checkpoint_text())?;
+            let signed = newest.with_signatures(&[signature]);
+            let signed = SignedCheckpoint::open(signed.text(), &signer.verifier_key())?;
+            // Durably: from here on the old key may be gone, and the new one opens only what it has signed.
+            let written = self.checkpoint_file.publish_durably(signed.text());
+            written.map_err(|source| HandOverError::Io { path: self.dir.join(CHECKPOINT), source })?;
+            *self.reader.0.published.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(signed);
+        }
+        self.signer = Arc::from(signer);
+        Ok(())
     }
 
     /// The reading side, for this or (cloned) any other thread.

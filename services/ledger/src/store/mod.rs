@@ -77,7 +77,7 @@ pub use copy::{Copied, CopyError, copy_log};
 pub use error::StoreError;
 pub use file::{FileLog, Options};
 pub use load::OpenError;
-pub use log::{AppendError, Commit, Log, Recovery};
+pub use log::{AppendError, Commit, HandOverError, Log, Recovery};
 pub use reader::{ReadError, Reader, Records};
 pub use record::{RecordProblem, check_record};
 pub use scan::{Damage, Problem};

@@ -14,6 +14,7 @@ use std::path::Path;
 
 use crate::checkpoint::Checkpoint;
 use crate::key::VerifierKey;
+use crate::rotation::LogKeys;
 use crate::store::scan::{SegmentFile, scan_segment};
 use crate::store::tiles::{Difference, TileComparison, TileFiles, level_path, stored_hashes};
 use crate::store::{Damage, OpenError, Problem, TILES, load};
@@ -45,6 +46,11 @@ pub enum Finding {
         /// The records that are there.
         found: u64,
     },
+    /// The records are not those that a former key of the log has committed to.
+    FormerTree {
+        /// The size that it committed to.
+        size: u64,
+    },
     /// The records do not give the signed root.
     RootMismatch {
         /// The size that was signed.
@@ -68,6 +74,10 @@ impl fmt::Display for Finding {
             Self::Truncated { signed, found } => {
                 write!(f, "the signed checkpoint covers {signed} records, but the segments hold only {found}")
             }
+            Self::FormerTree { size } => write!(
+                f,
+                "the first {size} records are not those that the log's former key committed to: history was changed"
+            ),
             Self::RootMismatch { signed } => {
                 write!(
                     f,
@@ -117,13 +127,15 @@ impl Report {
     }
 }
 
-/// Checks everything in a log's folder, and changes nothing.
+/// Checks everything in a log's folder, and changes nothing. The key may be one that the log had before: the rotations in
+/// the folder are followed.
 ///
 /// # Errors
 /// When there is no log or a file cannot be read; what is wrong with the log stands in the report.
 pub fn verify_log(dir: &Path, key: &VerifierKey) -> Result<Report, OpenError> {
     let mut report = Report::default();
-    match load::read_checkpoint(dir, key) {
+    let keys = LogKeys::load(dir, key.clone())?;
+    match load::read_checkpoint(dir, &keys) {
         Ok(Some(signed)) => report.checkpoint = Some(signed.checkpoint().clone()),
         Ok(None) => {
             report.add(Finding::Checkpoint("checkpoint: missing or empty: nothing here is signed".to_owned()))
@@ -133,12 +145,13 @@ pub fn verify_log(dir: &Path, key: &VerifierKey) -> Result<Report, OpenError> {
     }
     let names = load::segment_files(dir)?;
     report.segments = names.len();
-    if let Some(records) = report.checkpoint.as_ref().and_then(|signed| parallel::sound(dir, &names, signed))
-    {
+    let commitments: Vec<(u64, Hash)> = keys.commitments().collect();
+    let signed = report.checkpoint.as_ref();
+    if let Some(records) = signed.and_then(|signed| parallel::sound(dir, &names, signed, &commitments)) {
         return Ok(Report { records, ..report });
     }
     // Something is odd: everything is read once more, in order, to say what and where.
-    let mut walk = Walk::new(dir, report);
+    let mut walk = Walk::new(dir, report, commitments);
     for (position, name) in names.iter().enumerate() {
         walk.segment(name, position + 1 == names.len()).map_err(OpenError::io(&name.path))?;
     }
@@ -154,6 +167,8 @@ struct Walk {
     frontier: Frontier,
     contiguous: bool,
     root_at_signed: Option<Hash>,
+    /// What former keys have committed to, as size and root.
+    commitments: Vec<(u64, Hash)>,
     tiles: TileComparison,
     tile_findings: Vec<Finding>,
     stored_leaves: StoredLeaves,
@@ -161,7 +176,7 @@ struct Walk {
 }
 
 impl Walk {
-    fn new(dir: &Path, report: Report) -> Self {
+    fn new(dir: &Path, report: Report, commitments: Vec<(u64, Hash)>) -> Self {
         let signed = report.checkpoint.as_ref().map(|checkpoint| (checkpoint.size, checkpoint.root));
         let frontier = Frontier::new();
         Self {
@@ -170,6 +185,7 @@ impl Walk {
             next: 0,
             root_at_signed: signed.filter(|(size, _)| *size == 0).map(|_| frontier.root()),
             frontier,
+            commitments,
             contiguous: true,
             tiles: TileComparison::after(&dir.join(TILES), 0),
             tile_findings: Vec::new(),
@@ -218,6 +234,11 @@ impl Walk {
         self.frontier.push_with(leaf, |level, hash| compare(tiles, level, &hash, findings));
         if self.signed.is_some_and(|(size, _)| size == self.next) {
             self.root_at_signed = Some(self.frontier.root());
+        }
+        let (size, frontier) = (self.next, &self.frontier);
+        let broken = self.commitments.iter().any(|(at, root)| *at == size && *root != frontier.root());
+        if broken {
+            self.report.add(Finding::FormerTree { size });
         }
     }
 

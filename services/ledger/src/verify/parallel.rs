@@ -10,11 +10,18 @@ use crate::store::scan::{SegmentFile, scan_segment};
 use crate::store::tiles::{LEVELS, TileFiles, stored_hashes};
 use crate::tree::{Frontier, HASH_BYTES, Hash, LeafRun};
 
-/// The tree over one segment's records, in two runs where the checkpoint ends inside it.
+/// The tree over one segment's records, in several runs where the checkpoint, or the tree that a former key has committed to, ends
+/// inside it.
 type Runs = Vec<LeafRun>;
 
-/// The number of records, if every segment is whole, the records give the signed root, and the tiles are those of the records.
-pub(super) fn sound(dir: &Path, segments: &[SegmentFile], signed: &Checkpoint) -> Option<u64> {
+/// The number of records, if every segment is whole, the records give the signed root and those that former
+/// keys have committed to (as size and root), and the tiles are those of the records.
+pub(super) fn sound(
+    dir: &Path,
+    segments: &[SegmentFile],
+    signed: &Checkpoint,
+    commitments: &[(u64, Hash)],
+) -> Option<u64> {
     let tiles = TileFiles::for_reading(dir.join(TILES));
     let (next, is_odd) = (AtomicUsize::new(0), AtomicBool::new(false));
     let runs: Mutex<Vec<Option<Runs>>> = Mutex::new(vec![None; segments.len()]);
@@ -24,7 +31,7 @@ pub(super) fn sound(dir: &Path, segments: &[SegmentFile], signed: &Checkpoint) -
                 while !is_odd.load(Ordering::Relaxed) {
                     let at = next.fetch_add(1, Ordering::Relaxed);
                     let Some(segment) = segments.get(at) else { break };
-                    let found = segment_runs(segment, signed.size, &tiles);
+                    let found = segment_runs(segment, signed.size, commitments, &tiles);
                     is_odd.fetch_or(found.is_none(), Ordering::Relaxed);
                     if let Some(slot) = runs.lock().ok().as_mut().and_then(|runs| runs.get_mut(at)) {
                         *slot = found;
@@ -44,6 +51,10 @@ pub(super) fn sound(dir: &Path, segments: &[SegmentFile], signed: &Checkpoint) -
         if !is_next || !is_equal {
             return None;
         }
+        let is_broken = |(size, root): &(u64, Hash)| *size == frontier.size() && *root != frontier.root();
+        if commitments.iter().any(is_broken) {
+            return None;
+        }
         if frontier.size() == signed.size {
             signed_root = Some(frontier.root());
         }
@@ -52,11 +63,17 @@ pub(super) fn sound(dir: &Path, segments: &[SegmentFile], signed: &Checkpoint) -
 }
 
 /// The tree over a segment, if the segment is whole and the tiles hold the hashes that its records alone complete.
-fn segment_runs(segment: &SegmentFile, signed_size: u64, tiles: &TileFiles) -> Option<Runs> {
+fn segment_runs(
+    segment: &SegmentFile,
+    signed_size: u64,
+    commitments: &[(u64, Hash)],
+    tiles: &TileFiles,
+) -> Option<Runs> {
+    let is_cut = |next| next == signed_size || commitments.iter().any(|(size, _)| *size == next);
     let mut runs = vec![(LeafRun::new(segment.first), Hashes::default())];
     let scan = scan_segment(segment, |_, leaf| {
         let next = runs.last().map_or(segment.first, |(run, _)| run.next());
-        if next == signed_size && next > segment.first {
+        if next > segment.first && is_cut(next) {
             runs.push((LeafRun::new(next), Hashes::default()));
         }
         if let Some((run, hashes)) = runs.last_mut() {

@@ -13,7 +13,7 @@ use writ_ledger::{
 use super::{filled, key, record, records, signer};
 
 fn write(log: &Log, dir: &Path) -> Result<Exported, ExportError<ReadError>> {
-    export(log.reader(), &log.reader().checkpoint(), dir)
+    export(log.reader(), &log.reader().checkpoint(), &[], dir)
 }
 
 fn checkpoint(dir: &Path) -> Checkpoint {
@@ -22,7 +22,7 @@ fn checkpoint(dir: &Path) -> Checkpoint {
 }
 
 fn audit(dir: &Path, checkpoint: &Checkpoint) -> Result<AuditReport, FileError> {
-    audit_tiles(&TilesDirectory::at(dir).unwrap(), checkpoint, None, |_, _, _| ())
+    audit_tiles(&TilesDirectory::at(dir).unwrap(), checkpoint, None, &[], |_, _, _| ())
 }
 
 fn assert_holds(dir: &Path, size: u64) {
@@ -175,7 +175,8 @@ fn an_export_that_is_cut_off_shows_what_was_there_and_is_finished_by_the_next() 
     let folder = tempfile::tempdir().unwrap();
     let dir = folder.path().join("out");
     let mut log = filled(&folder.path().join("log"), 300);
-    let cut = |log: &Log| export(&Failing(log.reader(), 2), &log.reader().checkpoint(), &dir).unwrap_err();
+    let cut =
+        |log: &Log| export(&Failing(log.reader(), 2), &log.reader().checkpoint(), &[], &dir).unwrap_err();
     log.append(&records(300..900)).unwrap();
     assert!(matches!(cut(&log), ExportError::Source(_)));
     assert!(TilesDirectory::at(&dir).is_none(), "nothing is published yet");

@@ -9,6 +9,7 @@ mod directory;
 mod fold;
 #[cfg(feature = "kafka")]
 mod kafka;
+mod keys;
 mod mounts;
 mod oracle;
 mod sealed;

@@ -5,7 +5,7 @@ use std::fmt;
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 use writ_ledger::tile::{TilePath, TileSource};
-use writ_ledger::{Checkpoint, TileFinding, VerifierKey, audit_tiles};
+use writ_ledger::{Checkpoint, Hash, LogKeys, SignedCheckpoint, TileFinding, VerifierKey, audit_tiles};
 use writ_schema::{DecodeError, Event, Record};
 
 /// The most findings that are listed one by one.
@@ -88,18 +88,23 @@ impl Audit {
     }
 }
 
-/// Checks everything that a checkpoint covers, and that it continues an older one.
+/// Checks everything that a checkpoint covers, and that it continues an older one and what former keys have committed to.
 pub fn audit<S: TileSource + ?Sized>(
     source: &S,
     contents: Contents,
-    key: &VerifierKey,
-    checkpoint: &Checkpoint,
+    keys: &LogKeys,
+    signed: &SignedCheckpoint,
     older: Option<&Checkpoint>,
 ) -> Result<Audit, S::Error> {
     let latest = Timestamp::now().checked_add(CLOCK_TOLERANCE).unwrap_or(Timestamp::MAX);
-    let mut meaning = Meaning { contents, key, latest, last_time: None, audit: Audit::default() };
-    let report =
-        audit_tiles(source, checkpoint, older, |seq, tile, record| meaning.record(seq, tile, record))?;
+    let checkpoint = signed.checkpoint();
+    let (last_time, signing, said) = Default::default();
+    let mut meaning = Meaning { contents, size: checkpoint.size, latest, last_time, signing, audit: said };
+    let former: Vec<(u64, Hash)> = keys.commitments().collect();
+    let report = audit_tiles(source, checkpoint, older, &former, |seq, tile, record| {
+        meaning.record(seq, tile, record);
+    })?;
+    meaning.finish(signed.key());
     let said = std::mem::take(&mut meaning.audit);
     let mut audit = Audit {
         records_read: report.records_read,
@@ -115,16 +120,18 @@ pub fn audit<S: TileSource + ?Sized>(
 }
 
 /// What a signed tree does not say: that records are numbered, dated and caused in order.
-struct Meaning<'a> {
+struct Meaning {
     contents: Contents,
-    key: &'a VerifierKey,
+    size: u64,
     /// No record can be from later than this, by this machine's clock.
     latest: Timestamp,
+    /// The keys that may sign the log's newest checkpoint, as the records say: at the size of a change, both do.
+    signing: Vec<String>,
     last_time: Option<Timestamp>,
     audit: Audit,
 }
 
-impl Meaning<'_> {
+impl Meaning {
     fn record(&mut self, seq: u64, tile: &TilePath, bytes: &[u8]) {
         if self.audit.is_opaque {
             return;
@@ -135,10 +142,27 @@ impl Meaning<'_> {
                     self.add(seq, tile, problem);
                 }
                 self.last_time = self.last_time.max(Some(record.time));
+                match record.event {
+                    Event::NetworkCreated(created) => self.signing = vec![created.log_key],
+                    Event::LogKeyRotated(rotated) if seq + 1 == self.size => {
+                        self.signing = vec![rotated.old_key, rotated.new_key];
+                    }
+                    Event::LogKeyRotated(rotated) => self.signing = vec![rotated.new_key],
+                    _ => {}
+                }
             }
             Err(DecodeError::UnknownKind { .. }) => self.audit.unknown_kinds += 1,
             Err(_) if seq == 0 && self.contents == Contents::Any => self.audit.is_opaque = true,
             Err(error) => self.add(seq, tile, error.to_string()),
+        }
+    }
+
+    /// The checkpoint has to be signed by the key that the records make the log's.
+    fn finish(&mut self, key: &VerifierKey) {
+        let key = key.to_string();
+        if let Some(signing) = self.signing.last().filter(|_| !self.signing.contains(&key)) {
+            let problem = format!("it is signed by {key}, but the records make {signing} the log's key");
+            self.audit.refuse(problem);
         }
     }
 
@@ -164,8 +188,13 @@ impl Meaning<'_> {
             problems.push("it names a later record as its cause".to_owned());
         }
         match &record.event {
-            Event::NetworkCreated(created) if created.log_key != self.key.to_string() => {
-                problems.push(format!("the network was made with another log key: {}", created.log_key));
+            Event::LogKeyRotated(rotated)
+                if self.signing.last().is_some_and(|key| *key != rotated.old_key) =>
+            {
+                problems.push(format!(
+                    "it changes the log's key from {}, which is not the log's",
+                    rotated.old_key
+                ));
             }
             Event::NetworkCreated(_) if seq == 0 => {}
             _ if seq == 0 => problems.push("a log begins with network.created".to_owned()),
@@ -246,7 +275,7 @@ mod tests {
 
     fn check(served: &Served, older: Option<&Checkpoint>) -> Audit {
         let signed = served.reader.checkpoint();
-        audit(served, Contents::Writ, signed.key(), signed.checkpoint(), older).unwrap()
+        audit(served, Contents::Writ, &LogKeys::of(signed.key().clone()), &signed, older).unwrap()
     }
 
     #[test]

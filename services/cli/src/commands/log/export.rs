@@ -6,11 +6,11 @@ use anyhow::{Context, Result};
 use clap::Args;
 use jiff::Timestamp;
 use serde_json::json;
-use writ_ledger::FileLog;
 use writ_ledger::directory::{Exported, export};
+use writ_ledger::{FileLog, LogKeys};
 
 use super::served::Served;
-use super::verify::{folder_key, key_of, signed};
+use super::verify::{folder_key, key_of, keys_of, signed};
 use crate::client::Client;
 use crate::output::counted;
 use crate::{App, Verdict, credentials};
@@ -66,7 +66,8 @@ fn from_folder(folder: &Path, dir: &Path, key: Option<&str>, app: &App) -> Resul
     let key = folder_key(key, app)?;
     let log = FileLog::open_read_only(folder, &key)
         .with_context(|| format!("cannot read the log in {}", folder.display()))?;
-    Ok(export(&log, &log.checkpoint(), dir)?)
+    let rotations = LogKeys::kept(folder)?;
+    Ok(export(&log, &log.checkpoint(), &rotations, dir)?)
 }
 
 fn from_server(dir: &Path, key: Option<&str>, app: &App) -> Result<Exported> {
@@ -76,6 +77,7 @@ fn from_server(dir: &Path, key: Option<&str>, app: &App) -> Result<Exported> {
         None => Client::anonymous(&url, &known)?,
     };
     let (key, _) = key_of(key, &known, &client)?;
-    let (signed, _) = signed(&client, &url, &key)?;
-    Ok(export(&Served::by(&client), &signed, dir)?)
+    let (keys, rotations) = keys_of(&client, key)?;
+    let (signed, _) = signed(&client, &url, &keys)?;
+    Ok(export(&Served::by(&client), &signed, &rotations, dir)?)
 }

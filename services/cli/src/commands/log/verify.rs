@@ -6,18 +6,25 @@ use anyhow::{Context, Result};
 use clap::Args;
 use jiff::Timestamp;
 use serde_json::{Value, json};
+use writ_ledger::rotation::read_rotations;
+use writ_ledger::trust_policy::{Standing, StandingError};
 use writ_ledger::{
-    Checkpoint, FileLog, Finding as FileFinding, SignedCheckpoint, TilesDirectory, VerifierKey, verify_log,
+    Checkpoint, FileLog, Finding as FileFinding, LogKeys, Rotation, SignedCheckpoint, TilesDirectory,
+    TrustPolicy, VerifierKey, verify_log,
 };
 
 use super::audit::{Audit, Contents, audit};
 use super::served::Served;
 use crate::client::Client;
+use crate::commands::trust;
 use crate::commands::verify::{parse_key, served_key};
 use crate::credentials::Server;
 use crate::failure::advised;
 use crate::output::{counted, printable};
 use crate::{App, Verdict, credentials};
+
+/// The newest checkpoint that witnesses have cosigned, in a log's folder.
+const COSIGNED: &str = "checkpoint.cosigned";
 
 /// Check the whole log: every record, the tree over them, and the signature
 ///
@@ -45,49 +52,78 @@ pub struct Arguments {
     /// A file with a checkpoint of this log that was kept from before: the log has to continue it.
     #[arg(long, value_name = "FILE")]
     continues: Option<PathBuf>,
+    /// A trust policy (c2sp.org/tlog-policy): a checkpoint must be cosigned by the quorum that it demands.
+    #[arg(long, value_name = "FILE")]
+    policy: Option<PathBuf>,
 }
 
 /// Checks and reports.
 pub fn run(arguments: &Arguments, app: &App) -> Result<Verdict> {
-    let key = arguments.key.as_deref();
+    let policy = arguments.policy.as_deref().map(trust::read_policy).transpose()?;
+    let of_policy = policy.as_ref().and_then(trust::only_log).map(|key| key.to_string());
+    let key = arguments.key.as_deref().or(of_policy.as_deref());
+    let asked = Asked { key, older: arguments.continues.as_deref(), policy: policy.as_ref() };
     let Some(dir) = arguments.folder.as_deref().or(arguments.dir.as_deref()) else {
-        return server(key, arguments.continues.as_deref(), app);
+        return server(&asked, app);
     };
     match TilesDirectory::at(dir) {
-        Some(tiles) => directory(&tiles, dir, key, arguments.continues.as_deref(), app),
-        None => folder(dir, &folder_key(key, app)?, arguments.continues.as_deref(), app),
+        Some(tiles) => directory(&tiles, dir, &asked, app),
+        None => folder(dir, &asked, app),
     }
 }
 
-/// The checkpoint that was kept from before, which the same key has to have signed.
-fn kept(file: Option<&Path>, key: &VerifierKey) -> Result<Option<Checkpoint>> {
-    let Some(file) = file else { return Ok(None) };
-    let name = file.display();
-    let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {name}"))?;
-    let kept = SignedCheckpoint::open(&text, key).map_err(|error| {
-        advised(
-            format!("{name} is no checkpoint of this log: {error}"),
-            "give the file as it was kept, with its signature, and the key that the log had then",
-        )
-    })?;
-    Ok(Some(kept.checkpoint().clone()))
+/// What the log is to be checked against.
+struct Asked<'a> {
+    key: Option<&'a str>,
+    /// A file with a checkpoint that was kept from before.
+    older: Option<&'a Path>,
+    policy: Option<&'a TrustPolicy>,
+}
+
+impl Asked<'_> {
+    /// The checkpoint that was kept from before, which a key of the log has to have signed.
+    fn kept(&self, keys: &LogKeys) -> Result<Option<Checkpoint>> {
+        let Some(file) = self.older else { return Ok(None) };
+        let name = file.display();
+        let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {name}"))?;
+        let kept = keys.open(&text).map_err(|error| {
+            advised(
+                format!("{name} is no checkpoint of this log: {error}"),
+                "give the file as it was kept, with its signature, and the key that the log had then",
+            )
+        })?;
+        Ok(Some(kept.checkpoint().clone()))
+    }
+
+    /// Who has cosigned a checkpoint, if a policy asks for it.
+    fn witnessed(&self, signed: &SignedCheckpoint) -> Option<Result<Standing, StandingError>> {
+        self.policy.map(|policy| policy.check_cosignatures(signed))
+    }
 }
 
 /// A log in its own folder.
-fn folder(dir: &Path, key: &VerifierKey, older: Option<&Path>, app: &App) -> Result<Verdict> {
-    let older = kept(older, key)?;
-    let report = verify_log(dir, key).with_context(|| format!("cannot check {}", dir.display()))?;
+fn folder(dir: &Path, asked: &Asked<'_>, app: &App) -> Result<Verdict> {
+    let key = folder_key(asked.key, app)?;
+    let keys = LogKeys::load(dir, key.clone()).with_context(|| format!("cannot check {}", dir.display()))?;
+    let older = asked.kept(&keys)?;
+    let report = verify_log(dir, &key).with_context(|| format!("cannot check {}", dir.display()))?;
     let mut findings: Vec<String> = report.findings.iter().map(ToString::to_string).collect();
     let mut details: Vec<Value> = report.findings.iter().map(detail).collect();
     let mut meaning = Audit::default();
-    if let (true, Some(checkpoint)) = (report.is_sound(), &report.checkpoint) {
+    if report.is_sound() {
         // The bytes hold: what they say is checked as well.
         let reader =
-            FileLog::open_read_only(dir, key).with_context(|| format!("cannot read {}", dir.display()))?;
-        meaning = audit(&reader, Contents::Writ, key, checkpoint, older.as_ref())?;
+            FileLog::open_read_only(dir, &key).with_context(|| format!("cannot read {}", dir.display()))?;
+        meaning = audit(&reader, Contents::Writ, &keys, &reader.checkpoint(), older.as_ref())?;
         findings.extend(meaning.findings.iter().map(ToString::to_string));
         details.extend(meaning.findings.iter().map(|finding| json!(finding)));
     }
+    let witnessed = asked.policy.map(|policy| cosigned_in(dir, &key, policy));
+    if let Some(Err(problem)) = &witnessed {
+        findings.push(problem.clone());
+        details.push(json!({ "place": COSIGNED, "problem": problem }));
+    }
+    let standing = witnessed.and_then(Result::ok);
     let is_sound = findings.is_empty() && report.checkpoint.is_some();
     let omitted = report.findings_omitted.saturating_add(meaning.findings_omitted);
     let mut text = verdict_line(app, is_sound, &dir.display().to_string());
@@ -107,15 +143,36 @@ fn folder(dir: &Path, key: &VerifierKey, older: Option<&Path>, app: &App) -> Res
     }
     text.push_str(&told(report.checkpoint.as_ref(), &meaning));
     text.push_str(&continued(older.as_ref().filter(|_| is_sound)));
+    text.push_str(&standing.as_ref().map(trust::told).unwrap_or_default());
     text.push_str(&listed(&findings, omitted));
     let value = json!({
         "verified": is_sound, "dir": dir, "checkpoint": report.checkpoint.as_ref().map(checkpoint_value),
         "continues": older.as_ref().map(checkpoint_value),
         "records": report.records, "segments": report.segments, "unsignedRecords": report.unsigned_records(),
         "unknownKinds": meaning.unknown_kinds, "findings": details, "findingsOmitted": omitted,
+        "witnessed": standing.as_ref().map(trust::value),
     });
     app.out.show(&text, &value)?;
     Ok(if is_sound { Verdict::Good } else { Verdict::Bad })
+}
+
+/// Who has cosigned the newest checkpoint in a log's folder that witnesses have seen, which the log has to continue.
+fn cosigned_in(dir: &Path, key: &VerifierKey, policy: &TrustPolicy) -> Result<Standing, String> {
+    let told = |error: &dyn std::fmt::Display| format!("{COSIGNED}: {error}");
+    let text = std::fs::read_to_string(dir.join(COSIGNED)).map_err(|error| told(&error))?;
+    let keys = LogKeys::load(dir, key.clone()).map_err(|error| told(&error))?;
+    let signed = keys.open(&text).map_err(|error| told(&error))?;
+    let reader = FileLog::open_read_only(dir, key).map_err(|error| told(&error))?;
+    let checkpoint = signed.checkpoint();
+    match reader.root(checkpoint.size) {
+        Ok(root) if root == checkpoint.root => {
+            policy.check_cosignatures(&signed).map_err(|error| told(&error))
+        }
+        _ => Err(told(&format!(
+            "witnesses have seen {} records that this log does not continue: it was rolled back or replaced",
+            checkpoint.size
+        ))),
+    }
 }
 
 fn detail(finding: &FileFinding) -> Value {
@@ -131,16 +188,10 @@ fn detail(finding: &FileFinding) -> Value {
 }
 
 /// A log in a directory of tiles.
-fn directory(
-    tiles: &TilesDirectory,
-    dir: &Path,
-    key: Option<&str>,
-    older: Option<&Path>,
-    app: &App,
-) -> Result<Verdict> {
+fn directory(tiles: &TilesDirectory, dir: &Path, asked: &Asked<'_>, app: &App) -> Result<Verdict> {
     let name = dir.display();
-    let key = match folder_key(key, app) {
-        Err(_) if key.is_none() && tiles.vkey()?.is_some() => {
+    let key = match folder_key(asked.key, app) {
+        Err(_) if asked.key.is_none() && tiles.vkey()?.is_some() => {
             return Err(advised(
                 "no log key is known on this machine, and a directory cannot vouch for its own",
                 format!(
@@ -150,23 +201,36 @@ fn directory(
         }
         other => other?,
     };
-    let older = kept(older, &key)?;
+    let keys = LogKeys::load(dir, key.clone()).with_context(|| format!("cannot check {name}"))?;
+    let older = asked.kept(&keys)?;
     let mut checked = Audit::default();
-    let signed = SignedCheckpoint::open(&tiles.checkpoint()?, &key);
+    let mut witnessed = None;
+    let signed = keys.open(&tiles.checkpoint()?);
     match &signed {
-        Ok(signed) => checked = audit(tiles, Contents::Any, &key, signed.checkpoint(), older.as_ref())?,
+        Ok(signed) => {
+            checked = audit(tiles, Contents::Any, &keys, signed, older.as_ref())?;
+            witnessed = asked.witnessed(signed);
+        }
         Err(error) => checked.refuse(error.to_string()),
     }
+    if let Some(Err(error)) = &witnessed {
+        checked.refuse(error.to_string());
+    }
+    let standing = witnessed.and_then(Result::ok);
     let checkpoint = signed.as_ref().ok().map(SignedCheckpoint::checkpoint);
     let mut text = verdict_line(app, checked.is_sound(), &name.to_string());
     text.push_str(&format!("{} were read and computed anew.\n", counted(checked.records_read, "record")));
     text.push_str(&told(checkpoint, &checked));
     text.push_str(&continued(older.as_ref().filter(|_| checked.is_sound())));
+    text.push_str(&followed(&keys));
+    text.push_str(&standing.as_ref().map(trust::told).unwrap_or_default());
     text.push_str(&findings_of(&checked));
     let value = json!({
-        "verified": checked.is_sound(), "dir": dir, "logKey": key.to_string(), "checkpoint": checkpoint.map(checkpoint_value),
-        "continues": older.as_ref().map(checkpoint_value), "records": checked.records_read, "opaque": checked.is_opaque,
-        "unknownKinds": checked.unknown_kinds, "findings": checked.findings, "findingsOmitted": checked.findings_omitted,
+        "verified": checked.is_sound(), "dir": dir, "logKey": keys.current().to_string(),
+        "checkpoint": checkpoint.map(checkpoint_value), "continues": older.as_ref().map(checkpoint_value),
+        "records": checked.records_read, "opaque": checked.is_opaque, "unknownKinds": checked.unknown_kinds,
+        "findings": checked.findings, "findingsOmitted": checked.findings_omitted,
+        "witnessed": standing.as_ref().map(trust::value),
     });
     app.out.show(&text, &value)?;
     Ok(if checked.is_sound() { Verdict::Good } else { Verdict::Bad })
@@ -186,26 +250,44 @@ fn known_key(app: &App) -> Result<VerifierKey> {
 }
 
 /// The log of a server.
-fn server(key: Option<&str>, older: Option<&Path>, app: &App) -> Result<Verdict> {
+fn server(asked: &Asked<'_>, app: &App) -> Result<Verdict> {
     let (url, known) = credentials::chosen(app.server.as_deref())?;
     let client = match known.live_token(Timestamp::now()) {
         Some(_) => Client::signed_in(&url, &known)?,
         None => Client::anonymous(&url, &known)?,
     };
-    let (key, is_first_use) = key_of(key, &known, &client)?;
-    let (signed, note) = signed(&client, &url, &key)?;
-    let older = match kept(older, &key)? {
+    let (key, is_first_use) = key_of(asked.key, &known, &client)?;
+    let (keys, _) = keys_of(&client, key)?;
+    let (signed, note) = signed(&client, &url, &keys)?;
+    let older = match asked.kept(&keys)? {
         Some(kept) => Some(kept),
-        None => verified_before(&known, &key)?,
+        None => verified_before(&known, &keys)?,
     };
-    let audit = audit(&Served::by(&client), Contents::Writ, &key, signed.checkpoint(), older.as_ref())?;
-    if audit.is_sound() {
+    let audit = audit(&Served::by(&client), Contents::Writ, &keys, &signed, older.as_ref())?;
+    let witnessed = asked.witnessed(&signed);
+    if audit.is_sound() && !matches!(witnessed, Some(Err(_))) {
         credentials::update(&url, |_, server| {
-            server.log_key = Some(key.to_string());
+            server.log_key = Some(signed.key().to_string());
             server.checkpoint = Some(note.clone());
         })?;
     }
-    show(app, &url, &key, is_first_use, signed.checkpoint(), older.as_ref(), &audit)
+    let shown = Shown { keys: &keys, is_first_use, signed: &signed, older: older.as_ref(), audit: &audit };
+    show(app, &url, &shown, witnessed)
+}
+
+/// The keys that followed the trusted one, as the server publishes them, and the changes: each is signed by the key before it.
+pub(super) fn keys_of(client: &Client, trusted: VerifierKey) -> Result<(LogKeys, Vec<Rotation>)> {
+    let wrong = |error: &dyn std::fmt::Display| {
+        advised(
+            format!("the changes of the log's key do not hold: {error}"),
+            "ask the operator which key is the log's, before you trust it",
+        )
+    };
+    // Where nothing is published, nothing has changed: a key that did change would not have signed what is served.
+    let published = client.get("/log/rotations")?.unwrap_or_default();
+    let rotations = read_rotations(&String::from_utf8_lossy(&published)).map_err(|error| wrong(&error))?;
+    let keys = LogKeys::trace(trusted, &rotations).map_err(|error| wrong(&error))?;
+    Ok((keys, rotations))
 }
 
 /// The key that was given, is kept, or (the first time) is served. Whether it is the latter.
@@ -218,9 +300,9 @@ pub(super) fn key_of(given: Option<&str>, known: &Server, client: &Client) -> Re
 }
 
 /// The newest checkpoint of a server, with its text.
-pub(super) fn signed(client: &Client, url: &str, key: &VerifierKey) -> Result<(SignedCheckpoint, String)> {
+pub(super) fn signed(client: &Client, url: &str, keys: &LogKeys) -> Result<(SignedCheckpoint, String)> {
     let note = client.get_text("/log/checkpoint")?;
-    let signed = SignedCheckpoint::open(&note, key).map_err(|error| {
+    let signed = keys.open(&note).map_err(|error| {
         advised(
             format!("{url} serves a checkpoint that does not hold: {error}"),
             "ask the operator; do not rely on this log",
@@ -230,27 +312,43 @@ pub(super) fn signed(client: &Client, url: &str, key: &VerifierKey) -> Result<(S
 }
 
 /// The checkpoint of a server that was verified here last.
-fn verified_before(known: &Server, key: &VerifierKey) -> Result<Option<Checkpoint>> {
+fn verified_before(known: &Server, keys: &LogKeys) -> Result<Option<Checkpoint>> {
     let Some(text) = &known.checkpoint else { return Ok(None) };
-    let signed = SignedCheckpoint::open(text, key).map_err(|_| {
+    let signed = keys.open(text).map_err(|_| {
         advised(
-            format!("the checkpoint that was verified here before is not signed by {key}"),
+            format!("the checkpoint that was verified here before is not signed by {}", keys.trusted()),
             "the log's key was exchanged, or this is another log: ask the operator before you trust it",
         )
     })?;
     Ok(Some(signed.checkpoint().clone()))
 }
 
+/// What was found about a server's log.
+struct Shown<'a> {
+    keys: &'a LogKeys,
+    is_first_use: bool,
+    signed: &'a SignedCheckpoint,
+    older: Option<&'a Checkpoint>,
+    audit: &'a Audit,
+}
+
 fn show(
     app: &App,
     url: &str,
-    key: &VerifierKey,
-    is_first_use: bool,
-    checkpoint: &Checkpoint,
-    older: Option<&Checkpoint>,
-    audit: &Audit,
+    shown: &Shown<'_>,
+    witnessed: Option<Result<Standing, StandingError>>,
 ) -> Result<Verdict> {
-    let mut text = verdict_line(app, audit.is_sound(), &format!("the log of {url}"));
+    let Shown { keys, is_first_use, older, audit, .. } = *shown;
+    let checkpoint = shown.signed.checkpoint();
+    let mut findings: Vec<String> = audit.findings.iter().map(ToString::to_string).collect();
+    let (standing, unwitnessed) = match witnessed {
+        Some(Ok(standing)) => (Some(standing), None),
+        Some(Err(error)) => (None, Some(error.to_string())),
+        None => (None, None),
+    };
+    findings.extend(unwitnessed.clone());
+    let is_sound = audit.is_sound() && unwitnessed.is_none();
+    let mut text = verdict_line(app, is_sound, &format!("the log of {url}"));
     text.push_str(&format!("{} were read and computed anew.\n", counted(audit.records_read, "record")));
     if audit.hashes_only > 0 {
         text.push_str(&format!(
@@ -264,21 +362,25 @@ fn show(
         None => text
             .push_str("It is the first checkpoint that is verified here; the next one has to continue it.\n"),
     }
+    text.push_str(&followed(keys));
+    let key = keys.current();
     if is_first_use {
         text.push_str(&format!(
             "The key was taken from the server, and is kept from now on. Compare it with the one that the operator published:\n  \
              {key}\n"
         ));
     }
-    text.push_str(&findings_of(audit));
+    text.push_str(&standing.as_ref().map(trust::told).unwrap_or_default());
+    text.push_str(&listed(&findings, audit.findings_omitted));
     let value = json!({
-        "verified": audit.is_sound(), "server": url, "logKey": key.to_string(), "keyTakenFromServer": is_first_use,
+        "witnessed": standing.as_ref().map(trust::value), "unwitnessed": unwitnessed,
+        "verified": is_sound, "server": url, "logKey": key.to_string(), "keyTakenFromServer": is_first_use,
         "checkpoint": checkpoint_value(checkpoint), "continues": older.map(checkpoint_value),
         "records": audit.records_read, "hashesOnly": audit.hashes_only, "unknownKinds": audit.unknown_kinds,
         "findings": audit.findings, "findingsOmitted": audit.findings_omitted,
     });
     app.out.show(&text, &value)?;
-    Ok(if audit.is_sound() { Verdict::Good } else { Verdict::Bad })
+    Ok(if is_sound { Verdict::Good } else { Verdict::Bad })
 }
 
 fn verdict_line(app: &App, is_sound: bool, what: &str) -> String {
@@ -310,6 +412,20 @@ fn continued(older: Option<&Checkpoint>) -> String {
     older.map_or_else(String::new, |older| {
         format!("It continues the checkpoint of size {} that was kept from before.\n", older.size)
     })
+}
+
+/// How the log's key came to be the present one, if it has changed.
+fn followed(keys: &LogKeys) -> String {
+    let times = match keys.rotations() {
+        0 => return String::new(),
+        1 => "once".to_owned(),
+        times => format!("{times} times"),
+    };
+    format!(
+        "Its key was changed {times} since the one that is trusted here; each change is signed by the key before it. It is now:\n  \
+         {}\n",
+        keys.current()
+    )
 }
 
 fn findings_of(audit: &Audit) -> String {

@@ -22,7 +22,10 @@ enum Access {
 
 fn access(command: &Command) -> Access {
     match command {
-        Command::CreateNetwork { .. } | Command::OpenLog { .. } | Command::CloseLog => Access::System,
+        Command::CreateNetwork { .. }
+        | Command::OpenLog { .. }
+        | Command::RotateLogKey { .. }
+        | Command::CloseLog => Access::System,
         Command::GrantRole { .. } | Command::RevokeRole { .. } | Command::LapseRetention { .. } => {
             Access::Role(Role::Owner)
         }

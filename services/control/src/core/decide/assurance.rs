@@ -1,8 +1,8 @@
 //! The network and its log, and who read what.
 
 use writ_schema::event::{
-    AuditDeanonymiseExecuted, AuditQueryExecuted, LogClosed, LogOpened, NetworkCreated, ReportGenerated,
-    SessionEnd, SessionTerminated, Version,
+    AuditDeanonymiseExecuted, AuditQueryExecuted, LogClosed, LogKeyRotated, LogOpened, NetworkCreated,
+    ReportGenerated, SessionEnd, SessionTerminated, Version,
 };
 use writ_schema::seal::{Retention, Sealed, Subject};
 use writ_schema::{Actor, Seq, UserId};
@@ -53,6 +53,7 @@ pub(super) fn create_network(state: &State, actor: &Actor, command: &Command) ->
 pub(super) fn decide(case: &Case<'_>, command: &Command) -> Decision {
     match command {
         Command::OpenLog { program } => open(case, program),
+        Command::RotateLogKey { new_key, rotation } => rotate(case, new_key, rotation),
         Command::CloseLog => Ok(close(case)),
         Command::RecordQuery { fields, digest } => query(case, fields, digest),
         Command::RecordDeanonymised { users, purpose } => deanonymised(case, users, purpose),
@@ -68,6 +69,17 @@ fn open(case: &Case<'_>, program: &str) -> Decision {
     let opened = LogOpened { v: Version, program: program.to_owned(), clean: !case.state.is_open() };
     let ended = ended_sessions(case).map(|event| case.consequence(0, event));
     Ok(std::iter::once(case.draft(opened)).chain(ended).collect())
+}
+
+fn rotate(case: &Case<'_>, new_key: &str, rotation: &str) -> Decision {
+    check_line("new_key", new_key, MAX_KEY_CHARS)?;
+    let rotated = LogKeyRotated {
+        v: Version,
+        old_key: case.network.log_key().to_owned(),
+        new_key: new_key.to_owned(),
+        rotation: rotation.to_owned(),
+    };
+    Ok(vec![case.draft(rotated)])
 }
 
 fn close(case: &Case<'_>) -> Vec<Draft> {

@@ -63,6 +63,7 @@ pub fn decide(state: &State, context: &Context, submission: &Submission) -> Deci
     match command {
         Command::CreateNetwork { .. }
         | Command::OpenLog { .. }
+        | Command::RotateLogKey { .. }
         | Command::CloseLog
         | Command::RecordQuery { .. }
         | Command::RecordDeanonymised { .. }

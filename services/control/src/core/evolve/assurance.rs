@@ -1,14 +1,25 @@
 //! The network itself, and erasure.
 
-use writ_schema::event::{KeyShredded, NetworkCreated, RetentionLapsed};
+use writ_schema::Seq;
+use writ_schema::event::{KeyShredded, LogKeyRotated, NetworkCreated, RetentionLapsed};
 use writ_schema::seal::{DestroyedKeys, Retention, Subject};
 
-use crate::core::state::{Network, Prefixes, State};
+use crate::core::state::{LogKeyChange, Network, Prefixes, State};
 
 pub(super) fn network_created(state: &mut State, body: &NetworkCreated) {
     // The prefixes were checked when the network was made.
     if let Ok(prefixes) = Prefixes::parse(&body.prefix_v4, &body.prefix_v6) {
-        state.network = Some(Network { created: body.clone(), prefixes });
+        state.network = Some(Network { created: body.clone(), prefixes, log_keys: Vec::new() });
+    }
+}
+
+pub(super) fn log_key_rotated(state: &mut State, seq: Seq, body: &LogKeyRotated) {
+    if let Some(network) = &mut state.network {
+        network.log_keys.push(LogKeyChange {
+            seq,
+            key: body.new_key.clone(),
+            rotation: body.rotation.clone(),
+        });
     }
 }
 

@@ -23,6 +23,7 @@ pub fn evolve(state: &mut State, record: &Record) {
         Event::NetworkCreated(body) => assurance::network_created(state, body),
         Event::LogOpened(_) => state.is_open = true,
         Event::LogClosed(_) => state.is_open = false,
+        Event::LogKeyRotated(body) => assurance::log_key_rotated(state, record.seq, body),
         Event::KeyShredded(body) => assurance::key_shredded(state, body),
         Event::RetentionLapsed(body) => assurance::retention_lapsed(state, body),
         Event::UserProvisioned(body) => user::provisioned(state, record.seq, body),

@@ -59,12 +59,44 @@ pub struct Network {
     pub created: NetworkCreated,
     /// Where the nodes' addresses are taken from.
     pub prefixes: Prefixes,
+    /// The changes of the log's key, in order.
+    pub log_keys: Vec<LogKeyChange>,
+}
+
+/// A change of the log's key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogKeyChange {
+    /// The record of it.
+    pub seq: Seq,
+    /// Verifier key that signs after it.
+    pub key: String,
+    /// The note that both keys have signed.
+    pub rotation: String,
+}
+
+impl LogKeyChange {
+    /// As verifiers follow it.
+    pub fn rotation(&self) -> writ_ledger::Rotation {
+        writ_ledger::Rotation { index: self.seq.0, statement: self.rotation.clone() }
+    }
+}
+
+impl Network {
+    /// Verifier key that signs the log now.
+    pub fn log_key(&self) -> &str {
+        self.log_keys.last().map_or(&self.created.log_key, |change| &change.key)
+    }
 }
 
 impl State {
     /// The network, once it is made.
     pub fn network(&self) -> Option<&Network> {
         self.network.as_ref()
+    }
+
+    /// The records that changed the log's key.
+    pub fn log_key_changes(&self) -> Vec<Seq> {
+        self.network.iter().flat_map(|network| &network.log_keys).map(|change| change.seq).collect()
     }
 
     /// How many records made this state.

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
+use writ_ledger::tree::MemoryTree;
+use writ_ledger::{Rotation, SigningKey};
 use writ_schema::event::{AcknowledgedAction, CloseReason, NodeOwner, PathKind, Role, SessionEnd};
 use writ_schema::keys::SecretHash;
 use writ_schema::seal::{
@@ -78,6 +80,16 @@ impl Scene {
             closed.event.clone().visit_sealed(&mut taking);
         }
         self.kept = self.world.log.len();
+    }
+
+    /// Changes the log's key, by a record that names its place and the tree before it.
+    fn rotate_log_key(&mut self) {
+        let key = |byte| SigningKey::from_seed("writ.example/log", [byte; 32]).unwrap();
+        let mut tree = MemoryTree::new();
+        self.world.log.iter().for_each(|record| tree.push(record.leaf));
+        let rotation = Rotation::sign(&key(7), &key(8), tree.size(), &tree.root()).unwrap();
+        let new_key = key(8).verifier_key().to_string();
+        self.submit(Command::RotateLogKey { new_key, rotation: rotation.statement });
     }
 
     fn administrators(&mut self) {
@@ -174,6 +186,7 @@ impl Scene {
         let later: Timestamp = self.world.now + SignedDuration::from_hours(24 * 100);
         self.world.now = later;
         self.submit_as(owner, Command::LapseRetention { quarter });
+        self.rotate_log_key();
         self.submit(Command::CloseLog);
     }
 }

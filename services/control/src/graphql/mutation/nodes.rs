@@ -163,7 +163,7 @@ fn ticket(context: &Context<'_>, secret: &str) -> Result<EnrolmentTicket> {
     Ok(EnrolmentTicket {
         server: door.url.clone(),
         network: network.created.network.clone(),
-        log_key: network.created.log_key.clone(),
+        log_key: network.log_key().to_owned(),
         certificate_sha256: door.certificate_sha256.clone(),
         secret: secret.to_owned(),
     })

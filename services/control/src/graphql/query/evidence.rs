@@ -100,9 +100,11 @@ impl EvidenceQuery {
         };
         collect(&answer, &mut positions);
         let moment = moment(context, selection.as_ref().and_then(|selection| selection.as_of)).await?;
+        // Whoever trusts a key that the log had before needs the records that changed it.
+        let key_changes = key_changes(context)?;
         let (mut has_more, mut last_selected) = (false, None);
         if let Some(selection) = selection {
-            let room = MAX_RECORDS.saturating_sub(positions.len());
+            let room = MAX_RECORDS.saturating_sub(positions.len().saturating_add(key_changes.len()));
             let (selected, more) = select(context, moment, selection, room).await?;
             (has_more, last_selected) = (more, selected.last().copied());
             positions.extend(selected);
@@ -119,6 +121,7 @@ impl EvidenceQuery {
         if let Some(missing) = positions.iter().find(|seq| **seq >= reader.size()) {
             return Err(fail(Code::NotFound, format!("there is no record {missing} yet")));
         }
+        positions.extend(key_changes);
         let indexes: Vec<u64> = positions.into_iter().collect();
         let keys = if with_keys { keys(context, &indexes)? } else { Value::Null };
         let statement = Statement {
@@ -146,6 +149,13 @@ impl EvidenceQuery {
             text,
         })
     }
+}
+
+/// The positions of the records that changed the log's key.
+fn key_changes(context: &Context<'_>) -> Result<Vec<u64>> {
+    let state = context.data::<SequencerHandle>()?.state();
+    let changes = state.network().map(|network| network.log_keys.as_slice()).unwrap_or_default();
+    Ok(changes.iter().map(|change| change.seq.0).collect())
 }
 
 /// Runs the query as its caller would, with the same limits, guards and records.

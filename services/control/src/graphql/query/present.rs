@@ -39,17 +39,17 @@ impl PresentQuery {
         let moment = moment(context, None).await?;
         let record = query(context, moment, |lookup| lookup.record(Seq(0))).await?;
         let state = context.data::<SequencerHandle>()?.state();
-        let created = state.network().map(|network| network.created.clone());
+        let found = state.network().map(|network| (network.created.clone(), network.log_key().to_owned()));
         drop(state);
-        let created =
-            created.ok_or_else(|| fail(Code::NotFound, "there is no network yet: run `writd init`"))?;
+        let (created, log_key) =
+            found.ok_or_else(|| fail(Code::NotFound, "there is no network yet: run `writd init`"))?;
         Ok(Network {
             network: created.network.to_string().into(),
             name: created.name,
             prefix_v4: created.prefix_v4,
             prefix_v6: created.prefix_v6,
             origin: created.origin,
-            log_key: created.log_key,
+            log_key,
             as_of: AsOf::new(context, &moment)?,
             record,
         })

@@ -254,7 +254,7 @@ pub struct Network {
     pub prefix_v6: String,
     /// Origin of the log's checkpoints.
     pub origin: String,
-    /// Verifier key of the log (C2SP signed-note).
+    /// Verifier key that signs the log now (C2SP signed-note).
     pub log_key: String,
     /// The moment that the answer is about.
     pub as_of: AsOf,

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::position::Position;
 use crate::disk::{Disk, DiskFile, OsDisk};
 use crate::key::VerifierKey;
+use crate::rotation::LogKeys;
 use crate::store::file::cut_tiles;
 use crate::store::load::{Loaded, OpenError, load};
 use crate::store::segments::{Found, Segments};
@@ -91,7 +92,7 @@ impl Copy {
         position: &Position,
     ) -> Result<Option<(Self, Frontier, Frontier)>, OpenError> {
         // Whatever is wrong with it, the topic has it right.
-        let Ok(loaded) = load(dir, key) else { return Ok(None) };
+        let Ok(loaded) = load(dir, &LogKeys::of(key.clone())) else { return Ok(None) };
         if loaded.frontier.size() < position.size {
             return Ok(None);
         }

@@ -31,6 +31,7 @@ use super::log::{Log, Standing};
 use super::{CHECKPOINT, LogStore, SEGMENTS, StoreError, file, load};
 use crate::checkpoint::SignedCheckpoint;
 use crate::key::Signer;
+use crate::rotation::LogKeys;
 use crate::tree::Frontier;
 
 pub use options::KafkaOptions;
@@ -138,7 +139,7 @@ impl<'a> Opening<'a> {
         std::fs::create_dir_all(dir).map_err(OpenError::io(dir))?;
         let lock = file::lock(dir)?;
         copy::put_back(dir).map_err(OpenError::io(dir))?;
-        let checkpoint = load::read_checkpoint(dir, &signer.verifier_key())?;
+        let checkpoint = load::read_checkpoint(dir, &LogKeys::of(signer.verifier_key()))?;
         let settings = topic::settings(options)?;
         Ok(Self { dir, lock, signer, options, settings, checkpoint })
     }

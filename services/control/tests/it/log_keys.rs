@@ -1,0 +1,137 @@
+//! The log's key changes, and everybody follows.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use writ_control::config::Config;
+use writ_control::server::Running;
+use writ_ledger::rotation::read_rotations;
+use writ_ledger::{Bundle, LogKeys, Rotation, VerifierKey, verify_log};
+use writ_schema::Record;
+use writ_schema::event::Event;
+
+use crate::agent::Agent;
+use crate::plane::Plane;
+
+fn writd(arguments: &[&str], data: &Path) -> (bool, String) {
+    let output =
+        Command::new(env!("CARGO_BIN_EXE_writd")).args(arguments).arg("--data").arg(data).output().unwrap();
+    (output.status.success(), String::from_utf8([output.stdout, output.stderr].concat()).unwrap())
+}
+
+fn rotate(data: &Path) {
+    let (changed, told) = writd(&["log", "rotate-key"], data);
+    assert!(changed && told.contains("The log's key is changed"), "{told}");
+}
+
+async fn text(plane: &Plane, path: &str) -> String {
+    plane.http.get(plane.url(path)).send().await.unwrap().text().await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_goes_on_under_new_keys_and_is_followed_from_the_first() {
+    let plane = Plane::start().await;
+    let first = plane.log_key();
+    plane.user().await;
+    let (running, told) = writd(&["log", "rotate-key"], &plane.made.data);
+    assert!(!running && told.contains("open for writing elsewhere"), "{told}");
+    let plane = plane.between(rotate).await;
+    plane.user().await;
+    let plane = plane.between(rotate).await;
+    plane.user().await;
+
+    let current: VerifierKey = text(&plane, "/log/vkey").await.trim().parse().unwrap();
+    assert_ne!(current, first);
+    let rotations = read_rotations(&text(&plane, "/log/rotations").await).unwrap();
+    let keys = LogKeys::trace(first.clone(), &rotations).unwrap();
+    assert_eq!((keys.rotations(), keys.current()), (2, &current));
+    assert_eq!(keys.open(&text(&plane, "/log/checkpoint").await).unwrap().key(), &current);
+    assert_eq!(plane.count(|event| matches!(event, Event::LogKeyRotated(_))), 2);
+
+    // A bundle brings the changes with it.
+    let token = plane.login().await;
+    let query = serde_json::json!({ "query": "{ evidenceBundle(seqs: [0]) { text } network { logKey } }" });
+    let answer =
+        plane.http.post(plane.url("/graphql")).bearer_auth(&token).json(&query).send().await.unwrap();
+    let answer: serde_json::Value = answer.json().await.unwrap();
+    assert_eq!(answer["data"]["network"]["logKey"], current.to_string());
+    let bundle =
+        Bundle::parse(answer["data"]["evidenceBundle"]["text"].as_str().unwrap().as_bytes()).unwrap();
+    let within = bundle.entries().iter().filter_map(|entry| {
+        let statement = Record::log_key_rotation(entry.record.as_bytes())?;
+        Some(Rotation { index: entry.index, statement })
+    });
+    let followed = LogKeys::trace(first.clone(), &within.collect::<Vec<_>>()).unwrap();
+    assert!(bundle.verify_under(&followed).is_ok());
+    assert!(bundle.verify(&first).is_err());
+
+    // The changes come with the first checkpoint that a node gets.
+    let secret = plane.tagged_key("tag:a", 1).await;
+    let agent = Agent::new(&plane);
+    let (status, joined) = plane.post("/agent/v1/join", &agent.join_request(&secret)).await;
+    assert!(status.is_success(), "{joined}");
+    assert_eq!(joined["checkpoint"]["rotations"].as_array().unwrap().len(), 2);
+
+    let data = plane.made.data.clone();
+    let _folder = plane.stop().await;
+    assert!(verify_log(&data.join("log"), &first).unwrap().is_sound());
+    assert!(!data.join("log.key.next").exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_that_was_cut_off_before_the_file_was_replaced_is_finished_by_the_next_start() {
+    let plane = Plane::start().await;
+    let plane = plane
+        .between(|data| {
+            let old = fs::read(data.join("log.key")).unwrap();
+            rotate(data);
+            fs::rename(data.join("log.key"), data.join("log.key.next")).unwrap();
+            fs::write(data.join("log.key"), old).unwrap();
+            let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+            fs::set_permissions(data.join("log.key"), mode).unwrap();
+        })
+        .await;
+    plane.user().await;
+    assert!(!plane.made.data.join("log.key.next").exists());
+    plane.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_old_key_alone_does_not_go_on_with_the_log() {
+    let plane = Plane::start().await;
+    let (made, config) = (plane.made.data.clone(), plane.made.config.clone());
+    let _folder = plane.stop().await;
+    let old = fs::read(made.join("log.key")).unwrap();
+    rotate(&made);
+    fs::write(made.join("log.key"), old).unwrap();
+    let refused =
+        Running::start(Config::load(&config).unwrap()).await.err().map(|error| format!("{error:#}"));
+    assert!(refused.as_ref().is_some_and(|error| error.contains("checkpoint")), "{refused:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_key_can_move_to_a_pem_file() {
+    let plane = Plane::start().await;
+    let first = plane.log_key();
+    let plane = plane
+        .between(|data| {
+            let pem = data.join("next.pem");
+            let made =
+                Command::new("openssl").args(["genpkey", "-algorithm", "ed25519", "-out"]).arg(&pem).status();
+            assert!(made.unwrap().success());
+            let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+            fs::set_permissions(&pem, mode).unwrap();
+            let (changed, told) = writd(&["log", "rotate-key", "--to-file", pem.to_str().unwrap()], data);
+            assert!(changed && told.contains("Set `log_key`"), "{told}");
+            let config = data.join("writ.toml");
+            let text = fs::read_to_string(&config).unwrap();
+            fs::write(config, format!("{text}\n[log_key]\nfile = \"{}\"\n", pem.display())).unwrap();
+        })
+        .await;
+    plane.user().await;
+    let rotations = read_rotations(&text(&plane, "/log/rotations").await).unwrap();
+    let keys = LogKeys::trace(first, &rotations).unwrap();
+    assert!(keys.open(&text(&plane, "/log/checkpoint").await).is_ok());
+    plane.stop().await;
+}
