@@ -171,7 +171,9 @@ fn a_directory_cannot_vouch_for_its_own_key() {
 #[test]
 fn a_log_of_another_program_is_checked_by_its_bytes() {
     let folder = tempfile::tempdir().unwrap();
-    let mut log = FileLog::create(&folder.path().join("log"), Box::new(super::signer())).unwrap();
+    let mut log =
+        FileLog::create_with(&folder.path().join("log"), Box::new(super::signer()), super::at_once())
+            .unwrap();
     log.append(&["{}", "{\"a\":1}"]).unwrap();
     let dir = folder.path().join("out");
     assert_eq!(export(folder.path(), &dir, &folder.path().join("log")).code, 0);

@@ -17,8 +17,10 @@ mod split_view;
 use std::ffi::OsStr;
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 use serde_json::Value;
+use writ_ledger::store::Options;
 use writ_ledger::{FileLog, Log, SigningKey};
 use writ_schema::event::{LogClosed, NetworkCreated, UserProvisioned, UserSource};
 use writ_schema::seal::{
@@ -134,9 +136,14 @@ fn encoded(seq: u64, event: Event) -> String {
     record.encode().unwrap()
 }
 
+/// The checkpoint's file is there with each commit, so that the folder can be read while the log is open.
+fn at_once() -> Options {
+    Options { checkpoint_interval: Duration::ZERO, ..Options::default() }
+}
+
 /// A log of so many records.
 fn filled(folder: &Path, size: u64) -> Log {
-    let mut log = FileLog::create(folder, Box::new(signer())).unwrap();
+    let mut log = FileLog::create_with(folder, Box::new(signer()), at_once()).unwrap();
     let records: Vec<String> = (0..size).map(record).collect();
     for batch in records.chunks(7) {
         log.append(batch).unwrap();

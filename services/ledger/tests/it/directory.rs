@@ -104,7 +104,7 @@ fn a_directory_of_another_log_or_history_is_refused_and_left_as_it_was() {
     let held = files(&dir);
 
     let stranger = Box::new(SigningKey::from_seed("other.example", [8; 32]).unwrap());
-    let mut other = FileLog::create(&folder.path().join("other"), stranger).unwrap();
+    let mut other = FileLog::create_with(&folder.path().join("other"), stranger, super::at_once()).unwrap();
     other.append(&records(0..310)).unwrap();
     assert!(matches!(write(&other, &dir), Err(ExportError::OtherLog { .. })));
 
@@ -113,7 +113,7 @@ fn a_directory_of_another_log_or_history_is_refused_and_left_as_it_was() {
 
     // Forked early, in the unfinished bundle, and at the same size.
     for (name, changed, size) in [("early", 3, 700), ("late", 299, 700), ("same", 3, 300)] {
-        let mut forked = FileLog::create(&folder.path().join(name), signer()).unwrap();
+        let mut forked = FileLog::create_with(&folder.path().join(name), signer(), super::at_once()).unwrap();
         let mut records = records(0..size);
         records[changed] = record(999);
         forked.append(&records).unwrap();

@@ -49,7 +49,7 @@ fn a_key_made_by_openssl_signs_the_log() {
     let public = run(Command::new("openssl").args(["pkey", "-noout", "-text", "-in"]).arg(&path));
     let hex: String = public.split("pub:").nth(1).unwrap().chars().filter(char::is_ascii_hexdigit).collect();
     assert_eq!(data_encoding::HEXLOWER.encode(key.verifier_key().as_bytes()), hex);
-    let mut log = FileLog::create(&folder.path().join("log"), Box::new(key)).unwrap();
+    let mut log = FileLog::create_with(&folder.path().join("log"), Box::new(key), super::at_once()).unwrap();
     log.append(&["{}"]).unwrap();
     let key = log.verifier_key();
     drop(log);
@@ -110,7 +110,7 @@ fn a_key_in_an_ssh_agent_signs_the_log_and_never_leaves_it() {
     agent.add(&path);
     let signer = AgentSigner::connect(&agent.socket, key.clone()).unwrap();
     let dir = folder.path().join("log");
-    let mut log = FileLog::create(&dir, Box::new(signer)).unwrap();
+    let mut log = FileLog::create_with(&dir, Box::new(signer), super::at_once()).unwrap();
     log.append(&["{}"]).unwrap();
     // While the agent is away nothing is shown; once it is back, what was stored is.
     let socket = agent.socket.clone();
@@ -132,7 +132,7 @@ fn a_key_in_an_ssh_agent_signs_the_log_and_never_leaves_it() {
 #[test]
 fn a_log_whose_key_changed_twice_is_verified_from_the_first_key() {
     let folder = tempfile::tempdir().unwrap();
-    let mut log = FileLog::create(folder.path(), signer()).unwrap();
+    let mut log = FileLog::create_with(folder.path(), signer(), super::at_once()).unwrap();
     log.append(&["{\"n\":0}", "{\"n\":1}"]).unwrap();
     let before = log.reader().checkpoint();
     rotate(&mut log, other(8));
@@ -159,7 +159,7 @@ fn a_log_whose_key_changed_twice_is_verified_from_the_first_key() {
 #[test]
 fn the_thief_of_a_former_key_signs_nothing_that_is_newer_than_its_end() {
     let folder = tempfile::tempdir().unwrap();
-    let mut log = FileLog::create(folder.path(), signer()).unwrap();
+    let mut log = FileLog::create_with(folder.path(), signer(), super::at_once()).unwrap();
     log.append(&["{\"n\":0}"]).unwrap();
     rotate(&mut log, other(8));
     log.append(&["{\"n\":2}"]).unwrap();
@@ -175,13 +175,13 @@ fn the_thief_of_a_former_key_signs_nothing_that_is_newer_than_its_end() {
 fn the_thief_of_the_present_key_cannot_rewrite_what_the_former_one_has_signed() {
     let folder = tempfile::tempdir().unwrap();
     let (honest, forged) = (folder.path().join("honest"), folder.path().join("forged"));
-    let mut log = FileLog::create(&honest, signer()).unwrap();
+    let mut log = FileLog::create_with(&honest, signer(), super::at_once()).unwrap();
     log.append(&["{\"n\":0}"]).unwrap();
     let rotation = rotate(&mut log, other(8));
     log.append(&["{\"n\":2}"]).unwrap();
     drop(log);
     // Another first record, the same rotation, all signed by the present key.
-    let mut log = FileLog::create(&forged, other(8)).unwrap();
+    let mut log = FileLog::create_with(&forged, other(8), super::at_once()).unwrap();
     log.append(&["{\"n\":9}"]).unwrap();
     log.append(&["{\"rotated\":true}"]).unwrap();
     log.keep_rotation(&rotation).unwrap();
@@ -201,7 +201,7 @@ fn the_thief_of_the_present_key_cannot_rewrite_what_the_former_one_has_signed() 
 #[test]
 fn a_change_that_was_cut_off_is_carried_out_by_asking_again() {
     let folder = tempfile::tempdir().unwrap();
-    let mut log = FileLog::create(folder.path(), signer()).unwrap();
+    let mut log = FileLog::create_with(folder.path(), signer(), super::at_once()).unwrap();
     log.append(&["{\"n\":0}"]).unwrap();
     let rotation = log.rotation_to(other(8).as_ref()).unwrap();
     log.append(&["{\"rotated\":true}"]).unwrap();
@@ -219,7 +219,7 @@ fn a_change_that_was_cut_off_is_carried_out_by_asking_again() {
 #[test]
 fn a_copy_that_was_made_in_the_midst_of_a_change_is_sound() {
     let folder = tempfile::tempdir().unwrap();
-    let mut log = FileLog::create(folder.path(), signer()).unwrap();
+    let mut log = FileLog::create_with(folder.path(), signer(), super::at_once()).unwrap();
     log.append(&["{\"n\":0}"]).unwrap();
     let rotation = log.rotation_to(other(8).as_ref()).unwrap();
     // The checkpoint was copied before the record of the change, or before the new key signed it.
@@ -239,7 +239,7 @@ fn backups_and_exports_go_on_under_a_new_key() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name);
     let (copy, dir) = (path("copy"), path("out"));
-    let mut log = FileLog::create(&path("log"), signer()).unwrap();
+    let mut log = FileLog::create_with(&path("log"), signer(), super::at_once()).unwrap();
     log.append(&["{\"n\":0}"]).unwrap();
     back_up(&path("log"), &copy, &key()).unwrap();
     export(log.reader(), &log.reader().checkpoint(), &[], &dir).unwrap();

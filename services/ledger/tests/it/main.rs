@@ -54,6 +54,11 @@ fn small_segments() -> Options {
     }
 }
 
+/// The checkpoint's file is there with each commit, so that the folder can be read while the log is open.
+fn at_once() -> Options {
+    Options { checkpoint_interval: Duration::ZERO, ..Options::default() }
+}
+
 /// A log of `size` records in commits of 1, 2, 3 … 7, 1, 2 … records, over several segments.
 fn filled(dir: &Path, size: u64) -> Log {
     let mut log = FileLog::create_with(dir, signer(), small_segments()).unwrap();
