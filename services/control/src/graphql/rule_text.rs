@@ -72,7 +72,8 @@ mod tests {
             ],
         }"#;
         let second = r#"{"action":"accept","dst":["b:1"],"src":["say \"//no\""]}"#;
-        assert_eq!(rule_text(policy, "acls[1]").as_deref(), Some(second));
+        let found: serde_json::Value = serde_json::from_str(&rule_text(policy, "acls[1]").unwrap()).unwrap();
+        assert_eq!(found, serde_json::from_str::<serde_json::Value>(second).unwrap());
         assert_eq!(rule_text(policy, "acls[2]"), None);
         assert_eq!(rule_text("{ /* never closed", "acls[0]"), None);
     }

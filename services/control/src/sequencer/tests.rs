@@ -10,7 +10,7 @@ use writ_ledger::disk::{Disk, DiskFile, OsDisk};
 use writ_ledger::{FileLog, Log, SigningKey, store};
 use writ_schema::event::{JoinRefusal, NodeOwner};
 use writ_schema::record::DecodeError;
-use writ_schema::seal::{Place, Retention, Salt, SealingKeys, Subject};
+use writ_schema::seal::{OpeningKeys, Place, Retention, Salt, SealingKeys, Subject};
 
 mod linkage;
 
@@ -309,7 +309,8 @@ async fn an_erasure_that_was_cut_short_is_finished_at_the_next_start() {
     ok(&handle, 4, Command::EraseUser { user: user(1) }).await;
     let key = |handle: &SequencerHandle| {
         let place = Place { salt: Salt::from_bytes([0; Salt::BYTES]), field: "login" };
-        handle.vault().sealing_key(&(Subject::User(user(1)), Retention::Identity), place)
+        let sealed = handle.vault().sealing_key(&(Subject::User(user(1)), Retention::Identity), place)?;
+        handle.vault().opening_key(sealed.key_ref, place)
     };
     assert!(key(&handle).is_none());
     guard.stop();

@@ -110,7 +110,10 @@ fn facts(state: &State) -> Value {
 /// In one order, whatever the state keeps its parts in.
 fn list(items: impl Iterator<Item = Value>) -> Vec<Value> {
     let mut items: Vec<Value> = items.collect();
-    items.sort_by_key(ToString::to_string);
+    items.sort_by_key(|item| {
+        let fields = item.as_object().map(|fields| fields.iter().collect::<BTreeMap<_, _>>());
+        serde_json::to_string(&fields).unwrap_or_default()
+    });
     items
 }
 
