@@ -96,8 +96,9 @@ impl Server {
                 if let Event::NetworkCreated(created) = &record.event {
                     network = Some(created.network.to_string());
                 }
-                // A change of the log's key that came later is there only for the signature.
-                if record.seq <= Seq(last) {
+                // The record after the last shows where the period ends. A change of the log's key that came later still is
+                // there only for the signature.
+                if record.seq <= Seq(last.saturating_add(1)) {
                     entries.insert(record.seq, Entry::from(record));
                 }
             }
