@@ -72,6 +72,9 @@ pub enum Fact {
     JoinRefused {
         count: u32,
     },
+    FrameRejected {
+        count: u32,
+    },
     NodeRemoved {
         node: NodeId,
     },
@@ -144,6 +147,7 @@ impl From<Event> for Fact {
             Event::EnrolKeyRevoked(e) => Self::EnrolKeyRevoked { key: e.key },
             Event::NodeJoined(e) => Self::NodeJoined { node: e.node, owner: e.owner, key: e.enrolment_key },
             Event::NodeJoinRefused(e) => Self::JoinRefused { count: e.count },
+            Event::SessionFrameRejected(e) => Self::FrameRejected { count: e.count },
             Event::NodeRemoved(e) => Self::NodeRemoved { node: e.node },
             Event::KeyRotated(e) => Self::KeyRotated { node: e.node },
             Event::PolicyChangeProposed(e) => {

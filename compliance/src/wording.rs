@@ -76,6 +76,7 @@ phrases! {
     ConsistencyUnchecked "consistency_unchecked",
     WitnessesEnough "witnesses_enough",
     WitnessesFew "witnesses_few",
+    EndpointsObject "endpoints_object",
     NumbersComplete "numbers_complete",
     NumbersMissing "numbers_missing",
     NotVerified "not_verified",

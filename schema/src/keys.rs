@@ -167,6 +167,15 @@ pub enum Statement<'a> {
         /// `established` or `withdrawn`.
         action: crate::event::AcknowledgedAction,
     },
+    /// "I did not accept the frame of this number, for this reason".
+    Rejection {
+        /// The network.
+        network: &'a crate::NetworkId,
+        /// Number of the control plane's frame.
+        frame: u64,
+        /// What did not verify: one line.
+        reason: &'a str,
+    },
 }
 
 impl Statement<'_> {
@@ -185,6 +194,9 @@ impl Statement<'_> {
             }
             Self::Acknowledgement { network, leaf, action } => {
                 format!("writ/acknowledgement/v1\n{network}\n{leaf}\n{action}\n")
+            }
+            Self::Rejection { network, frame, reason } => {
+                format!("writ/rejection/v1\n{network}\n{frame}\n{reason}\n")
             }
         }
     }

@@ -160,8 +160,22 @@ pub fn log_integrity(case: &Case<'_>) -> Vec<Point> {
         false => (Weight::Concerns, Phrase::WitnessesFew),
     };
     points.push(Point::new(weight, Sentence::of(phrase).with("n", Arg::Count(*witnesses)), ends));
+    points.extend(objections(case));
     points.push(numbering(case, first, last));
     points
+}
+
+/// Endpoints verify what they are told. What they rejected was altered on its way, or the log was.
+fn objections(case: &Case<'_>) -> Option<Point> {
+    let (mut times, mut records) = (0_u64, Vec::new());
+    for entry in case.within() {
+        if let Fact::FrameRejected { count } = entry.fact {
+            times = times.saturating_add(count.into());
+            records.push(entry.seq);
+        }
+    }
+    let sentence = Sentence::of(Phrase::EndpointsObject).with("n", Arg::Count(times));
+    (times > 0).then(|| Point::new(Weight::Concerns, sentence, records))
 }
 
 /// Numbers run without a gap, so the counts by kind have to add up to the length of the range.

@@ -54,7 +54,7 @@ pub static RULES: [Rule; 18] = [
     Rule {
         name: "log_integrity",
         params: &["min_witnesses"],
-        period: &[],
+        period: &["session.frame_rejected"],
         history: &[],
         judge: logging::log_integrity,
     },

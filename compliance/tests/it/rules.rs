@@ -217,6 +217,10 @@ cases! {
 fn integrity(witnesses: u64, change: impl FnOnce(&mut Snapshot)) -> Status {
     let mut scene = Scene::default();
     scene.authorize(1, 1, 1);
+    integrity_of(scene, witnesses, change)
+}
+
+fn integrity_of(mut scene: Scene, witnesses: u64, change: impl FnOnce(&mut Snapshot)) -> Status {
     scene.add(20 * DAY, "log.opened", opened(true));
     let framework = catalogue::named("nis2").unwrap();
     let records = scene.records().verified(checkpoint(), witnesses);
@@ -236,6 +240,13 @@ fn integrity_of_the_log() {
     assert_eq!(integrity(1, |s| s.scope.extent.counts.retain(|kind, _| kind != "log.opened")), Contradicted);
     assert_eq!(integrity(1, |s| s.scope.verification = Default::default()), NoData);
     assert_eq!(integrity(1, |s| s.scope.extent.range = None), NoData);
+}
+
+#[test]
+fn an_endpoint_that_rejects_what_it_was_told_needs_a_look() {
+    let mut scene = Scene::default();
+    scene.by(1, Actor::Agent, "session.frame_rejected", Fact::FrameRejected { count: 3 });
+    assert_eq!(integrity_of(scene, 1, |_| {}), Attention);
 }
 
 #[test]

@@ -113,6 +113,7 @@ catalogue! {
     "key.rotated" KeyRotated(KeyRotated) 1,
     "session.started" SessionStarted(SessionStarted) 1,
     "session.terminated" SessionTerminated(SessionTerminated) 1,
+    "session.frame_rejected" SessionFrameRejected(SessionFrameRejected) 1,
     "policy.change_proposed" PolicyChangeProposed(PolicyChangeProposed) 1,
     "policy.activated" PolicyActivated(PolicyActivated) 1,
     "connection.authorized" ConnectionAuthorized(ConnectionAuthorized) 1,

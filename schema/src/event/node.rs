@@ -5,9 +5,9 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{NodeOwner, Version, sealed_fields};
+use super::{NodeOwner, Source, Version, sealed_fields};
 use crate::keys::{IdentityKey, Signature, WireGuardKey};
-use crate::seal::Sealed;
+use crate::seal::{Sealable, Sealed};
 use crate::{EnrolmentKeyId, NodeId};
 
 /// A node belongs to the network.
@@ -160,6 +160,36 @@ pub enum SessionEnd {
     ControlPlaneStopped,
 }
 
+/// An agent did not accept what the control plane sent it: a record, a proof or a checkpoint did not verify. Repeats
+/// within a window are one record.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct SessionFrameRejected {
+    /// Version of this kind.
+    pub v: Version<1>,
+    /// Whose agent. Sealed: the record before it is often one of that node's connections.
+    pub source: Sealed<Source>,
+    /// What was rejected, as the agent has signed it.
+    pub rejection: Sealed<FrameRejection>,
+    /// How often since the last such record.
+    pub count: u32,
+}
+
+/// What an agent did not accept, and why.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct FrameRejection {
+    /// Number of the control plane's frame in that node's session.
+    pub frame: u64,
+    /// What did not verify: one line of at most [`MAX_REASON_CHARS`](crate::protocol::MAX_REASON_CHARS).
+    pub reason: String,
+    /// The identity key's signature over [`Rejection`](crate::keys::Statement::Rejection).
+    pub signature: Signature,
+}
+
+/// Most reasons are shorter than this with what stands around them.
+impl Sealable for FrameRejection {
+    const PAD_BYTES: usize = 256;
+}
+
 sealed_fields! {
     NodeJoined { name }
     NodeJoinRefused {}
@@ -167,4 +197,5 @@ sealed_fields! {
     KeyRotated {}
     SessionStarted {}
     SessionTerminated {}
+    SessionFrameRejected { source, rejection }
 }

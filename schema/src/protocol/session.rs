@@ -21,6 +21,9 @@ pub const MAX_SERVER_FRAME_BYTES: usize = 4 * 1024 * 1024;
 /// Most candidates that a node may announce.
 pub const MAX_CANDIDATES: usize = 16;
 
+/// Longest reason of a rejection, in characters.
+pub const MAX_REASON_CHARS: usize = 200;
+
 /// What an agent sends.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -112,8 +115,10 @@ pub enum AgentMessage {
     Reject {
         /// Number of the server's frame.
         frame: u64,
-        /// What did not verify.
+        /// What did not verify: one line of at most [`MAX_REASON_CHARS`].
         reason: String,
+        /// Signature over [`Rejection`](crate::keys::Statement::Rejection).
+        signature: Signature,
     },
 }
 

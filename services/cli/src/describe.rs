@@ -84,6 +84,10 @@ fn about_access(record: &Record) -> String {
         Event::KeyRotated(e) => format!("{} has WireGuard key number {}", e.node, e.generation),
         Event::SessionStarted(e) => format!("{} connected (agent {})", e.node, e.agent),
         Event::SessionTerminated(e) => format!("{} disconnected: {}", e.node, word(&e.reason)),
+        Event::SessionFrameRejected(e) => {
+            let what = e.rejection.value().map_or(SEALED, |rejection| rejection.reason.as_str());
+            format!("{} did not accept what it was sent: {what}{}", source(&e.source), times(e.count))
+        }
         _ => about_connections(record),
     }
 }

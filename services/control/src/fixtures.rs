@@ -137,6 +137,11 @@ impl Endpoint {
         Command::RotateKey { node: self.id(), generation, wireguard_key, signature }
     }
 
+    pub(crate) fn reject(&self, frame: u64, reason: &str) -> Command {
+        let signature = self.sign(&Statement::Rejection { network: &network(), frame, reason });
+        Command::RecordFrameRejected { node: self.id(), frame, reason: reason.to_owned(), signature }
+    }
+
     pub(crate) fn start_session(&self) -> Command {
         Command::StartSession { node: self.id(), agent: "0.1.0".to_owned() }
     }

@@ -145,6 +145,7 @@ fn weight(event: &Event) -> u64 {
     match event {
         Event::ConnectionDenied(body) => body.count.into(),
         Event::NodeJoinRefused(body) => body.count.into(),
+        Event::SessionFrameRejected(body) => body.count.into(),
         Event::LoginFailed(body) => body.count.into(),
         Event::AdminActDenied(body) => body.count.into(),
         _ => 1,

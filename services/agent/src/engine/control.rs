@@ -9,7 +9,7 @@ use rand::Rng;
 use writ_relay::wire::NodeBytes;
 use writ_schema::event::{AcknowledgedAction, CloseReason, DenialReason};
 use writ_schema::keys::Statement;
-use writ_schema::protocol::AgentMessage;
+use writ_schema::protocol::{AgentMessage, MAX_REASON_CHARS};
 use writ_schema::{CommandId, RequestId, Seq};
 
 use super::Engine;
@@ -110,6 +110,15 @@ impl Engine {
     /// The number of the WireGuard key in use, and of the one that was asked for.
     pub fn key_generations(&self) -> (u64, Option<u64>) {
         (self.keys.generation, self.keys.next.as_ref().map(|next| next.generation))
+    }
+
+    /// Says, signed, that a frame of the control plane was not accepted.
+    pub fn reject(&mut self, frame: u64, why: &str) {
+        let line = why.chars().map(|c| if c.is_control() { ' ' } else { c });
+        let reason: String = line.take(MAX_REASON_CHARS).collect();
+        let statement = Statement::Rejection { network: &self.network, frame, reason: &reason };
+        let signature = statement.sign(&self.identity);
+        self.message(AgentMessage::Reject { frame, reason, signature });
     }
 
     pub(super) fn send_rotation(&mut self) {

@@ -182,6 +182,19 @@ pub enum Command {
         reason: SessionEnd,
     },
 
+    /// Record that a node's agent did not accept a frame of its session. Always answered by
+    /// [`Rejection::FrameRejected`](super::Rejection::FrameRejected).
+    RecordFrameRejected {
+        /// Whose agent.
+        node: NodeId,
+        /// Number of the frame.
+        frame: u64,
+        /// What did not verify.
+        reason: String,
+        /// The identity key's signature.
+        signature: Signature,
+    },
+
     /// Put a policy in force and revoke what it no longer allows, in one commit.
     SetPolicy {
         /// The whole file, people by their pseudonyms.
@@ -293,6 +306,7 @@ impl Command {
             Self::RotateKey { .. } => "rotate_key",
             Self::StartSession { .. } => "start_session",
             Self::EndSession { .. } => "end_session",
+            Self::RecordFrameRejected { .. } => "record_frame_rejected",
             Self::SetPolicy { .. } => "set_policy",
             Self::UndoPolicy { .. } => "undo_policy",
             Self::RequestConnection { .. } => "request_connection",
@@ -308,6 +322,7 @@ impl Command {
     pub fn confidential_node(&self) -> Option<&NodeId> {
         match self {
             Self::RequestConnection { node, .. }
+            | Self::RecordFrameRejected { node, .. }
             | Self::Acknowledge { node, .. }
             | Self::ReportClosed { node, .. } => Some(node),
             _ => None,

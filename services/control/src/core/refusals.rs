@@ -10,7 +10,7 @@ use std::net::IpAddr;
 use jiff::{SignedDuration, Timestamp};
 use writ_schema::event::{
     AdminActDenied, ConnectionDenied, DenialReason, JoinRefusal, LoginFailed, LoginFailure, NodeJoinRefused,
-    Role,
+    Role, SessionFrameRejected,
 };
 use writ_schema::net::Protocol;
 use writ_schema::seal::DestroyedKeys;
@@ -38,6 +38,15 @@ pub enum RefusalFact {
         /// The event.
         denied: Box<ConnectionDenied>,
     },
+    /// `session.frame_rejected`
+    Frame {
+        /// Whose agent, as it also stands sealed in the event.
+        node: NodeId,
+        /// Why, likewise.
+        reason: String,
+        /// The event.
+        rejected: Box<SessionFrameRejected>,
+    },
     /// `node.join_refused`
     Join(NodeJoinRefused),
     /// `login.failed`
@@ -50,6 +59,7 @@ pub enum RefusalFact {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 enum Key {
     Connection(NodeId, IpAddr, Protocol, u16, DenialReason),
+    Frame(NodeId, String),
     Join(NodeId, Option<EnrolmentKeyId>, JoinRefusal),
     LogIn(Option<AdminId>, LoginFailure),
     Act(AdminId, String, Role),
@@ -151,6 +161,7 @@ impl Refusals {
     pub fn forget(&mut self, keys: &DestroyedKeys) {
         let is_about = |window: &Window| match &window.fact {
             RefusalFact::Connection { denied, .. } => denied.source.of().is_some_and(|of| keys.contain(of)),
+            RefusalFact::Frame { rejected, .. } => rejected.source.of().is_some_and(|of| keys.contain(of)),
             RefusalFact::Join(_) | RefusalFact::LogIn(_) | RefusalFact::Act(_) => false,
         };
         let about: Vec<Key> =
@@ -193,6 +204,7 @@ impl RefusalFact {
             Self::Connection { source, denied } => {
                 Key::Connection(source.clone(), denied.address, denied.protocol, denied.port, denied.reason)
             }
+            Self::Frame { node, reason, .. } => Key::Frame(node.clone(), reason.clone()),
             Self::Join(refused) => {
                 Key::Join(refused.node.clone(), refused.enrolment_key.clone(), refused.reason)
             }
@@ -204,6 +216,7 @@ impl RefusalFact {
     fn event(&self, times: u32) -> Event {
         match self.clone() {
             Self::Connection { denied, .. } => ConnectionDenied { count: times, ..*denied }.into(),
+            Self::Frame { rejected, .. } => SessionFrameRejected { count: times, ..*rejected }.into(),
             Self::Join(refused) => NodeJoinRefused { count: times, ..refused }.into(),
             Self::LogIn(failed) => LoginFailed { count: times, ..failed }.into(),
             Self::Act(denied) => AdminActDenied { count: times, ..denied }.into(),
@@ -212,7 +225,7 @@ impl RefusalFact {
 
     fn actor(&self) -> Actor {
         match self {
-            Self::Connection { .. } => Actor::Agent,
+            Self::Connection { .. } | Self::Frame { .. } => Actor::Agent,
             Self::Join(_) | Self::LogIn(_) => Actor::Anonymous,
             Self::Act(denied) => Actor::Admin(denied.admin.clone()),
         }
@@ -222,7 +235,7 @@ impl RefusalFact {
 impl Key {
     fn group(&self) -> Group {
         match self {
-            Self::Connection(source, ..) => Group::Source(source.clone()),
+            Self::Connection(source, ..) | Self::Frame(source, _) => Group::Source(source.clone()),
             Self::Join(..) | Self::LogIn(..) => Group::Unproven,
             Self::Act(admin, ..) => Group::Admin(admin.clone()),
         }

@@ -85,6 +85,9 @@ pub enum Rejection {
     /// The node has no session.
     #[error("the node {0} has no session")]
     NoSession(NodeId),
+    /// What an agent did not accept. That it says so is recorded, and this is the answer to whoever recorded it.
+    #[error("the agent of {0} did not accept what it was sent; that is in the log")]
+    FrameRejected(NodeId),
     /// A signature is not by the node's identity key over what it should be.
     #[error("the signature is not by the identity key of {0} over this statement")]
     BadSignature(NodeId),
@@ -163,6 +166,7 @@ impl Rejection {
             Self::NoSession(_) => "no_session",
             Self::BadSignature(_) => "bad_signature",
             Self::WrongGeneration { .. } => "wrong_generation",
+            Self::FrameRejected(_) => "frame_rejected",
             Self::KeyInUse => "key_in_use",
             Self::Policy(_) => "bad_policy",
             Self::PolicyChanged { .. } => "policy_changed",

@@ -2,6 +2,7 @@
 
 use tracing::Instrument as _;
 use writ_schema::event::Event;
+use writ_schema::keys::Signature;
 use writ_schema::protocol::{AgentFrame, AgentMessage, Candidate, MAX_CANDIDATES, ServerMessage};
 use writ_schema::{Actor, CommandId, NodeId, RequestId};
 use writ_telemetry::{current_traceparent, span_with_parent};
@@ -16,9 +17,6 @@ use crate::sequencer::{Outcome, SubmitError};
 /// Attempts to record what an agent reports while the sequencer is busy. A report has no name by which the agent
 /// could be asked to repeat it.
 const REPORT_ATTEMPTS: u32 = 8;
-
-/// Longest reason of a rejection that is logged, in characters.
-const MAX_REASON_CHARS: usize = 200;
 
 /// Whose message is handled.
 #[derive(Debug, Clone)]
@@ -95,11 +93,8 @@ impl Sessions {
                 let Speaker { node, number } = speaker;
                 self.to_hub(Input::Consistency { node, number, request, size }).await;
             }
-            AgentMessage::Reject { frame, reason } => {
-                let reason: String =
-                    reason.chars().filter(|c| !c.is_control()).take(MAX_REASON_CHARS).collect();
-                tracing::error!(node = %speaker.node, frame, reason, "an agent could not verify what it was sent");
-                self.shared.metrics.frame_rejected();
+            AgentMessage::Reject { frame, reason, signature } => {
+                self.reject(speaker, frame, reason, signature).await;
             }
         }
         Ok(())
@@ -114,6 +109,16 @@ impl Sessions {
             retry_after_ms: None,
         };
         self.tell(&speaker, refused, None).await;
+    }
+
+    /// Records that an agent did not accept what it was sent. The reason stays sealed: it can name whom a person talks to.
+    async fn reject(&self, speaker: Speaker, frame: u64, reason: String, signature: Signature) {
+        tracing::error!(frame, "an agent could not verify what it was sent; the log says which and why");
+        self.shared.metrics.frame_rejected();
+        let (number, why) = (frame.to_string(), reason.clone());
+        let node = speaker.node.clone();
+        let command = Command::RecordFrameRejected { node, frame, reason, signature };
+        self.report(speaker, &["reject", &number, &why], command).await;
     }
 
     async fn connect(&self, speaker: Speaker, request: RequestId, command: Command) {
@@ -169,7 +174,11 @@ impl Sessions {
             let (id, command) = (id.clone(), command.clone());
             let submission = Submission { id, actor: Actor::Agent, command, trace: current_traceparent() };
             match self.shared.sequencer.submit(submission).await {
-                Ok(_) | Err(SubmitError::Rejected { reason: Rejection::AlreadyReported, .. }) => return,
+                Ok(_)
+                | Err(SubmitError::Rejected {
+                    reason: Rejection::AlreadyReported | Rejection::FrameRejected(_),
+                    ..
+                }) => return,
                 Err(SubmitError::Busy { retry_after }) => tokio::time::sleep(retry_after).await,
                 Err(error) => return self.refuse(&speaker, None, &error).await,
             }

@@ -136,6 +136,13 @@ impl Agent {
         record
     }
 
+    /// What an agent says of a frame that does not verify.
+    pub fn rejection(&self, frame: u64, reason: &str) -> AgentMessage {
+        let statement = Statement::Rejection { network: &self.network, frame, reason };
+        let signature = statement.sign(&self.identity);
+        AgentMessage::Reject { frame, reason: reason.to_owned(), signature }
+    }
+
     /// What a good agent says once it has carried out a record.
     pub fn acknowledgement(
         &self,

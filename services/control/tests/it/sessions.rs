@@ -64,6 +64,29 @@ async fn acknowledge_withdrawal(session: &mut Session<'_>) -> RevocationReason {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_an_agent_rejects_is_recorded_once_however_often_it_says_so() {
+    let plane = Plane::start().await;
+    let (mut a, _) = Agent::joined(&plane, &plane.tagged_key("tag:a", 1).await).await;
+    let mut a = a.connected(&plane).await;
+    let rejected = || plane.count(|event| matches!(event, Event::SessionFrameRejected(_)));
+    for frame in [1, 1, 2] {
+        a.say(a.agent.rejection(frame, "the checkpoint is older than one before")).await;
+    }
+    eventually("the rejection is recorded", || rejected() == 1).await;
+    // The answer to a signature that does not fit comes after everything before it was handled.
+    let AgentMessage::Reject { reason, signature, .. } = a.agent.rejection(3, "no proof") else {
+        unreachable!()
+    };
+    a.say(AgentMessage::Reject { frame: 4, reason, signature }).await;
+    let refused = a.until(|message| match message {
+        ServerMessage::Refused { error, .. } => Some(error),
+        _ => None,
+    });
+    assert_eq!(refused.await, "bad_signature");
+    assert_eq!(rejected(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_connection_lives_as_long_as_the_policy_allows_it_and_both_ends_prove_its_end() {
     let plane = Plane::start().await;
     plane.policy(OPEN).await;

@@ -156,6 +156,12 @@ fn session_lies(site: &Site) -> Vec<(&'static str, Lie)> {
     ]
 }
 
+/// How many rejections of the agent are in the log.
+fn recorded(site: &Site) -> usize {
+    let records = site.control.records().unwrap();
+    records.iter().filter(|record| matches!(record.event, Event::SessionFrameRejected(_))).count()
+}
+
 fn refusals(agent: &Agent) -> usize {
     agent.status().unwrap()["refusals"].as_array().map_or(0, Vec::len)
 }
@@ -184,6 +190,8 @@ lab_test! {
             assert!(!is_peer(), "altered {what}: {:#}", agent.status().unwrap());
             liar.stop_lying();
         }
+        // The honest control plane behind the liar has it in the log.
+        wait_until(LIMIT, "what was rejected is recorded", || recorded(&site) > 0).unwrap();
         let peer = Presence::start(&site.host, &ticket, "last".to_owned());
         wait_until(LIMIT, "honest word is taken after all", || {
             packets.send_to(b"let me in", (peer.address, 20_000)).unwrap();

@@ -4,7 +4,7 @@ use anyhow::Result;
 use jiff::Timestamp;
 use tracing::Span;
 use writ_schema::NodeId;
-use writ_schema::protocol::{AgentFrame, AgentMessage, NetmapDelta, ServerFrame, ServerMessage};
+use writ_schema::protocol::{NetmapDelta, ServerFrame, ServerMessage};
 
 use super::{Agent, now};
 use crate::shell::session::{Command, Event, Position};
@@ -190,7 +190,9 @@ impl Agent {
         if self.refusals.len() >= MAX_REFUSALS {
             self.refusals.pop_front();
         }
-        self.refusals.push_back(RefusalStatus { time: Timestamp::now(), frame, reason: reason.clone() });
-        self.send(AgentFrame { trace: None, message: AgentMessage::Reject { frame, reason } });
+        self.engine.reject(frame, &reason);
+        self.refusals.push_back(RefusalStatus { time: Timestamp::now(), frame, reason });
+        // Before anything that ends this session.
+        self.flush_messages();
     }
 }

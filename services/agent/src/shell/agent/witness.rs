@@ -1,6 +1,6 @@
 //! This node as a witness: what it says to its peers about the log, and what comes of what they say.
 
-use writ_schema::protocol::{AgentFrame, AgentMessage};
+use writ_schema::protocol::AgentFrame;
 
 use super::{Agent, now};
 use crate::engine::Testimony;
@@ -69,7 +69,7 @@ impl Agent {
         let (at, reason) = (found.at, format!("split view: {}", found.what));
         self.told_split_view = Some(at);
         let frame = self.position.last_frame.unwrap_or_default();
-        self.send(AgentFrame { trace: None, message: AgentMessage::Reject { frame, reason } });
+        self.engine.reject(frame, &reason);
     }
 
     /// What an administrator has decided.

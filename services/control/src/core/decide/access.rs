@@ -44,6 +44,7 @@ fn access(command: &Command) -> Access {
         | Command::RotateKey { .. }
         | Command::StartSession { .. }
         | Command::EndSession { .. }
+        | Command::RecordFrameRejected { .. }
         | Command::RequestConnection { .. }
         | Command::Acknowledge { .. }
         | Command::ReportClosed { .. } => Access::Open,

@@ -196,12 +196,12 @@ fn display_name(node: &Node) -> &str {
     node.name.as_deref().unwrap_or(node.id.as_str())
 }
 
-fn sealed_source(case: &Case<'_>, source: &Node) -> Sealed<Source> {
+pub(super) fn sealed_source(case: &Case<'_>, source: &Node) -> Sealed<Source> {
     seal(case, &source.id, Source { node: source.id.clone(), user: source.user().cloned() })
 }
 
 /// Seals what would show which node a connection record is about.
-fn seal<T>(case: &Case<'_>, node: &NodeId, value: T) -> Sealed<T> {
+pub(super) fn seal<T>(case: &Case<'_>, node: &NodeId, value: T) -> Sealed<T> {
     Sealed::new(case.state.subject_of(node), State::connection_retention(case.context.now), value)
 }
 

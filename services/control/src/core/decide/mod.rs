@@ -82,7 +82,8 @@ pub fn decide(state: &State, context: &Context, submission: &Submission) -> Deci
         Command::RemoveNode { .. }
         | Command::RotateKey { .. }
         | Command::StartSession { .. }
-        | Command::EndSession { .. } => node::decide(&case, command),
+        | Command::EndSession { .. }
+        | Command::RecordFrameRejected { .. } => node::decide(&case, command),
         Command::SetPolicy { text, proposal, base, allow_everything } => {
             policy::set(&case, text, proposal, *base, *allow_everything)
         }

@@ -1,14 +1,17 @@
 //! Nodes: removal, key rotation, sessions.
 
 use writ_schema::event::{
-    KeyRotated, NodeRemoval, RevocationReason, SessionEnd, SessionStarted, SessionTerminated, Version,
+    FrameRejection, KeyRotated, NodeRemoval, RevocationReason, SessionEnd, SessionFrameRejected,
+    SessionStarted, SessionTerminated, Version,
 };
 use writ_schema::keys::{Signature, Statement, WireGuardKey};
+use writ_schema::protocol::MAX_REASON_CHARS;
 use writ_schema::{Actor, NodeId};
 
 use super::values::check_line;
-use super::{Case, Decision, withdrawal};
+use super::{Case, Decision, Refusal, connection, withdrawal};
 use crate::core::command::Command;
+use crate::core::refusals::RefusalFact;
 use crate::core::rejection::Rejection;
 use crate::core::state::Node;
 
@@ -24,6 +27,9 @@ pub(super) fn decide(case: &Case<'_>, command: &Command) -> Decision {
         }
         Command::StartSession { node, agent } => start_session(case, node, agent),
         Command::EndSession { node, reason } => end_session(case, node, *reason),
+        Command::RecordFrameRejected { node, frame, reason, signature } => {
+            reject_frame(case, node, *frame, reason, signature)
+        }
         _ => Ok(Vec::new()),
     }
 }
@@ -78,4 +84,24 @@ fn end_session(case: &Case<'_>, node: &NodeId, reason: SessionEnd) -> Decision {
         return Err(Rejection::NoSession(node.clone()).into());
     }
     Ok(vec![case.draft(SessionTerminated { v: Version, node: node.clone(), reason })])
+}
+
+/// It is recorded whatever was sent: an agent that does not believe the control plane is a fact about either of them.
+fn reject_frame(case: &Case<'_>, node: &NodeId, frame: u64, reason: &str, signature: &Signature) -> Decision {
+    let known = live(case, node)?;
+    check_line("reason", reason, MAX_REASON_CHARS)?;
+    let statement = Statement::Rejection { network: &case.network.created.network, frame, reason };
+    if known.identity_key.verify(&statement, signature).is_err() {
+        return Err(Rejection::BadSignature(node.clone()).into());
+    }
+    let rejection = FrameRejection { frame, reason: reason.to_owned(), signature: *signature };
+    let rejected = SessionFrameRejected {
+        v: Version,
+        source: connection::sealed_source(case, known),
+        rejection: connection::seal(case, node, rejection),
+        count: 1,
+    };
+    let fact =
+        RefusalFact::Frame { node: node.clone(), reason: reason.to_owned(), rejected: Box::new(rejected) };
+    Err(Box::new(Refusal { rejection: Rejection::FrameRejected(node.clone()), fact: Some(fact) }))
 }

@@ -49,6 +49,7 @@ pub fn evolve(state: &mut State, record: &Record) {
         | Event::AdminActDenied(_)
         | Event::LoginFailed(_)
         | Event::NodeJoinRefused(_)
+        | Event::SessionFrameRejected(_)
         | Event::ConnectionDenied(_)
         | Event::AuditQueryExecuted(_)
         | Event::AuditDeanonymiseExecuted(_)
@@ -64,6 +65,7 @@ pub(crate) fn is_refusal(event: &Event) -> bool {
         Event::AdminActDenied(_)
             | Event::LoginFailed(_)
             | Event::NodeJoinRefused(_)
+            | Event::SessionFrameRejected(_)
             | Event::ConnectionDenied(_)
     )
 }

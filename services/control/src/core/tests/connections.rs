@@ -1,7 +1,7 @@
 //! Connection requests, acknowledgements and ends.
 
 use writ_schema::event::{AcknowledgedAction, CloseReason, DenialReason, SessionEnd, Side};
-use writ_schema::keys::Signature;
+use writ_schema::keys::{Signature, Statement};
 use writ_schema::net::Protocol;
 use writ_schema::protocol::AUTHORIZATION_SECONDS;
 use writ_schema::seal::{DestroyedKeys, Subject};
@@ -10,7 +10,7 @@ use writ_schema::{Actor, Event, Seq};
 use super::world::{World, id, request};
 use crate::core::refusals::{Noted, RefusalFact, Refusals, WINDOW};
 use crate::core::{Command, Rejection};
-use crate::fixtures::{self, user};
+use crate::fixtures::{self, Endpoint, user};
 
 fn policy() -> String {
     let person = user(1);
@@ -289,4 +289,57 @@ fn an_authorization_ends_no_later_than_its_rule() {
     assert_eq!(world.state.authorization(&held).unwrap().expires_at, until);
     world.pass(60);
     assert_eq!(denial(&world.connect(1, 3, 80)).0, DenialReason::OutsideValidity);
+}
+
+#[test]
+fn what_an_agent_does_not_accept_is_recorded_and_hides_whose_it_is() {
+    let mut world = World::peopled(&policy());
+    let reason = format!("the key of {} is not proven", id(3));
+    let answer = world.submit_as(Actor::Agent, Endpoint::new(1).reject(7, &reason));
+    assert_eq!(answer, Err(Rejection::FrameRejected(id(1))));
+    let records = world.record_refusal();
+    let [record] = records.as_slice() else { panic!("{records:?}") };
+    assert!([id(1), id(3)].iter().all(|node| !record.bytes.contains(node.as_str())), "{}", record.bytes);
+    let Event::SessionFrameRejected(body) = &record.record.event else { panic!("{record:?}") };
+    assert_eq!(body.source.value().unwrap().node, id(1));
+    let rejection = body.rejection.value().unwrap();
+    assert_eq!((rejection.frame, &rejection.reason), (7, &reason));
+    let key = world.state.node(&id(1)).unwrap().identity_key;
+    let statement = Statement::Rejection { network: &fixtures::network(), frame: 7, reason: &reason };
+    assert_eq!(key.verify(&statement, &rejection.signature), Ok(()));
+}
+
+#[test]
+fn a_rejection_of_a_frame_that_its_node_has_not_signed_is_not_recorded() {
+    let mut world = World::peopled(&policy());
+    let Command::RecordFrameRejected { frame, reason, signature, .. } =
+        Endpoint::new(2).reject(7, "no proof")
+    else {
+        unreachable!()
+    };
+    let forged = Command::RecordFrameRejected { node: id(1), frame, reason, signature };
+    assert_eq!(world.submit_as(Actor::Agent, forged), Err(Rejection::BadSignature(id(1))));
+    assert_eq!(world.last_refusal, None);
+    for reason in ["", "two\nlines", &"a".repeat(201)] {
+        let refused = world.submit_as(Actor::Agent, Endpoint::new(1).reject(7, reason));
+        assert!(matches!(refused, Err(Rejection::Invalid { field: "reason", .. })), "{refused:?}");
+    }
+}
+
+#[test]
+fn rejections_of_one_node_for_one_reason_are_counted() {
+    let mut world = World::peopled(&policy());
+    let mut refusals = Refusals::default();
+    let mut fact = |frame, reason: &str| {
+        let _ = world.submit_as(Actor::Agent, Endpoint::new(1).reject(frame, reason));
+        world.last_refusal.clone().unwrap()
+    };
+    let now = fixtures::start();
+    assert!(matches!(refusals.note(fact(7, "no proof"), now, Seq(5)), Noted::Record(..)));
+    assert_eq!(refusals.note(fact(8, "no proof"), now, Seq(6)), Noted::Repeat(Seq(5)));
+    assert!(matches!(refusals.note(fact(8, "a fork"), now, Seq(6)), Noted::Record(..)));
+    let counted = refusals.end_due(now + WINDOW);
+    assert!(
+        matches!(counted.as_slice(), [(Event::SessionFrameRejected(body), Actor::Agent)] if body.count == 1)
+    );
 }

@@ -157,6 +157,8 @@ impl Scene {
                 path: Some(PathKind::Direct),
             },
         );
+        let reason = "the inclusion proof does not lead to the checkpoint";
+        self.submit_as(Actor::Agent, Endpoint::new(1).reject(7, reason));
         held
     }
 
