@@ -7,8 +7,14 @@ use crate::lab_test;
 
 lab_test! {
     fn every_pair_that_can_be_direct_is_and_every_other_is_relayed() {
-        let decisive =
-            [Access::Public, Access::AddressRestricted, Access::PortRestricted, Access::DoubleNat, Access::Symmetric];
+        let decisive = [
+            Access::Public,
+            Access::AddressRestricted,
+            Access::PortRestricted,
+            Access::DoubleNat,
+            Access::Symmetric,
+            Access::UdpBlocked,
+        ];
         let matrix = cross(&Programs::built().unwrap(), &decisive).unwrap();
         assert_eq!(matrix.wrong().count(), 0, "\n{matrix}");
     }

@@ -113,7 +113,7 @@ impl Engine {
 
     /// While no relay answers, a handshake is tried wherever the peer may be, and what follows goes where it was heard.
     fn send_without_relay(&mut self, to: NodeBytes, sealed: &[u8], is_initiation: bool) {
-        if self.relay.as_ref().is_some_and(|relay| relay.observed().is_some()) {
+        if self.relay.as_ref().is_some_and(|relay| relay.answers()) {
             return;
         }
         let Some(peer) = self.peers.get(&to) else { return };
@@ -162,6 +162,10 @@ impl Engine {
         let changed = self.stun.iter_mut().any(|client| client.handle(now.instant, from, datagram));
         if changed {
             self.announce_candidates();
+            // Another address, or one at last: what did not work before may work now.
+            for peer in self.peers.values_mut() {
+                peer.paths.network_changed(now.instant);
+            }
         }
     }
 

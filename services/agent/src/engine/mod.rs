@@ -69,6 +69,7 @@ pub use exchange::Testimony;
 pub use keys::NextKey;
 pub use packet::{Malformed, Packet, Quoted, TcpFlags, Transport};
 pub use paths::PathChange;
+pub use relay::RelayTransport;
 pub use status::{AuthorizationStatus, Counters, DenialStatus, EngineStatus, PathStatus, PeerStatus};
 pub use time::Now;
 pub use wireguard::MTU;

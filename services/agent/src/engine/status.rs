@@ -11,6 +11,7 @@ use writ_schema::{AuthorizationId, NodeId, PolicyVersion, Seq};
 
 use super::Engine;
 use super::paths::PathChange;
+use super::relay::{RelayClient, RelayTransport};
 use super::time::Now;
 
 /// What did not pass, since the start.
@@ -125,6 +126,9 @@ pub struct EngineStatus {
     pub rotation_pending: bool,
     /// Whether the relay answers.
     pub relay: bool,
+    /// How it is spoken to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub relay_transport: Option<RelayTransport>,
     /// The addresses under which servers see this node.
     pub observed: Vec<SocketAddr>,
     /// Flows in the filter.
@@ -140,15 +144,16 @@ pub struct EngineStatus {
 impl Engine {
     /// Tells about itself.
     pub fn status(&self, now: Now) -> EngineStatus {
-        let relay = self.relay.as_ref().and_then(|relay| relay.observed());
+        let seen_by_relay = self.relay.as_ref().and_then(|relay| relay.observed());
         let mut observed: Vec<_> =
-            self.stun.iter().filter_map(|client| client.observed()).chain(relay).collect();
+            self.stun.iter().filter_map(|client| client.observed()).chain(seen_by_relay).collect();
         observed.sort_unstable();
         observed.dedup();
         EngineStatus {
             generation: self.keys.generation,
             rotation_pending: self.keys.next.is_some(),
-            relay: relay.is_some(),
+            relay: self.relay.as_ref().is_some_and(RelayClient::answers),
+            relay_transport: self.relay.as_ref().map(RelayClient::transport),
             observed,
             flows: self.filter.flow_count(),
             peers: self.peers.values().map(|peer| self.peer_status(now, peer)).collect(),

@@ -37,11 +37,13 @@ pub(super) struct StunClient {
     tries: usize,
     next: Instant,
     observed: Option<SocketAddr>,
+    /// The last whole round was not answered.
+    has_failed: bool,
 }
 
 impl StunClient {
     pub fn new(now: Instant, server: SocketAddr) -> Self {
-        Self { server, transaction: [0; 12], tries: 0, next: now, observed: None }
+        Self { server, transaction: [0; 12], tries: 0, next: now, observed: None, has_failed: false }
     }
 
     pub fn server(&self) -> SocketAddr {
@@ -51,6 +53,18 @@ impl StunClient {
     /// This node as the server saw it last.
     pub fn observed(&self) -> Option<SocketAddr> {
         self.observed
+    }
+
+    /// Whether the newest request but one was not answered, nor any since.
+    pub fn is_silent(&self) -> bool {
+        self.has_failed || self.tries > 1
+    }
+
+    /// Asks at once, unless it is asking: others on the same path do not answer.
+    pub fn hasten(&mut self, now: Instant) {
+        if self.tries == 0 {
+            self.next = now;
+        }
     }
 
     /// Begins anew: the network has changed.
@@ -72,7 +86,7 @@ impl StunClient {
         }
         if self.tries > RETRIES.len() {
             // A server that does not answer a whole round no longer vouches for an address.
-            (self.tries, self.observed) = (0, None);
+            (self.tries, self.observed, self.has_failed) = (0, None, true);
             self.next = now.checked_add(INTERVAL)?;
             return None;
         }
@@ -92,7 +106,7 @@ impl StunClient {
             return false;
         }
         let Some(observed) = read_response(datagram) else { return false };
-        self.tries = 0;
+        (self.tries, self.has_failed) = (0, false);
         self.next = now.checked_add(INTERVAL).unwrap_or(now);
         self.observed.replace(observed) != Some(observed)
     }

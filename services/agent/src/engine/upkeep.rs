@@ -75,6 +75,10 @@ impl Engine {
             self.relay.as_mut().and_then(|relay| Some((relay.address(), RelayClient::poll(relay, now)?)))
         {
             self.transmit(to, hello);
+            // Nobody answers: find out soon whether that is the relay or UDP.
+            if self.relay.as_ref().is_some_and(RelayClient::falls_silent) {
+                self.stun.iter_mut().for_each(|client| client.hasten(now.instant));
+            }
         }
         let random = &mut self.random;
         let requests: Vec<_> = self

@@ -1,10 +1,12 @@
 //! The IO around the engine.
 
 mod agent;
+mod dial;
 mod join;
 mod keeper;
 pub mod local;
 mod net;
+mod relay;
 mod server;
 mod session;
 mod status;

@@ -9,11 +9,16 @@ pub(super) fn join_url(server: &str) -> Result<String> {
 }
 
 /// Where sessions are opened.
-pub(super) fn session_url(server: &str) -> Result<String> {
-    let mut url = endpoint(server, "agent/v1/session")?;
+pub(super) const SESSION: &str = "agent/v1/session";
+/// Where streams to the relay are opened.
+pub(super) const RELAY: &str = "agent/v1/relay";
+
+/// Where WebSockets of this kind are opened.
+pub(super) fn websocket_url(server: &str, path: &str) -> Result<String> {
+    let mut url = endpoint(server, path)?;
     let scheme = if url.scheme() == "https" { "wss" } else { "ws" };
     if url.set_scheme(scheme).is_err() {
-        bail!("the address of the control plane cannot be used for a session");
+        bail!("the address of the control plane cannot be used for a WebSocket");
     }
     Ok(url.into())
 }
@@ -37,8 +42,9 @@ mod tests {
     #[test]
     fn addresses_follow_from_the_base() {
         assert_eq!(join_url("https://writ.example").unwrap(), "https://writ.example/agent/v1/join");
-        assert_eq!(session_url("https://writ.example/x/").unwrap(), "wss://writ.example/x/agent/v1/session");
-        assert_eq!(session_url("http://127.0.0.1:8").unwrap(), "ws://127.0.0.1:8/agent/v1/session");
+        let session = |server| websocket_url(server, SESSION).unwrap();
+        assert_eq!(session("https://writ.example/x/"), "wss://writ.example/x/agent/v1/session");
+        assert_eq!(session("http://127.0.0.1:8"), "ws://127.0.0.1:8/agent/v1/session");
         assert!(join_url("ftp://writ.example").is_err() && join_url("writ.example").is_err());
     }
 }

@@ -4,33 +4,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, bail};
-use ed25519_dalek::SigningKey;
 use futures_util::{SinkExt as _, StreamExt as _};
-use jiff::Timestamp;
-use rand::Rng as _;
-use rustls::ClientConfig;
-use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, timeout};
-use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
-use tokio_tungstenite::tungstenite::http::HeaderValue;
-use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
-use tokio_tungstenite::tungstenite::{Error as WsError, Message};
-use tokio_tungstenite::{Connector, MaybeTlsStream, WebSocketStream, connect_async_tls_with_config};
+use tokio_tungstenite::tungstenite::Message;
 use writ_schema::protocol::{
     AgentFrame, AgentMessage, MAX_AGENT_FRAME_BYTES, MAX_SERVER_FRAME_BYTES, ServerFrame,
 };
 
-use super::{server, tls, token};
-use crate::state::Enrolment;
+use super::dial::{Dialer, Socket, backoff};
+use super::server;
 
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 /// A ping goes out this often, and a session in which nothing came for three of them is dead.
 const PING_INTERVAL: Duration = Duration::from_secs(15);
 const SILENCE: Duration = Duration::from_secs(45);
-/// Waits between attempts; each is shortened at random, so that a thousand agents do not come back at once.
-const BACKOFF_MILLISECONDS: [u64; 6] = [250, 500, 1_000, 2_000, 4_000, 8_000];
 /// A session that lasted this long was a good one.
 const GOOD_AFTER: Duration = Duration::from_secs(30);
 const QUEUE: usize = 1024;
@@ -72,34 +60,21 @@ pub(super) struct Session {
 }
 
 /// Opens the session and keeps it open until it is told to close.
-pub(super) fn start(enrolment: &Enrolment, identity: SigningKey, position: Position) -> Result<Session> {
+pub(super) fn start(dialer: Arc<Dialer>, position: Position) -> Session {
     let (commands, commands_in) = mpsc::channel(QUEUE);
     let (events_out, events) = mpsc::channel(QUEUE);
     let (position, position_in) = watch::channel(position);
-    let runner = Runner {
-        url: server::session_url(&enrolment.server)?,
-        tls: tls::client_config(enrolment.certificate_sha256.as_deref())?,
-        enrolment: enrolment.clone(),
-        identity,
-        commands: commands_in,
-        events: events_out,
-        position: position_in,
-    };
+    let runner = Runner { dialer, commands: commands_in, events: events_out, position: position_in };
     let task = tokio::spawn(runner.run());
-    Ok(Session { commands, events, position, task })
+    Session { commands, events, position, task }
 }
 
 struct Runner {
-    url: String,
-    tls: Arc<ClientConfig>,
-    enrolment: Enrolment,
-    identity: SigningKey,
+    dialer: Arc<Dialer>,
     commands: mpsc::Receiver<Command>,
     events: mpsc::Sender<Event>,
     position: watch::Receiver<Position>,
 }
-
-type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
 /// Why a session ended without an error.
 #[derive(PartialEq, Eq)]
@@ -131,10 +106,7 @@ impl Runner {
 
     /// Waits before the next attempt, unless it is told to close.
     async fn wait(&mut self, failures: usize) -> End {
-        let longest =
-            BACKOFF_MILLISECONDS.get(failures).or(BACKOFF_MILLISECONDS.last()).copied().unwrap_or(8_000);
-        let wait = Duration::from_millis(rand::rng().random_range(longest / 2..=longest));
-        let until = Instant::now() + wait;
+        let until = Instant::now() + backoff(failures);
         loop {
             tokio::select! {
                 () = tokio::time::sleep_until(until) => return End::Reconnect,
@@ -148,8 +120,7 @@ impl Runner {
     }
 
     async fn session(&mut self) -> Result<End> {
-        let mut socket =
-            timeout(CONNECT_TIMEOUT, self.connect()).await.map_err(|_| anyhow!("no answer"))??;
+        let mut socket = self.dialer.dial(server::SESSION, MAX_SERVER_FRAME_BYTES).await?;
         let Position { checkpoint_size, last_frame } = *self.position.borrow();
         let agent = env!("CARGO_PKG_VERSION").to_owned();
         let hello = AgentMessage::Hello { agent, checkpoint_size, last_frame };
@@ -179,23 +150,6 @@ impl Runner {
                     write(&mut socket, Message::Ping(Default::default())).await?;
                 }
             }
-        }
-    }
-
-    async fn connect(&self) -> Result<Socket> {
-        let token = token::session_token(&self.enrolment.membership, &self.identity, Timestamp::now())?;
-        let mut request = self.url.as_str().into_client_request()?;
-        let mut header = HeaderValue::try_from(format!("Bearer {token}"))?;
-        header.set_sensitive(true);
-        request.headers_mut().insert("authorization", header);
-        let config = WebSocketConfig::default()
-            .max_message_size(Some(MAX_SERVER_FRAME_BYTES))
-            .max_frame_size(Some(MAX_SERVER_FRAME_BYTES));
-        let connector = Connector::Rustls(self.tls.clone());
-        match connect_async_tls_with_config(request, Some(config), true, Some(connector)).await {
-            Ok((socket, _)) => Ok(socket),
-            Err(WsError::Http(response)) => bail!("the control plane refuses it: HTTP {}", response.status()),
-            Err(error) => Err(error).context("the control plane cannot be reached"),
         }
     }
 

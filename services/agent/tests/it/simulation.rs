@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 use boringtun::x25519::StaticSecret;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
-use writ_agent::engine::{Engine, EngineStatus, Now, Settings, Testimony};
+use writ_agent::engine::{Engine, EngineStatus, Now, RelayTransport, Settings, Testimony, Transmit};
 use writ_agent::trust::{Refusal, StoredLive, StoredTrust, Trust};
+use writ_relay::wire::{Kind, classify};
 use writ_relay::{Limits, Relay, relay_key};
 use writ_schema::event::{AcknowledgedAction, CloseReason, DenialReason, PathKind, RevocationReason, Side};
 use writ_schema::keys::IdentityKey;
@@ -69,6 +70,10 @@ pub struct Host {
     candidates: Vec<Candidate>,
     /// While set, nothing comes directly to this host any more.
     pub direct_is_blocked: bool,
+    /// While set, its network lets no UDP through.
+    pub udp_is_blocked: bool,
+    /// The other end of its stream to the relay, if it has one.
+    stream: Option<SocketAddr>,
     /// What it says to its peers about the log instead of the truth.
     pub testimony: Option<Testimony>,
     /// How much it has heard from them.
@@ -76,6 +81,28 @@ pub struct Host {
     /// What it did not believe.
     pub refused: Vec<Refusal>,
     session: bool,
+}
+
+impl Host {
+    /// From where a datagram goes out, if it does.
+    fn outbound(&mut self, transmit: &Transmit) -> Option<SocketAddr> {
+        let is_for_relay = transmit.to == RELAY.parse().unwrap() && classify(&transmit.bytes) == Kind::Relay;
+        match (self.stream, &mut self.router) {
+            (Some(end), _) if is_for_relay => Some(end),
+            _ if self.udp_is_blocked => None,
+            (_, Some(router)) => Some(router.outbound(transmit.to)),
+            (_, None) => Some(self.address),
+        }
+    }
+
+    /// Whether a datagram from outside comes in.
+    fn admits(&self, from: SocketAddr, to: SocketAddr) -> bool {
+        !self.udp_is_blocked
+            && match &self.router {
+                Some(router) => router.outside == to.ip() && router.admits(to.port(), from),
+                None => self.address == to,
+            }
+    }
 }
 
 struct Datagram {
@@ -160,6 +187,8 @@ impl World {
                 router,
                 candidates: Vec::new(),
                 direct_is_blocked: false,
+                udp_is_blocked: false,
+                stream: None,
                 testimony: None,
                 heard: 0,
                 refused: Vec::new(),
@@ -372,12 +401,11 @@ impl World {
 
     fn settle(&mut self) {
         for host in 0..self.hosts.len() {
+            self.tend_stream(host);
             while let Some(transmit) = self.hosts[host].engine.poll_transmit() {
-                let from = match &mut self.hosts[host].router {
-                    Some(router) => router.outbound(transmit.to),
-                    None => self.hosts[host].address,
-                };
-                self.fly(from, transmit.to, transmit.bytes);
+                if let Some(from) = self.hosts[host].outbound(&transmit) {
+                    self.fly(from, transmit.to, transmit.bytes);
+                }
             }
             while let Some(packet) = self.hosts[host].engine.poll_packet() {
                 self.hosts[host].received.push_back(packet);
@@ -391,6 +419,24 @@ impl World {
                 self.hear(host, message);
             }
             self.compare_notes(host);
+        }
+    }
+
+    /// What the agent's shell does about the stream to the relay.
+    fn tend_stream(&mut self, host: usize) {
+        let now = self.now();
+        let end = SocketAddr::from(([127, 0, 0, 1], 50_000 + u16::try_from(host).unwrap()));
+        let host = &mut self.hosts[host];
+        match (host.engine.wants_relay_stream(), host.stream) {
+            (true, None) => {
+                host.stream = Some(end);
+                host.engine.set_relay_transport(now, RelayTransport::Tls);
+            }
+            (false, Some(_)) => {
+                host.stream = None;
+                host.engine.set_relay_transport(now, RelayTransport::Udp);
+            }
+            _ => {}
         }
     }
 
@@ -419,10 +465,7 @@ impl World {
             return;
         }
         let is_direct = from != RELAY.parse().unwrap();
-        let target = self.hosts.iter_mut().find(|host| match &host.router {
-            Some(router) => router.outside == to.ip() && router.admits(to.port(), from),
-            None => host.address == to,
-        });
+        let target = self.hosts.iter_mut().find(|host| host.stream == Some(to) || host.admits(from, to));
         let Some(host) = target.filter(|host| !(is_direct && host.direct_is_blocked)) else { return };
         host.engine.handle_datagram(now, from, &bytes);
     }

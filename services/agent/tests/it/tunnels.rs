@@ -3,6 +3,8 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
+use writ_agent::engine::RelayTransport;
+use writ_relay::wire::HELLO_INTERVAL;
 use writ_schema::event::{AcknowledgedAction, CloseReason, PathKind};
 
 use super::simulation::{Nat, Said, World};
@@ -72,6 +74,37 @@ fn the_first_packet_is_asked_for_relayed_and_then_direct() {
             exchange(&mut world);
         }
     }
+}
+
+#[test]
+fn where_no_udp_passes_the_relay_is_reached_over_a_stream_and_udp_is_taken_again_when_it_passes() {
+    let transport = |world: &World| world.status(0).relay_transport;
+    for seed in 0..8 {
+        let mut world = World::new(seed, &[Nat::PortRestricted, Nat::None]);
+        world.hosts[0].udp_is_blocked = true;
+        world.run_until(SECOND, "a stream", |w| transport(w) == Some(RelayTransport::Tls));
+        open(&mut world);
+        exchange(&mut world);
+        assert_eq!(world.path(0), Some(PathKind::Relayed));
+        let loopback = |w: &World| w.status(0).observed.iter().any(|address| address.ip().is_loopback());
+        assert!(!loopback(&world), "the other end of the stream is no address of this node");
+
+        world.hosts[0].udp_is_blocked = false;
+        world.run_until(40 * SECOND, "UDP again", |w| transport(w) == Some(RelayTransport::Udp));
+        world.run_until(2 * SECOND, "direct", is_direct);
+        exchange(&mut world);
+    }
+}
+
+#[test]
+fn udp_that_is_blocked_later_is_noticed_by_the_next_hello() {
+    let mut world = World::new(1, &[Nat::PortRestricted, Nat::Symmetric]);
+    open(&mut world);
+    assert_eq!(world.status(0).relay_transport, Some(RelayTransport::Udp));
+    world.hosts[0].udp_is_blocked = true;
+    let is_over_tls = |w: &mut World| w.status(0).relay_transport == Some(RelayTransport::Tls);
+    world.run_until(HELLO_INTERVAL + 2 * SECOND, "a stream", is_over_tls);
+    exchange(&mut world);
 }
 
 #[test]

@@ -124,6 +124,8 @@ pub fn serve(services: web::Data<Services>, listener: Listener) -> std::io::Resu
     })
     // With the default, an agent that went away is not noticed until something is sent to it.
     .h1_allow_half_closed(false)
+    // Small frames answer small frames: held back until the last one is acknowledged, each would wait 40 ms.
+    .tcp_nodelay(true)
     .client_request_timeout(REQUEST_LIMIT)
     .keep_alive(KEEP_ALIVE)
     .max_connections(MAX_CONNECTIONS)

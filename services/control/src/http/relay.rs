@@ -11,16 +11,14 @@ use std::time::{Duration, Instant};
 
 use actix_web::{HttpRequest, HttpResponse, web};
 use actix_ws::{AggregatedMessage, AggregatedMessageStream, CloseCode, CloseReason, Session};
-use jiff::Timestamp;
 use tokio::net::UdpSocket;
 use tokio_util::sync::CancellationToken;
 use writ_relay::wire::{Kind, MAX_DATAGRAM_BYTES, classify};
 use writ_schema::NodeId;
 
 use super::Services;
-use super::access;
 use super::error::ApiError;
-use super::session::refused;
+use super::session::admit;
 
 const PING_EVERY: Duration = Duration::from_secs(20);
 
@@ -91,9 +89,7 @@ pub async fn relay(
     request: HttpRequest,
     payload: web::Payload,
 ) -> Result<HttpResponse, ApiError> {
-    let token = access::bearer_of(&request)?;
-    let now = u64::try_from(Timestamp::now().as_second()).unwrap_or_default();
-    let node = services.sessions.admit(token, now).map_err(refused)?;
+    let node = admit(&services, &request)?;
     let streams = &services.relay_streams;
     let socket = streams.socket().await.map_err(|error| {
         tracing::error!(%error, "no socket for a stream to the relay");

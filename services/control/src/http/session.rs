@@ -45,9 +45,7 @@ pub async fn session(
     request: HttpRequest,
     payload: web::Payload,
 ) -> Result<HttpResponse, ApiError> {
-    let token = access::bearer_of(&request)?;
-    let now = u64::try_from(Timestamp::now().as_second()).unwrap_or_default();
-    let node = services.sessions.admit(token, now).map_err(refused)?;
+    let node = admit(&services, &request)?;
     let (response, session, messages) = actix_ws::handle(&request, payload).map_err(|error| {
         ApiError::bad_request("bad_upgrade", format!("a session is a WebSocket: {error}"))
     })?;
@@ -63,14 +61,16 @@ pub async fn session(
     Ok(response)
 }
 
-/// What an agent is told whose token is refused.
-pub(super) fn refused(refusal: TokenRefusal) -> ApiError {
-    match refusal {
+/// The node whose token a request carries. A token opens one WebSocket.
+pub(super) fn admit(services: &Services, request: &HttpRequest) -> Result<NodeId, ApiError> {
+    let token = access::bearer_of(request)?;
+    let now = u64::try_from(Timestamp::now().as_second()).unwrap_or_default();
+    services.sessions.admit(token, now).map_err(|refusal| match refusal {
         TokenRefusal::TooMany => {
             ApiError::busy(actix_web::http::StatusCode::SERVICE_UNAVAILABLE, Duration::from_secs(60))
         }
         other => ApiError::unauthorized(other.word(), other.to_string()),
-    }
+    })
 }
 
 struct Socket {

@@ -2,6 +2,7 @@
 
 mod calls;
 mod frames;
+mod relayed;
 mod start;
 mod witness;
 
@@ -18,9 +19,11 @@ use tokio::sync::{mpsc, oneshot};
 use tun_rs::AsyncDevice;
 use writ_schema::protocol::{AgentFrame, Netmap, RelayAccess};
 
+use super::dial::Dialer;
 use super::keeper::Keeper;
 use super::local::{self, Call, Request, Response};
 use super::net::{self, Family, Sockets};
+use super::relay::{self, RelayStream};
 use super::session::{self, Command, Event, Position, Session};
 use super::status::RefusalStatus;
 use super::traces::Traces;
@@ -88,7 +91,8 @@ pub async fn up(options: Options) -> Result<()> {
     let tun = net::open_tun(&options.tun_name, membership)?;
     let sockets = bind(options.port, kept.as_ref().map_or(0, |kept| kept.port))?;
     let calls = local::listen(&StateDir::socket_path(&options.state))?;
-    let session = session::start(&enrolment, identity, position)?;
+    let dialer = Arc::new(Dialer::new(&enrolment, identity)?);
+    let session = session::start(dialer.clone(), position);
     let mut engine = Engine::new(now(), settings);
     let relay = kept.as_ref().and_then(|kept| kept.relay.clone());
     let refusals = take_up(&mut engine, &mut trust, kept);
@@ -104,7 +108,9 @@ pub async fn up(options: Options) -> Result<()> {
         relay,
         state,
         enrolment,
+        dialer,
         session,
+        relay_stream: None,
         tun,
         sockets,
         position,
@@ -135,7 +141,10 @@ struct Agent {
     waiting: VecDeque<(u64, Waiting)>,
     relay: Option<RelayAccess>,
     enrolment: Enrolment,
+    dialer: Arc<Dialer>,
     session: Session,
+    /// Where nothing answers over UDP.
+    relay_stream: Option<RelayStream>,
     tun: AsyncDevice,
     sockets: Sockets,
     position: Position,
@@ -157,6 +166,7 @@ enum Wake {
     Tun(std::io::Result<usize>),
     Udp(std::io::Result<(Family, usize, SocketAddr)>),
     Session(Option<Event>),
+    Relay(relay::Event),
     Call(Option<Call>),
     Timeout,
     Interfaces,
@@ -185,6 +195,7 @@ impl Agent {
                 received = self.tun.recv(&mut buffers.tun) => Wake::Tun(received),
                 received = self.sockets.receive(&mut buffers.v4, &mut buffers.v6) => Wake::Udp(received),
                 event = self.session.events.recv() => Wake::Session(event),
+                event = relayed::next(&mut self.relay_stream) => Wake::Relay(event),
                 call = calls.recv() => Wake::Call(call),
                 () = tokio::time::sleep_until(deadline.into()) => Wake::Timeout,
                 _ = interfaces.tick() => Wake::Interfaces,
@@ -197,6 +208,7 @@ impl Agent {
             self.hear_peers();
             self.keep();
             self.testify();
+            self.tend_relay_stream();
             self.flush();
             if !goes_on {
                 return self.stop().await;
@@ -212,6 +224,7 @@ impl Agent {
             // What the kernel tells about an earlier datagram of ours.
             Wake::Udp(Err(error)) => tracing::trace!(%error, "a socket's error"),
             Wake::Session(Some(event)) => self.take_event(event)?,
+            Wake::Relay(event) => self.take_relayed(event),
             Wake::Session(None) => bail!("the session's task has ended"),
             Wake::Call(Some((Request::Down, answer))) => {
                 let _ = answer.send(Response::Done("the agent stops".to_owned()));
@@ -283,7 +296,7 @@ impl Agent {
     /// Moves out what the engine has to say.
     fn flush(&mut self) {
         while let Some(transmit) = self.engine.poll_transmit() {
-            self.sockets.send(transmit.to, &transmit.bytes);
+            self.transmit(transmit);
         }
         while let Some(packet) = self.engine.poll_packet() {
             if let Err(error) = self.tun.try_send(&packet) {
