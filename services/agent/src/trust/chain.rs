@@ -107,6 +107,11 @@ impl Chain {
         self.keys.current()
     }
 
+    /// The keys that have signed the log, each as far as it has.
+    pub(super) fn keys(&self) -> &LogKeys {
+        &self.keys
+    }
+
     /// The changes of the log's key since then.
     pub fn rotations(&self) -> &[Rotation] {
         &self.rotations

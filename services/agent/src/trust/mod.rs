@@ -218,7 +218,7 @@ impl Trust {
             }
             ServerMessage::Consistency { request, size, root, proof } => {
                 let answer = (size, root.parse().ok(), hashes(&proof));
-                self.witness.answered(now, self.chain.held(), &request, answer);
+                self.witness.answered(now, self.chain.held(), self.chain.keys(), &request, answer);
                 self.changes.trust += u64::from(self.witness.found().is_some());
                 Verified::Consistency
             }

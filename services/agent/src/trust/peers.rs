@@ -9,8 +9,7 @@ use super::{FoundSplitView, Heard, Trust, UnprovenCheckpoint};
 impl Trust {
     /// A peer says that this signed note is the newest checkpoint it has verified.
     pub fn hear_checkpoint(&mut self, now: Timestamp, peer: &NodeId, note: &str) -> Heard {
-        let heard =
-            self.witness.hear_checkpoint(now, self.chain.held(), self.chain.signing_key(), peer, note);
+        let heard = self.witness.hear_checkpoint(now, self.chain.held(), self.chain.keys(), peer, note);
         self.changes.trust += u64::from(heard == Heard::SplitView);
         heard
     }

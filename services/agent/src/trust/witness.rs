@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
-use writ_ledger::{ConsistencyProof, Hash, SignedCheckpoint, SplitView, VerifierKey};
+use writ_ledger::{ConsistencyProof, Hash, LogKeys, SignedCheckpoint, SplitView, VerifierKey};
 use writ_schema::{NodeId, RequestId};
 
 /// Checkpoints of peers whose proof is awaited.
@@ -140,13 +140,12 @@ impl Witness {
         &mut self,
         now: Timestamp,
         held: Option<&SignedCheckpoint>,
-        key: &VerifierKey,
+        keys: &LogKeys,
         peer: &NodeId,
         note: &str,
     ) -> Heard {
-        let (Some(held), Ok(theirs)) = (held, SignedCheckpoint::open(note, key)) else {
-            return Heard::Nothing;
-        };
+        // A peer may not have heard yet that the log's key has changed: what the former key signed before that counts.
+        let (Some(held), Ok(theirs)) = (held, keys.open(note)) else { return Heard::Nothing };
         let size = theirs.checkpoint().size;
         let same_size = [held].into_iter().chain(&self.history).find(|it| it.checkpoint().size == size);
         if let Some(ours) = same_size.cloned() {
@@ -156,7 +155,7 @@ impl Witness {
             }
             let what =
                 format!("{peer} holds another checkpoint of {size} records than the control plane gave here");
-            self.find(now, Some(peer), what, &SplitView::new(&ours, &theirs, None), key);
+            self.find(now, Some(peer), what, &SplitView::new(&ours, &theirs, None), keys.current());
             return Heard::SplitView;
         }
         if self.found.is_some() {
@@ -211,6 +210,7 @@ impl Witness {
         &mut self,
         now: Timestamp,
         held: Option<&SignedCheckpoint>,
+        keys: &LogKeys,
         request: &RequestId,
         answer: (u64, Option<Hash>, Option<Vec<Hash>>),
     ) {
@@ -220,24 +220,24 @@ impl Witness {
         let (old_size, new_size) = (theirs.checkpoint().size, held.checkpoint().size);
         if old_size == new_size {
             // By now it is a checkpoint of this node's own: no proof is needed any more.
-            self.hear_checkpoint(now, Some(held), held.key(), &peer, theirs.text());
+            self.hear_checkpoint(now, Some(held), keys, &peer, theirs.text());
             return;
         }
-        let key = held.key().clone();
+        let key = keys.current();
         let (size, Some(root), Some(hashes)) = answer else {
-            return self.find_unproven(now, &peer, held, theirs, &key);
+            return self.find_unproven(now, &peer, held, theirs, key);
         };
         let proof = ConsistencyProof { old_size, new_size, hashes };
         let holds = size == old_size && proof.verify(&root, &held.checkpoint().root).is_ok();
         if !holds {
-            return self.find_unproven(now, &peer, held, theirs, &key);
+            return self.find_unproven(now, &peer, held, theirs, key);
         }
         if root != theirs.checkpoint().root {
             let what = format!(
                 "{peer} holds a checkpoint of {old_size} records that the control plane's log does not begin with"
             );
             let evidence = SplitView::new(theirs, held, Some((root, &proof)));
-            self.find(now, Some(&peer), what, &evidence, &key);
+            self.find(now, Some(&peer), what, &evidence, key);
         }
     }
 

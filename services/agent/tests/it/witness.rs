@@ -269,3 +269,33 @@ fn the_control_planes_own_contradiction_is_evidence_too() {
         drop(control);
     }
 }
+
+#[test]
+fn a_peer_that_has_not_heard_of_a_new_log_key_yet_is_compared_with_all_the_same() {
+    for is_forked in [false, true] {
+        let mut world = World::new(1, &[Nat::None, Nat::None]);
+        open(&mut world);
+        world.run_for(20 * SECOND);
+        // Host 1 is told nothing any more; what it holds is signed by the former key.
+        if is_forked {
+            world.fork = Some(world.control.fork());
+            world.on_fork.insert(1);
+            grow(&mut world, 1, 2);
+        }
+        let (former, heard) = (world.hosts[1].node.trust.chain().size(), world.hosts[0].heard);
+        world.lose_session(1);
+        while world.control.size() < former {
+            let _ = world.control.join("other", 60);
+        }
+        world.control.rotate_log_key(9);
+        world.tell_candidates(0);
+        assert!(
+            world.hosts[0].node.trust.chain().signing_key()
+                != world.hosts[1].node.trust.chain().signing_key()
+        );
+        world.run_until(120 * SECOND, "host 1 is heard", |world| world.hosts[0].heard > heard + 1);
+        world.run_for(20 * SECOND);
+        assert_eq!(found(&world, 0), is_forked);
+        assert!(world.hosts[0].node.trust.unproven_checkpoints(world.control.now).is_empty());
+    }
+}
