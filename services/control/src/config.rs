@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use writ_ledger::store::COSIGNED;
 
 use crate::cosigners::{Panel, WitnessEntry};
 use crate::log_key::LogKeyConfig;
@@ -295,7 +296,7 @@ impl Config {
 
     /// File of the newest checkpoint that witnesses have cosigned.
     pub fn cosigned_file(&self) -> PathBuf {
-        self.log_dir().join("checkpoint.cosigned")
+        self.log_dir().join(COSIGNED)
     }
 
     /// File of the log's signing key.

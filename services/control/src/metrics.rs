@@ -98,6 +98,11 @@ impl Metrics {
         gauge(&meter, "writ_log_ignored_entries", ignored, move || {
             handle.metrics().ignored_entries.load(Ordering::Relaxed)
         });
+        let handle = sequencer.clone();
+        let upkeep = "1 while full segments of the log cannot be compressed";
+        gauge(&meter, "writ_log_upkeep_failing", upkeep, move || {
+            handle.metrics().upkeep_fails.load(Ordering::Relaxed)
+        });
         let handle = views.clone();
         gauge(&meter, "writ_view_lag_records", "Records that the views have not folded", move || {
             handle.progress().lag()

@@ -1,6 +1,6 @@
 //! Copying a log while it is written, and putting a copy in its place.
 //!
-//! The checkpoint is copied first, then the changes of the log's key, the segments in order, then the tiles: whatever is appended meanwhile lies behind what the
+//! The checkpoint is copied first (with what witnesses have cosigned), then the changes of the log's key, the segments in order, then the tiles: whatever is appended meanwhile lies behind what the
 //! copied checkpoint covers, and a commit that was caught half-way is cut off when the copy is opened. A copy is verified before
 //! it counts, and takes its place by one change of a name. (`rsync` of the checkpoint, and then of the rest, will do
 //! as well; `writ log verify COPY` then says whether the copy holds.)
@@ -13,7 +13,7 @@ use crate::checkpoint::Checkpoint;
 use crate::disk::{Disk, OsDisk, folder_of, new_name};
 use crate::key::VerifierKey;
 use crate::rotation::ROTATIONS;
-use crate::store::{CHECKPOINT, OpenError, SEGMENTS, TILES, load};
+use crate::store::{CHECKPOINT, COSIGNED, OpenError, SEGMENTS, TILES, load};
 use crate::verify::{Report, verify_log};
 
 /// Segments may be sealed while they are listed and copied; so often it is begun again.
@@ -103,12 +103,12 @@ fn copy_log(from: &Path, to: &Path, tries: u32) -> Result<(), BackupError> {
     for folder in [&segments, &tiles] {
         std::fs::create_dir_all(folder).map_err(io_at(folder))?;
     }
-    if from.join(CHECKPOINT).exists() {
-        copy_file(&from.join(CHECKPOINT), &to.join(CHECKPOINT))?;
-    }
-    // After the checkpoint, so that none is missing that it needs.
-    if from.join(ROTATIONS).exists() {
-        copy_file(&from.join(ROTATIONS), &to.join(ROTATIONS))?;
+    // What witnesses have cosigned is older than the checkpoint that is copied after it; the changes of the key come last, so that
+    // none is missing that a checkpoint needs.
+    for name in [COSIGNED, CHECKPOINT, ROTATIONS] {
+        if from.join(name).exists() {
+            copy_file(&from.join(name), &to.join(name))?;
+        }
     }
     for segment in load::segment_files(from)? {
         match copy_file(&segment.path, &segments.join(segment.name())) {

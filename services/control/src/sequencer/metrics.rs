@@ -26,6 +26,8 @@ pub struct Metrics {
     pub failed_commits: AtomicU64,
     /// What stands in the log's store and is no part of the log, where others can write to it.
     pub ignored_entries: AtomicU64,
+    /// 1 while something beside appending fails, such as compressing what is full.
+    pub upkeep_fails: AtomicU64,
 }
 
 impl Metrics {

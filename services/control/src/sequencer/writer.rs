@@ -49,6 +49,8 @@ pub(super) struct Writer {
     unfinished_erasures: Vec<DestroyedKeys>,
     /// What the store is in, when a commit has failed so that the log must be taken up again before the next.
     trouble: Option<Trouble>,
+    /// What fails beside appending, as it was told last.
+    upkeep_failure: Option<String>,
     looked: Instant,
 }
 
@@ -63,8 +65,18 @@ impl Writer {
     pub(super) fn new(log: Log, shared: Arc<Shared>, state: State, options: Options) -> Self {
         let (refusals, unfinished_erasures) = (Refusals::default(), Vec::new());
         let (is_opened, trouble, looked) = (false, None, Instant::now());
-        let working = state;
-        Self { log, shared, working, refusals, options, is_opened, unfinished_erasures, trouble, looked }
+        Self {
+            log,
+            shared,
+            working: state,
+            refusals,
+            options,
+            is_opened,
+            unfinished_erasures,
+            trouble,
+            upkeep_failure: None,
+            looked,
+        }
     }
 
     /// Records that writing begins. If that fails, it is tried again with every commit.
@@ -386,6 +398,7 @@ impl Writer {
                 self.is_opened |= self.working.is_open();
                 self.publish(&pending, checkpoint, append_time);
                 self.answer(pending, None);
+                self.look_at_the_upkeep();
             }
             Err(failure) => {
                 tracing::error!(why = %failure, records = pending.records.len(), "a commit failed");
@@ -397,6 +410,22 @@ impl Writer {
                 self.answer(pending, Some(&failure));
             }
         }
+    }
+
+    /// Tells an operator what fails beside appending, once each time it begins, changes or ends.
+    fn look_at_the_upkeep(&mut self) {
+        let failure = self.log.upkeep_failure();
+        if failure == self.upkeep_failure {
+            return;
+        }
+        match &failure {
+            Some(why) => {
+                tracing::warn!(%why, "it will be tried again; no record is lost, but the disk fills faster")
+            }
+            None => tracing::info!("the log's upkeep works again"),
+        }
+        self.shared.metrics.upkeep_fails.store(failure.is_some().into(), Ordering::Relaxed);
+        self.upkeep_failure = failure;
     }
 
     fn append(&mut self, pending: &PendingCommit) -> Result<String, SubmitError> {

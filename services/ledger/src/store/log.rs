@@ -300,6 +300,12 @@ impl Log {
         self.store.deposed_by()
     }
 
+    /// What could not be done beside appending, such as sealing a full segment, and will be tried again.
+    #[must_use]
+    pub fn upkeep_failure(&self) -> Option<String> {
+        self.store.upkeep_failure()
+    }
+
     /// How much stands in the store that is no part of the log.
     #[must_use]
     pub fn ignored_entries(&self) -> u64 {

@@ -90,6 +90,8 @@ use crate::tree::Hash;
 pub(crate) const SEGMENTS: &str = "segments";
 pub(crate) const TILES: &str = "tiles";
 pub(crate) const CHECKPOINT: &str = "checkpoint";
+/// The newest checkpoint that witnesses have cosigned, beside the log's own.
+pub const COSIGNED: &str = "checkpoint.cosigned";
 pub(crate) const LOCK: &str = "lock";
 
 /// The most bytes of one commit's records. Together with the size at which a segment rolls it keeps offsets in 32 bits.
@@ -150,6 +152,11 @@ pub trait LogStore: Send {
     /// belong there.
     fn ignored_entries(&self) -> u64 {
         0
+    }
+
+    /// What could not be done beside appending, and will be tried again: an operator should look at it, but no record is lost.
+    fn upkeep_failure(&self) -> Option<String> {
+        None
     }
 
     /// Who became the writer after this process was, as far as was read.

@@ -14,9 +14,9 @@
 
 use std::io::{self, BufRead, BufReader};
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -60,11 +60,22 @@ pub(super) struct Sealer {
     /// Whether to wait for the checkpoint file to follow.
     is_patient: bool,
     stop: Arc<AtomicBool>,
+    /// Why a segment was not sealed when it was tried last.
+    failure: Arc<Mutex<Option<String>>>,
 }
 
 impl Sealer {
     pub fn new(dir: PathBuf, disk: Arc<dyn Disk>, index: SharedIndex, frontier: Frontier) -> Self {
-        Self { dir, disk, index, frontier, is_patient: false, stop: Arc::default() }
+        Self { dir, disk, index, frontier, is_patient: false, stop: Arc::default(), failure: Arc::default() }
+    }
+
+    /// Seals what is due. If that fails the segment stays plain, and is tried again when the next one is full or the log is opened
+    /// again.
+    fn run_once(&mut self) {
+        let failure = self.seal_due().err().map(|error| {
+            format!("{}: a full segment was not compressed: {error}", self.dir.join(SEGMENTS).display())
+        });
+        *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = failure;
     }
 
     /// Seals every full segment that the checkpoint file covers, and removes plain copies that need not be kept.
@@ -184,7 +195,12 @@ impl Sealer {
 /// A sealer, and how it is told that a segment is full. Dropping it stops it; what was begun is given up.
 #[derive(Debug)]
 pub(super) enum RunningSealer {
-    Background { stop: Arc<AtomicBool>, full: Option<SyncSender<()>>, thread: Option<JoinHandle<()>> },
+    Background {
+        stop: Arc<AtomicBool>,
+        failure: Arc<Mutex<Option<String>>>,
+        full: Option<SyncSender<()>>,
+        thread: Option<JoinHandle<()>>,
+    },
     Inline(Box<Sealer>),
     Off,
 }
@@ -197,15 +213,25 @@ impl RunningSealer {
             Sealing::InBackground => {
                 sealer.is_patient = true;
                 let (full, told) = sync_channel(1);
-                let stop = sealer.stop.clone();
+                let (stop, failure) = (sealer.stop.clone(), sealer.failure.clone());
                 let thread = std::thread::Builder::new()
                     .name("sealer".to_owned())
                     .spawn(move || run(sealer, &told))?;
                 // What was full when the log was opened is sealed first.
                 let _ = full.try_send(());
-                Ok(Self::Background { stop, full: Some(full), thread: Some(thread) })
+                Ok(Self::Background { stop, failure, full: Some(full), thread: Some(thread) })
             }
         }
+    }
+
+    /// Why a segment was not sealed when it was tried last.
+    pub fn failure(&self) -> Option<String> {
+        let failure = match self {
+            Self::Background { failure, .. } => failure,
+            Self::Inline(sealer) => &sealer.failure,
+            Self::Off => return None,
+        };
+        failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Tells it that a segment is full. Sealing that fails is tried again with the next one.
@@ -214,9 +240,7 @@ impl RunningSealer {
             Self::Background { full: Some(full), .. } => match full.try_send(()) {
                 Ok(()) | Err(TrySendError::Full(()) | TrySendError::Disconnected(())) => {}
             },
-            Self::Inline(sealer) => {
-                let _ = sealer.seal_due();
-            }
+            Self::Inline(sealer) => sealer.run_once(),
             Self::Background { full: None, .. } | Self::Off => {}
         }
     }
@@ -224,7 +248,7 @@ impl RunningSealer {
 
 impl Drop for RunningSealer {
     fn drop(&mut self) {
-        if let Self::Background { stop, full, thread } = self {
+        if let Self::Background { stop, full, thread, .. } = self {
             stop.store(true, Ordering::Relaxed);
             *full = None;
             if let Some(thread) = thread.take() {
@@ -237,7 +261,6 @@ impl Drop for RunningSealer {
 
 fn run(mut sealer: Sealer, told: &Receiver<()>) {
     while let Ok(()) = told.recv() {
-        // The segment stays plain, and is tried again when the next one is full or the log is opened again.
-        let _ = sealer.seal_due();
+        sealer.run_once();
     }
 }

@@ -128,6 +128,10 @@ impl LogStore for Segments {
         MAX_COMMIT_BYTES
     }
 
+    fn upkeep_failure(&self) -> Option<String> {
+        self.sealer.failure()
+    }
+
     /// Whoever has the folder's lock leads.
     fn lead(&mut self) -> Result<(), StoreError> {
         if self.poisoned { Err(StoreError::Poisoned) } else { Ok(()) }

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use writ_ledger::store::Options;
+use writ_ledger::store::{COSIGNED, Options};
 use writ_ledger::{BackupError, FileLog, Log, back_up, restore, verify_log};
 
 use super::{assert_holds, key, records, signer};
@@ -102,4 +102,19 @@ fn a_damaged_log_is_neither_backed_up_over_a_sound_backup_nor_restored() {
     let restored = dir.path().join("restored");
     assert!(matches!(restore(&to, &restored, &key()), Err(BackupError::Unsound { .. })));
     assert!(!restored.exists());
+}
+
+#[test]
+fn what_witnesses_have_cosigned_comes_along_and_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let (log, copy, restored) =
+        (dir.path().join("log"), dir.path().join("copy"), dir.path().join("restored"));
+    drop(super::filled(&log, 20));
+    let cosigned = "what witnesses have cosigned";
+    std::fs::write(log.join(COSIGNED), cosigned).unwrap();
+    back_up(&log, &copy, &key()).unwrap();
+    restore(&copy, &restored, &key()).unwrap();
+    for folder in [copy, restored] {
+        assert_eq!(std::fs::read_to_string(folder.join(COSIGNED)).unwrap(), cosigned);
+    }
 }

@@ -271,3 +271,32 @@ fn backups_and_exports_go_on_under_a_new_key() {
         assert!(report.is_sound() && report.records_read == 4, "{report:?}");
     }
 }
+
+#[test]
+fn a_flipped_bit_in_a_key_file_is_refused_by_the_file_or_by_the_log_and_signs_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let (note, pem) = (folder.path().join("log.key"), pem(folder.path(), "log.pem"));
+    SigningKey::create(&note, ORIGIN).unwrap();
+    let load = |path: &Path| SigningKey::load_named(path, ORIGIN);
+    for path in [note, pem] {
+        let dir = path.with_extension("d");
+        let mut log = FileLog::create_with(&dir, Box::new(load(&path).unwrap()), super::at_once()).unwrap();
+        log.append(&["{}"]).unwrap();
+        let own = log.verifier_key();
+        drop(log);
+        let (good, checkpoint) = (fs::read(&path).unwrap(), fs::read(dir.join("checkpoint")).unwrap());
+        for at in 0..good.len() * 8 {
+            let mut bytes = good.clone();
+            bytes[at / 8] ^= 1 << (at % 8);
+            fs::write(&path, bytes).unwrap();
+            // It may be a bit that says nothing, such as one of the space at the end.
+            let Ok(key) = load(&path) else { continue };
+            let is_same = key.verifier_key() == own;
+            match FileLog::open(&dir, Box::new(key)) {
+                Ok(_) => assert!(is_same, "{} bit {at} makes another key", path.display()),
+                Err(error) => assert!(error.to_string().contains("give the key"), "{error}"),
+            }
+            assert_eq!(fs::read(dir.join("checkpoint")).unwrap(), checkpoint, "bit {at}: nothing was signed");
+        }
+    }
+}

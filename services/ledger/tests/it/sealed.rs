@@ -250,3 +250,24 @@ fn a_flipped_bit_anywhere_is_healed_or_refused_with_what_to_do_and_never_served(
     }
     assert!(verify_log(dir.path(), &key()).unwrap().is_sound());
 }
+
+#[test]
+fn a_segment_that_cannot_be_sealed_is_told_and_tried_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut log = FileLog::create_with(dir.path(), signer(), sealing(2000)).unwrap();
+    // Where the sealed segment is to be made stands something that is no file.
+    let obstacle = dir.path().join("segments/00000000000000000000.jsonl.zst.new");
+    std::fs::create_dir(&obstacle).unwrap();
+    let grow = |log: &mut Log| {
+        let size = log.size();
+        log.append(&records(size..size + 40)).unwrap();
+    };
+    assert_eq!(log.upkeep_failure(), None);
+    (0..4).for_each(|_| grow(&mut log));
+    let failure = log.upkeep_failure().unwrap();
+    assert!(failure.contains("segments: a full segment was not compressed: "), "{failure}");
+    std::fs::remove_dir(&obstacle).unwrap();
+    (0..4).for_each(|_| grow(&mut log));
+    assert_eq!(log.upkeep_failure(), None);
+    assert!(!names(dir.path(), ".zst").is_empty());
+}

@@ -7,6 +7,7 @@ use clap::Args;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use writ_ledger::rotation::read_rotations;
+use writ_ledger::store::COSIGNED;
 use writ_ledger::trust_policy::{Standing, StandingError};
 use writ_ledger::{
     Checkpoint, FileLog, Finding as FileFinding, LogKeys, Rotation, SignedCheckpoint, TilesDirectory,
@@ -24,7 +25,6 @@ use crate::output::{counted, printable};
 use crate::{App, Verdict, credentials};
 
 /// The newest checkpoint that witnesses have cosigned, in a log's folder.
-const COSIGNED: &str = "checkpoint.cosigned";
 
 /// Check the whole log: every record, the tree over them, and the signature
 ///
