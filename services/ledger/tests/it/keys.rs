@@ -279,7 +279,7 @@ fn a_flipped_bit_in_a_key_file_is_refused_by_the_file_or_by_the_log_and_signs_no
     SigningKey::create(&note, ORIGIN).unwrap();
     let load = |path: &Path| SigningKey::load_named(path, ORIGIN);
     for path in [note, pem] {
-        let dir = path.with_extension("d");
+        let dir = path.with_extension(format!("{}.d", path.extension().unwrap().display()));
         let mut log = FileLog::create_with(&dir, Box::new(load(&path).unwrap()), super::at_once()).unwrap();
         log.append(&["{}"]).unwrap();
         let own = log.verifier_key();

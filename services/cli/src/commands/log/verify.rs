@@ -24,8 +24,6 @@ use crate::failure::advised;
 use crate::output::{counted, printable};
 use crate::{App, Verdict, credentials};
 
-/// The newest checkpoint that witnesses have cosigned, in a log's folder.
-
 /// Check the whole log: every record, the tree over them, and the signature
 ///
 /// Over a server, everything is fetched and computed anew here, and it has to continue what was verified here before: a log
