@@ -1,5 +1,7 @@
 //! How routers translate addresses: the behaviours of RFC 4787 as nftables rules.
 
+use std::net::Ipv4Addr;
+
 /// The interface towards the outside.
 pub(crate) const WAN: &str = "wan";
 /// The bridge towards the inside.
@@ -23,13 +25,19 @@ pub enum Nat {
     Symmetric,
     /// As [`Nat::Symmetric`], but the ports are drawn from 64: few enough to be guessed.
     SymmetricFewPorts,
+    /// As [`Nat::PortRestricted`], and hosts inside reach each other by their outside addresses (RFC 4787, 6).
+    Hairpin,
+    /// As [`Nat::PortRestricted`], but of the UDP packets that pass, each way, one in five is lost.
+    Lossy,
     /// As [`Nat::PortRestricted`] for TCP; UDP is dropped silently, apart from DNS.
     UdpBlocked,
+    /// As [`Nat::UdpBlocked`], but who sends UDP is told that it is prohibited.
+    UdpRejected,
 }
 
-/// The rules for a router, replacing any earlier ones. Nobody outside can open a connection to the inside unless
+/// The rules for a router with an address outside, replacing any earlier ones. Nobody outside can open a connection to the inside unless
 /// the NAT's own map sends it there.
-pub(crate) fn ruleset(nat: Nat) -> String {
+pub(crate) fn ruleset(nat: Nat, outside: Ipv4Addr) -> String {
     let translation = match nat {
         Nat::FullCone => format!("{CONE_MAP}{}", cone("udp dport map @mapped")),
         Nat::AddressRestricted => format!("{CONE_MAP}{SEEN_SET}{DROP_STRAY}{}", seen_cone()),
@@ -42,7 +50,13 @@ pub(crate) fn ruleset(nat: Nat) -> String {
             );
             format!("{}{DROP_STRAY}", masquerade(&few))
         }
-        Nat::UdpBlocked => format!("{}{DROP_STRAY}{DROP_UDP}", masquerade("masquerade")),
+        Nat::Hairpin => format!("{CONE_MAP}{DROP_STRAY}{}", hairpin(outside)),
+        Nat::Lossy => format!("{}{DROP_STRAY}{LOSE_UDP}", masquerade("masquerade")),
+        Nat::UdpBlocked => format!("{}{DROP_STRAY}{}", masquerade("masquerade"), deaf("drop")),
+        Nat::UdpRejected => {
+            let told = "reject with icmp type admin-prohibited";
+            format!("{}{DROP_STRAY}{}", masquerade("masquerade"), deaf(told))
+        }
     };
     format!(
         "table ip writ_nat\n\
@@ -65,8 +79,15 @@ const SEEN_SET: &str = "set seen { type ipv4_addr . inet_service; flags dynamic,
 const DROP_STRAY: &str =
     "chain stray { type filter hook input priority filter; iifname \"wan\" ct state new drop; }\n";
 
-const DROP_UDP: &str = "chain deaf { type filter hook forward priority filter; \
-     meta l4proto udp udp dport != 53 drop; }\n";
+const LOSE_UDP: &str = "chain lose { type filter hook forward priority filter; \
+     meta l4proto udp numgen random mod 100 < 20 drop; }\n";
+
+fn deaf(verdict: &str) -> String {
+    format!(
+        "chain deaf {{ type filter hook forward priority filter; \
+           oifname \"{WAN}\" meta l4proto udp udp dport != 53 {verdict}; }}\n"
+    )
+}
 
 fn masquerade(statement: &str) -> String {
     format!("chain post {{ type nat hook postrouting priority srcnat; oifname \"{WAN}\" {statement}; }}\n")
@@ -91,5 +112,17 @@ fn seen_cone() -> String {
            iifname \"{WAN}\" meta l4proto udp ip saddr . udp dport @seen \
            dnat to udp dport map @mapped; }}\n{}",
         masquerade("masquerade")
+    )
+}
+
+/// What goes from inside to a mapping of the router comes back in, and seems to come from the sender's own mapping.
+fn hairpin(outside: Ipv4Addr) -> String {
+    format!(
+        "chain learn {{ type filter hook forward priority filter; \
+           oifname \"{WAN}\" meta l4proto udp update @mapped {{ udp sport : ip saddr }}; }}\n\
+         chain pre {{ type nat hook prerouting priority dstnat; \
+           iifname \"{LAN}\" ip daddr {outside} meta l4proto udp dnat to udp dport map @mapped; }}\n\
+         chain post {{ type nat hook postrouting priority srcnat; \
+           oifname \"{WAN}\" masquerade; oifname \"{LAN}\" ct status dnat snat to {outside}; }}\n"
     )
 }

@@ -63,7 +63,7 @@ impl Router {
     /// # Errors
     /// When a command fails.
     pub fn set_nat(&self, nat: Nat) -> Result<(), LabError> {
-        command::nft(&self.namespace, &nat::ruleset(nat))?;
+        command::nft(&self.namespace, &nat::ruleset(nat, self.address()))?;
         self.forget_mappings()
     }
 

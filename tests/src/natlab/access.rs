@@ -1,12 +1,13 @@
 //! The ways in which a host can be connected, and which pairs of them can be crossed directly.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::Ipv4Addr;
 
-use crate::lab::{Host, Lab, LabError, Nat};
+use crate::lab::{Host, Lab, LabError, Nat, Router};
 
 /// How a host is connected to the internet.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Access {
     /// A public address of its own.
     Public,
@@ -26,9 +27,22 @@ pub enum Access {
     DoubleNat,
     /// Behind a home router whose carrier translates symmetrically.
     SymmetricCarrier,
-    /// Behind a firewall that lets no UDP out.
+    /// Behind a [`Nat::PortRestricted`] that loses a fifth of all UDP packets.
+    Lossy,
+    /// Behind the same [`Nat::PortRestricted`] as everybody else of this kind, in one LAN.
+    SameLan,
+    /// Behind a home router each, and all of this kind behind one carrier that lets nobody turn back inside.
+    SameCarrier,
+    /// The same, behind a carrier with [`Nat::Hairpin`].
+    SameCarrierHairpin,
+    /// Behind a firewall that lets no UDP out, and says nothing.
     UdpBlocked,
+    /// Behind a firewall that lets no UDP out, and says so.
+    UdpRejected,
 }
+
+/// What hosts of one kind share, by the kind.
+pub(super) type Shared = BTreeMap<Access, Router>;
 
 /// What must come of a pair.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,26 +57,38 @@ pub enum Expected {
 
 impl Access {
     /// Every one, from the easiest to cross to the hardest.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 15] = [
         Self::Public,
         Self::FullCone,
         Self::AddressRestricted,
         Self::PortRestricted,
         Self::PlainMasquerade,
+        Self::Lossy,
+        Self::SameLan,
         Self::DoubleNat,
+        Self::SameCarrier,
+        Self::SameCarrierHairpin,
         Self::SymmetricFewPorts,
         Self::Symmetric,
         Self::SymmetricCarrier,
         Self::UdpBlocked,
+        Self::UdpRejected,
     ];
 
     /// Connects a host so. `home` tells homes of one kind apart.
-    pub(super) fn host(self, lab: &Lab, home: &str) -> Result<Host, LabError> {
+    pub(super) fn host(self, lab: &Lab, shared: &mut Shared, home: &str) -> Result<Host, LabError> {
         let name = format!("{home}-{self}");
         let router = |nat| lab.router(&format!("{name}-nat"), nat);
-        let behind_carrier = |carrier| {
-            let lan = Ipv4Addr::new(10, 0, 0, 0);
-            router(carrier)?.router(&format!("{name}-home"), Nat::PortRestricted, lan)
+        let home = |carrier: &Router| {
+            carrier.router(&format!("{name}-home"), Nat::PortRestricted, Ipv4Addr::new(10, 0, 0, 0))
+        };
+        let mut common = |nat| match shared.get(&self) {
+            Some(router) => Ok(router.clone()),
+            None => {
+                let router = lab.router(&format!("{self}-nat"), nat)?;
+                shared.insert(self, router.clone());
+                Ok::<_, LabError>(router)
+            }
         };
         match self {
             Self::Public => lab.host(&name),
@@ -72,9 +98,14 @@ impl Access {
             Self::PlainMasquerade => router(Nat::PlainMasquerade)?.host(&name),
             Self::Symmetric => router(Nat::Symmetric)?.host(&name),
             Self::SymmetricFewPorts => router(Nat::SymmetricFewPorts)?.host(&name),
-            Self::DoubleNat => behind_carrier(Nat::PortRestricted)?.host(&name),
-            Self::SymmetricCarrier => behind_carrier(Nat::Symmetric)?.host(&name),
+            Self::Lossy => router(Nat::Lossy)?.host(&name),
+            Self::SameLan => common(Nat::PortRestricted)?.host(&name),
+            Self::SameCarrier => home(&common(Nat::PortRestricted)?)?.host(&name),
+            Self::SameCarrierHairpin => home(&common(Nat::Hairpin)?)?.host(&name),
+            Self::DoubleNat => home(&router(Nat::PortRestricted)?)?.host(&name),
+            Self::SymmetricCarrier => home(&router(Nat::Symmetric)?)?.host(&name),
             Self::UdpBlocked => router(Nat::UdpBlocked)?.host(&name),
+            Self::UdpRejected => router(Nat::UdpRejected)?.host(&name),
         }
     }
 
@@ -83,8 +114,16 @@ impl Access {
     #[must_use]
     pub fn expected(self, other: Self) -> Expected {
         let pair = [(self, other), (other, self)];
-        if pair.iter().any(|(one, _)| *one == Self::UdpBlocked) {
+        if pair.iter().any(|(one, _)| matches!(one, Self::UdpBlocked | Self::UdpRejected)) {
             return Expected::Relayed;
+        }
+        if self == other && self == Self::SameCarrier {
+            // Each is outside where the other would have to turn back (RFC 4787, 6).
+            return Expected::Relayed;
+        }
+        if self == Self::Lossy && other == Self::Lossy {
+            // Of ten probes four are answered: a path that is found is given up again now and then.
+            return Expected::Either;
         }
         if pair.iter().any(|(one, two)| one.port_is_hidden() && two.lets_known_ports_in()) {
             return Expected::Relayed;
@@ -108,7 +147,10 @@ impl Access {
     /// Filters by address and port (RFC 4787), so that only a port that was sent to gets in.
     fn lets_known_ports_in(self) -> bool {
         let drawn = self.port_is_hidden() || self == Self::SymmetricFewPorts;
-        drawn || matches!(self, Self::PortRestricted | Self::PlainMasquerade | Self::DoubleNat)
+        let is_a_home =
+            matches!(self, Self::PortRestricted | Self::PlainMasquerade | Self::Lossy | Self::SameLan);
+        let is_behind_two = matches!(self, Self::DoubleNat | Self::SameCarrier | Self::SameCarrierHairpin);
+        drawn || is_a_home || is_behind_two
     }
 }
 
@@ -124,7 +166,12 @@ impl fmt::Display for Access {
             Self::SymmetricFewPorts => "symfew",
             Self::DoubleNat => "double",
             Self::SymmetricCarrier => "symcgn",
+            Self::Lossy => "lossy",
+            Self::SameLan => "lan",
+            Self::SameCarrier => "cgn",
+            Self::SameCarrierHairpin => "cgnhair",
             Self::UdpBlocked => "noudp",
+            Self::UdpRejected => "nudpicmp",
         })
     }
 }
@@ -146,8 +193,8 @@ mod tests {
     #[test]
     fn what_can_be_crossed_is_what_rfc_4787_predicts() {
         use Access::{
-            AddressRestricted, DoubleNat, FullCone, PlainMasquerade, PortRestricted, Public, Symmetric,
-            SymmetricFewPorts, UdpBlocked,
+            AddressRestricted, DoubleNat, FullCone, Lossy, PlainMasquerade, PortRestricted, Public,
+            SameCarrier, SameCarrierHairpin, SameLan, Symmetric, SymmetricFewPorts, UdpBlocked, UdpRejected,
         };
         for (one, two, expected) in [
             (Public, Public, Expected::Direct),
@@ -163,6 +210,14 @@ mod tests {
             (SymmetricFewPorts, Symmetric, Expected::Relayed),
             (SymmetricFewPorts, AddressRestricted, Expected::Direct),
             (UdpBlocked, Public, Expected::Relayed),
+            (UdpRejected, Public, Expected::Relayed),
+            (Lossy, Lossy, Expected::Either),
+            (Lossy, DoubleNat, Expected::Direct),
+            (SameLan, SameLan, Expected::Direct),
+            (SameLan, Symmetric, Expected::Relayed),
+            (SameCarrier, SameCarrier, Expected::Relayed),
+            (SameCarrier, DoubleNat, Expected::Direct),
+            (SameCarrierHairpin, SameCarrierHairpin, Expected::Direct),
         ] {
             assert_eq!(one.expected(two), expected, "{one} and {two}");
             assert_eq!(two.expected(one), expected, "{two} and {one}");

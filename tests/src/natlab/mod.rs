@@ -16,6 +16,7 @@ use anyhow::{Context, ensure};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
+use self::access::Shared;
 pub use self::access::{Access, Expected};
 pub use self::matrix::{Cell, Matrix, Path};
 
@@ -54,8 +55,12 @@ pub fn cross(programs: &Programs, accesses: &[Access]) -> anyhow::Result<Matrix>
     let control = ControlPlane::create(programs, &host, &data, Settings::at("natlab", host.address()))?;
     let operator = Operator::sign_in(&control)?;
     operator.set_policy(POLICY)?;
-    let sites = |side: &str| -> anyhow::Result<Vec<Site>> {
-        let sites = accesses.iter().map(|access| site(programs, &lab, &operator, *access, side));
+    let mut shared = Shared::new();
+    let mut sites = |side: &str| -> anyhow::Result<Vec<Site>> {
+        let sites = accesses.iter().map(|access| {
+            let host = access.host(&lab, &mut shared, side)?;
+            site(programs, &lab, &operator, host, &format!("{side}-{access}"))
+        });
         sites.collect()
     };
     let (lefts, rights) = (sites("left")?, sites("right")?);
@@ -96,18 +101,10 @@ pub fn cross(programs: &Programs, accesses: &[Access]) -> anyhow::Result<Matrix>
     Ok(Matrix { cells: cells.collect() })
 }
 
-fn site(
-    programs: &Programs,
-    lab: &Lab,
-    operator: &Operator,
-    access: Access,
-    side: &str,
-) -> anyhow::Result<Site> {
-    let host = access.host(lab, side)?;
+fn site(programs: &Programs, lab: &Lab, operator: &Operator, host: Host, name: &str) -> anyhow::Result<Site> {
     let server = host.serve_http(PORT, "hello")?;
-    let name = format!("{side}-{access}");
     let ticket = operator.enrolment_key(Owner::Tag("tag:lab"), 1)?;
-    let agent = Agent::join(programs, &host, &lab.directory().join(&name), &name, &ticket)
+    let agent = Agent::join(programs, &host, &lab.directory().join(name), name, &ticket)
         .with_context(|| format!("the agent of {name}"))?;
     let (address, node) = (agent.at(PORT)?, agent.node()?);
     ensure!(!node.is_empty(), "the agent of {name} has no node");

@@ -11,7 +11,8 @@ lab_test! {
             Access::Public,
             Access::AddressRestricted,
             Access::PortRestricted,
-            Access::DoubleNat,
+            Access::SameLan,
+            Access::SameCarrierHairpin,
             Access::Symmetric,
             Access::UdpBlocked,
         ];
