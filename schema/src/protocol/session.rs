@@ -10,7 +10,7 @@ use super::{CheckpointUpdate, ProvenRecord};
 use crate::event::{AcknowledgedAction, CloseReason, DenialReason, PathKind, RevocationReason, Side};
 use crate::keys::{Signature, WireGuardKey};
 use crate::net::{PortRange, Protocol};
-use crate::{AuthorizationId, CommandId, NodeId, RequestId, Seq};
+use crate::{AuthorizationId, CommandId, NodeId, PolicyVersion, RequestId, Seq};
 
 /// Longest frame that an agent may send, in bytes.
 pub const MAX_AGENT_FRAME_BYTES: usize = 64 * 1024;
@@ -111,6 +111,18 @@ pub enum AgentMessage {
         /// How many records the peer's checkpoint covers.
         size: u64,
     },
+    /// "May I reach this, and which rule says so?" Nothing is permitted by the answer, and nothing recorded. A node asks
+    /// about itself as the source only, and no more than a few times a second.
+    Explain {
+        /// Named by the agent; the answer carries it.
+        request: RequestId,
+        /// Whom.
+        destination: Destination,
+        /// The protocol.
+        protocol: Protocol,
+        /// The destination port; 0 where the protocol has none.
+        port: u16,
+    },
     /// "I do not accept what you sent": a record, proof or checkpoint did not verify.
     Reject {
         /// Number of the server's frame.
@@ -120,6 +132,16 @@ pub enum AgentMessage {
         /// Signature over [`Rejection`](crate::keys::Statement::Rejection).
         signature: Signature,
     },
+}
+
+/// Whom a node asks about.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Destination {
+    /// Who has this overlay address.
+    Address(IpAddr),
+    /// The node of this name, a DNS label.
+    Name(String),
 }
 
 /// What the control plane sends.
@@ -194,6 +216,8 @@ pub enum ServerMessage {
         /// RFC 6962 consistency proof from there to the checkpoint: base64 hashes.
         proof: Vec<String>,
     },
+    /// The answer to `Explain`: how the policy of this moment decides, and why.
+    Explained(Explained),
     /// A request of the agent could not be taken.
     Refused {
         /// The request, if it was one with a name.
@@ -212,6 +236,28 @@ pub enum ServerMessage {
         /// The `node.removed` record.
         record: ProvenRecord,
     },
+}
+
+/// How a connection would be decided now.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Explained {
+    /// The request that is answered.
+    pub request: RequestId,
+    /// The node that was asked about, if there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub destination: Option<NetmapNode>,
+    /// Why it would be denied; nothing if it would be authorized.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub denied: Option<DenialReason>,
+    /// The rule that allows it, or that allows it but for a condition.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rule: Option<String>,
+    /// The policy in force.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy: Option<PolicyVersion>,
+    /// The same for people: what allows it, or which rules came nearest and what they lack.
+    pub explanation: String,
 }
 
 /// All that an agent runs on.

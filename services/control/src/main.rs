@@ -248,6 +248,7 @@ fn run(config: Config) -> Result<ExitCode> {
             otlp_endpoint: config.otlp_endpoint.clone(),
             log_format: if config.log_json { LogFormat::Json } else { LogFormat::Text },
             filter: std::env::var("RUST_LOG").unwrap_or_default(),
+            recent: None,
         })?;
         let served = serve(config).await;
         telemetry.shutdown().await;

@@ -159,6 +159,7 @@ mod tests {
             otlp_endpoint,
             log_format: LogFormat::Text,
             filter: String::new(),
+            recent: None,
         }
     }
 }

@@ -6,6 +6,7 @@
 
 mod export;
 mod logs;
+mod recent;
 mod traceparent;
 
 use opentelemetry::trace::TracerProvider as _;
@@ -15,6 +16,7 @@ use tracing_subscriber::util::{SubscriberInitExt as _, TryInitError};
 use tracing_subscriber::{Layer as _, Registry};
 
 pub use logs::LogFormat;
+pub use recent::{Line, RecentLines};
 pub use traceparent::{InvalidTraceparent, current_traceparent, span_with_parent};
 
 /// What a process tells about itself, and where to.
@@ -30,6 +32,8 @@ pub struct Config {
     pub log_format: LogFormat,
     /// Which log lines there are, in the language of `RUST_LOG`; empty means `info`. It does not change the traces.
     pub filter: String,
+    /// Where the newest log lines are kept as well.
+    pub recent: Option<RecentLines>,
 }
 
 /// Why logs and traces could not be set up.
@@ -69,11 +73,12 @@ pub struct Telemetry {
 /// Sets up logs and traces for the whole process. Call it once, at the start; it needs no async runtime.
 pub fn init(config: Config) -> Result<Telemetry, InitError> {
     let logs = logs::layer(config.log_format, &config.filter)?;
+    let recent = config.recent.as_ref().map(|recent| recent.layer(&config.filter)).transpose()?;
     let provider = export::provider(&config)?;
     let traces = provider.as_ref().map(|provider| {
         tracing_opentelemetry::layer().with_tracer(provider.tracer("writ")).with_filter(export::filter())
     });
-    Registry::default().with(logs).with(traces).try_init().map_err(InitError::AlreadySet)?;
+    Registry::default().with(logs).with(recent).with(traces).try_init().map_err(InitError::AlreadySet)?;
     Ok(Telemetry { provider })
 }
 

@@ -37,7 +37,7 @@ where
     })
 }
 
-fn filter(directives: &str) -> Result<EnvFilter, InitError> {
+pub(crate) fn filter(directives: &str) -> Result<EnvFilter, InitError> {
     let directives = if directives.trim().is_empty() { "info" } else { directives.trim() };
     EnvFilter::builder()
         .parse(format!("{QUIET},{directives}"))

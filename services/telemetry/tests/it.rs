@@ -20,6 +20,7 @@ async fn spans_linked_by_a_traceparent_reach_the_collector_as_one_trace() {
         otlp_endpoint: Some(endpoint),
         log_format: LogFormat::Text,
         filter: "warn".into(),
+        recent: None,
     };
     let telemetry = init(config.clone()).unwrap();
     assert!(matches!(init(config), Err(InitError::AlreadySet(_))));

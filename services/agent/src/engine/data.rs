@@ -350,7 +350,7 @@ impl Engine {
     }
 
     /// Whether an address belongs to the overlay and to another node than this.
-    fn is_overlay(&self, address: IpAddr) -> bool {
+    pub(super) fn is_overlay(&self, address: IpAddr) -> bool {
         let in_prefix = match address {
             IpAddr::V4(address) => {
                 let [first, second, ..] = address.octets();

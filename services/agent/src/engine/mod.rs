@@ -37,6 +37,7 @@ mod relay;
 mod status;
 mod stun;
 mod time;
+mod trace;
 mod upkeep;
 mod wireguard;
 
@@ -70,8 +71,11 @@ pub use keys::NextKey;
 pub use packet::{Malformed, Packet, Quoted, TcpFlags, Transport};
 pub use paths::PathChange;
 pub use relay::RelayTransport;
-pub use status::{AuthorizationStatus, Counters, DenialStatus, EngineStatus, PathStatus, PeerStatus};
+pub use status::{
+    AuthorizationStatus, Counters, DenialStatus, EngineStatus, PathStatus, PeerStatus, ServerStatus,
+};
 pub use time::Now;
+pub use trace::{FiveTuple, PacketTrace, TraceVerdict, TracedDirection, TracedFlow, TracedGrant};
 pub use wireguard::MTU;
 
 /// Most datagrams, packets and messages that wait to be polled; more are dropped, oldest first.

@@ -83,6 +83,11 @@ pub enum Transport {
 pub struct TcpFlags(u8);
 
 impl TcpFlags {
+    /// SYN alone, or ACK alone.
+    pub fn of(begins: bool) -> Self {
+        Self(if begins { 0x02 } else { 0x10 })
+    }
+
     /// The first packet of a connection.
     pub fn opens(self) -> bool {
         self.0 & 0x12 == 0x02

@@ -127,6 +127,11 @@ impl Paths {
             .collect()
     }
 
+    /// When the next round of probes is due.
+    pub fn next_round(&self) -> Option<Instant> {
+        self.round.map(|(at, _)| at)
+    }
+
     /// Round-trip time of the direct path.
     pub fn rtt(&self) -> Option<Duration> {
         self.direct.map(|direct| direct.rtt)

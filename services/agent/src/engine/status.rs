@@ -10,7 +10,9 @@ use writ_schema::protocol::Candidate;
 use writ_schema::{AuthorizationId, NodeId, PolicyVersion, Seq};
 
 use super::Engine;
+use super::filter::Grant;
 use super::paths::PathChange;
+use super::peer::Peer;
 use super::relay::{RelayClient, RelayTransport};
 use super::time::Now;
 
@@ -90,6 +92,18 @@ pub struct PathStatus {
     pub since: Option<Timestamp>,
     /// Round-trip time, where it was measured.
     pub rtt_ms: Option<f64>,
+    /// Why it is not direct.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub why_relayed: Option<String>,
+}
+
+/// A server that tells this node under which address it is seen.
+#[derive(Debug, Clone, Serialize)]
+pub struct ServerStatus {
+    /// The server.
+    pub address: SocketAddr,
+    /// What it says, if it answers.
+    pub observed: Option<SocketAddr>,
 }
 
 /// A peer as this node sees it.
@@ -129,6 +143,11 @@ pub struct EngineStatus {
     /// How it is spoken to.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub relay_transport: Option<RelayTransport>,
+    /// Where the relay is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub relay_address: Option<SocketAddr>,
+    /// The STUN servers, and what each says.
+    pub stun: Vec<ServerStatus>,
     /// The addresses under which servers see this node.
     pub observed: Vec<SocketAddr>,
     /// Flows in the filter.
@@ -154,6 +173,12 @@ impl Engine {
             rotation_pending: self.keys.next.is_some(),
             relay: self.relay.as_ref().is_some_and(RelayClient::answers),
             relay_transport: self.relay.as_ref().map(RelayClient::transport),
+            relay_address: self.relay_address(),
+            stun: self
+                .stun
+                .iter()
+                .map(|client| ServerStatus { address: client.server(), observed: client.observed() })
+                .collect(),
             observed,
             flows: self.filter.flow_count(),
             peers: self.peers.values().map(|peer| self.peer_status(now, peer)).collect(),
@@ -167,23 +192,9 @@ impl Engine {
         self.candidates.announced()
     }
 
-    fn peer_status(&self, now: Now, peer: &super::peer::Peer) -> PeerStatus {
+    fn peer_status(&self, now: Now, peer: &Peer) -> PeerStatus {
         let grants = self.filter.grants(peer.bytes).iter();
-        let authorizations = grants.filter_map(|grant| {
-            let live = self.live.get(&grant.authorization)?;
-            Some(AuthorizationStatus {
-                id: grant.authorization.clone(),
-                record: live.record,
-                side: live.side,
-                protocol: live.protocol,
-                ports: live.ports,
-                rule: live.rule.clone(),
-                policy: live.policy,
-                expires_at: live.expires_at,
-                bytes_sent: grant.bytes_sent,
-                bytes_received: grant.bytes_received,
-            })
-        });
+        let authorizations = grants.filter_map(|grant| self.authorization_status(grant));
         let history: Vec<_> = peer.paths.history().cloned().collect();
         let relay = self.relay.as_ref().map(|relay| relay.address());
         let path = PathStatus {
@@ -191,6 +202,7 @@ impl Engine {
             address: peer.paths.direct().or(relay),
             since: history.last().map(|change| change.at),
             rtt_ms: peer.paths.rtt().map(|rtt| rtt.as_secs_f64() * 1_000.0),
+            why_relayed: self.why_relayed(now, peer),
         };
         let ago = peer.tunnels.active().last_handshake();
         PeerStatus {
@@ -206,5 +218,49 @@ impl Engine {
                 .and_then(|ago| now.wall.checked_sub(jiff::SignedDuration::try_from(ago).ok()?).ok()),
             generation: peer.generation,
         }
+    }
+
+    pub(super) fn authorization_status(&self, grant: &Grant) -> Option<AuthorizationStatus> {
+        let live = self.live.get(&grant.authorization)?;
+        Some(AuthorizationStatus {
+            id: grant.authorization.clone(),
+            record: live.record,
+            side: live.side,
+            protocol: live.protocol,
+            ports: live.ports,
+            rule: live.rule.clone(),
+            policy: live.policy,
+            expires_at: live.expires_at,
+            bytes_sent: grant.bytes_sent,
+            bytes_received: grant.bytes_received,
+        })
+    }
+
+    /// Why packets of a peer take the detour, as far as this end can tell.
+    fn why_relayed(&self, now: Now, peer: &Peer) -> Option<String> {
+        let relay = self.relay.as_ref();
+        let text = if peer.paths.kind() == PathKind::Direct {
+            return None;
+        } else if peer.tunnels.active().established().is_none() {
+            match relay.is_some_and(RelayClient::answers) {
+                true => "no tunnel yet: the peer has not answered the handshake".to_owned(),
+                false => "no tunnel yet: the relay does not answer".to_owned(),
+            }
+        } else if relay.is_some_and(|relay| relay.transport() == RelayTransport::Tls) {
+            "this network lets no UDP out".to_owned()
+        } else {
+            match peer.paths.everywhere().len() {
+                0 => "the peer has no address to try".to_owned(),
+                count => {
+                    let again = peer.paths.next_round().map(|at| at.saturating_duration_since(now.instant));
+                    let again =
+                        again.map_or(String::new(), |wait| format!("; tried again in {} s", wait.as_secs()));
+                    format!(
+                        "none of the peer's {count} addresses has answered a probe: a NAT or firewall is between{again}"
+                    )
+                }
+            }
+        };
+        Some(text)
     }
 }

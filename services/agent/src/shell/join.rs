@@ -1,6 +1,5 @@
 //! Joining the network: once, before anything else.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, bail};
@@ -10,7 +9,7 @@ use writ_schema::CommandId;
 use writ_schema::keys::{IdentityKey, SecretHash, Statement, WireGuardKey};
 use writ_schema::protocol::{EnrolmentTicket, ErrorBody, JoinRequest, JoinResponse};
 
-use super::{server, tls};
+use super::{http, server};
 use crate::state::{Enrolment, PendingJoin, StateDir, WireGuardKeys, random_secret};
 use crate::trust::{JoiningKeys, Trust};
 
@@ -97,14 +96,7 @@ fn request(
 
 async fn send(ticket: &EnrolmentTicket, request: &JoinRequest) -> Result<JoinResponse> {
     let url = server::join_url(&ticket.server)?;
-    let config = tls::client_config(ticket.certificate_sha256.as_deref())?;
-    let client = reqwest::Client::builder()
-        .tls_backend_preconfigured(Arc::unwrap_or_clone(config))
-        .timeout(Duration::from_secs(20))
-        .redirect(reqwest::redirect::Policy::none())
-        .no_proxy()
-        .build()
-        .context("the HTTP client cannot be made")?;
+    let client = http::client(ticket.certificate_sha256.as_deref(), Duration::from_secs(20))?;
     let mut wait = Duration::from_millis(500);
     for _ in 1..TRIES {
         match attempt(&client, &url, request).await {

@@ -1,7 +1,9 @@
 //! The IO around the engine.
 
 mod agent;
+pub mod check;
 mod dial;
+mod http;
 mod join;
 mod keeper;
 pub mod local;
@@ -15,4 +17,4 @@ mod token;
 mod traces;
 
 pub use agent::{Options, up};
-pub use status::{AgentStatus, SessionStatus};
+pub use status::{AgentStatus, LogLine, SessionStatus, WhyStatus};

@@ -8,6 +8,11 @@ pub(super) fn join_url(server: &str) -> Result<String> {
     endpoint(server, "agent/v1/join").map(Into::into)
 }
 
+/// What says that it lives.
+pub(super) fn health_url(server: &str) -> Result<String> {
+    endpoint(server, "healthz").map(Into::into)
+}
+
 /// Where sessions are opened.
 pub(super) const SESSION: &str = "agent/v1/session";
 /// Where streams to the relay are opened.

@@ -5,10 +5,11 @@ use std::path::PathBuf;
 
 use jiff::Timestamp;
 use serde::Serialize;
-use writ_schema::protocol::{Candidate, Netmap};
+use writ_schema::net::Protocol;
+use writ_schema::protocol::{Candidate, Explained, Netmap};
 use writ_schema::{NetworkId, NodeId};
 
-use crate::engine::EngineStatus;
+use crate::engine::{AuthorizationStatus, EngineStatus, PathStatus};
 use crate::trust::UnprovenCheckpoint;
 
 /// The agent at one moment.
@@ -90,4 +91,32 @@ pub struct RefusalStatus {
     pub frame: u64,
     /// What was wrong.
     pub reason: String,
+}
+
+/// A log line of the agent.
+#[derive(Debug, Clone, Serialize)]
+pub struct LogLine {
+    /// Counted from its start.
+    pub number: u64,
+    /// As it is written to standard error.
+    pub text: String,
+}
+
+/// How a connection of this node would be decided now, and how its packets go.
+#[derive(Debug, Clone, Serialize)]
+pub struct WhyStatus {
+    /// What was asked.
+    pub protocol: Protocol,
+    /// What was asked; 0 where the protocol has no ports.
+    pub port: u16,
+    /// Whether it would be authorized.
+    pub allowed: bool,
+    /// What the control plane says.
+    #[serde(flatten)]
+    pub explained: Explained,
+    /// The live authorizations that cover it already.
+    pub authorizations: Vec<AuthorizationStatus>,
+    /// How packets go, while there is a tunnel.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub path: Option<PathStatus>,
 }

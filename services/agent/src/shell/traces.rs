@@ -58,6 +58,7 @@ impl Traces {
             | ServerMessage::PeerKey { .. }
             | ServerMessage::Candidates { .. }
             | ServerMessage::Consistency { .. }
+            | ServerMessage::Explained(_)
             | ServerMessage::Removed { .. } => (None, "", Span::none()),
         };
         if let Some(request) = answered.and_then(|request| self.requests.remove(request)) {

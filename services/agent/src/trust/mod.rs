@@ -222,6 +222,7 @@ impl Trust {
                 self.changes.trust += u64::from(self.witness.found().is_some());
                 Verified::Consistency
             }
+            ServerMessage::Explained(explained) => Verified::Explained(explained),
             ServerMessage::Refused { request, error, message, retry_after_ms } => {
                 if let Some(request) = &request {
                     self.witness.refused(request, &message);

@@ -8,7 +8,7 @@ use writ_relay::RelayKey;
 use writ_schema::event::{DenialReason, RevocationReason, Side};
 use writ_schema::keys::WireGuardKey;
 use writ_schema::net::{PortRange, Protocol};
-use writ_schema::protocol::{Candidate, Netmap, NetmapDelta, RelayAccess};
+use writ_schema::protocol::{Candidate, Explained, Netmap, NetmapDelta, RelayAccess};
 use writ_schema::{AuthorizationId, NodeId, PolicyVersion, RequestId, Seq};
 
 use super::Refusal;
@@ -262,6 +262,8 @@ pub enum Verified {
     },
     /// A question about a peer's checkpoint was answered: see [`Trust::split_view`](super::Trust::split_view).
     Consistency,
+    /// How a connection would be decided. For people: nothing is permitted by it.
+    Explained(Explained),
     /// The node does not belong to the network any more.
     Removed,
 }

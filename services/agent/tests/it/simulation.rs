@@ -516,7 +516,7 @@ impl World {
                     self.tell(host, answer);
                 }
             }
-            AgentMessage::Hello { .. } | AgentMessage::Reject { .. } => {}
+            AgentMessage::Hello { .. } | AgentMessage::Reject { .. } | AgentMessage::Explain { .. } => {}
         }
     }
 

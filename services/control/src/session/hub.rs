@@ -19,8 +19,8 @@ use writ_ledger::store::Reader;
 use writ_relay::{RelayHandle, relay_key};
 use writ_schema::event::{SessionEnd, Side};
 use writ_schema::protocol::{
-    Authorized, Candidate, MAX_SERVER_FRAME_BYTES, Netmap, NetmapNode, Peer, Reachable, RelayAccess,
-    ServerFrame, ServerMessage, Snapshot,
+    Authorized, Candidate, MAX_SERVER_FRAME_BYTES, Netmap, Peer, Reachable, RelayAccess, ServerFrame,
+    ServerMessage, Snapshot,
 };
 use writ_schema::{AuthorizationId, CommandId, NodeId, RequestId, Seq};
 use zeroize::Zeroizing;
@@ -619,14 +619,13 @@ impl Hub {
     }
 
     fn netmap_of(&self, state: &State, node: &Node) -> Netmap {
-        let reachable = state
-            .reachable_from(&node.id)
-            .into_iter()
-            .filter_map(|(peer, services)| Some(Reachable { node: described(state.node(&peer)?), services }));
+        let reachable = state.reachable_from(&node.id).into_iter().filter_map(|(peer, services)| {
+            Some(Reachable { node: state.node(&peer)?.described(), services })
+        });
         let mut reachable: Vec<Reachable> = reachable.collect();
         reachable.sort_by(|a, b| a.node.node.cmp(&b.node.node));
         let network_name = state.network().map(|network| network.created.name.clone()).unwrap_or_default();
-        netmap(network_name, described(node), reachable)
+        netmap(network_name, node.described(), reachable)
     }
 }
 
@@ -639,13 +638,4 @@ fn withdrawals_of(state: &State, node: &NodeId) -> VecDeque<Push> {
         reason,
     });
     told.collect()
-}
-
-/// A node as others see it. One whose name was erased goes by its identifier.
-fn described(node: &Node) -> NetmapNode {
-    NetmapNode {
-        node: node.id.clone(),
-        name: node.name.clone().unwrap_or_else(|| node.id.to_string()),
-        addresses: node.addresses().to_vec(),
-    }
 }

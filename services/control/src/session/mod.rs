@@ -16,10 +16,10 @@ pub mod token;
 
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher as _;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot};
 use writ_ledger::store::Reader;
@@ -37,12 +37,17 @@ pub use token::{TokenGate, TokenRefusal};
 
 use asked::AskedBook;
 use hub::{Attached, Hub, Input};
+use pace::Pace;
 
 /// Messages that may wait for the hub. When it is this far behind, sessions wait.
 const HUB_QUEUE: usize = 4096;
 
 /// Locks by which beginnings and ends of one node's sessions follow one another. Nodes share them by chance.
 const LIFECYCLE_LOCKS: usize = 256;
+
+/// Questions about the policy a second, and at once, that one agent is answered.
+const QUESTIONS_PER_SECOND: u32 = 1;
+const QUESTION_BURST: u32 = 16;
 
 /// Attempts to record the end of a session while the sequencer is busy.
 const END_ATTEMPTS: u32 = 8;
@@ -71,6 +76,7 @@ pub struct OpenSession {
     frames: mpsc::Receiver<Arc<str>>,
     behind: Arc<AtomicBool>,
     stop: oneshot::Receiver<Stop>,
+    questions: Arc<Mutex<Pace>>,
 }
 
 /// What a session has for its socket.
@@ -162,7 +168,9 @@ impl Sessions {
         let attach = Input::Attach { node: node.clone(), checkpoint_size, last_frame, answer };
         self.shared.hub.send(attach).await.map_err(|_| OpenError::Stopping)?;
         let Attached { number, frames, behind, stop } = attached.await.map_err(|_| OpenError::Stopping)?;
-        Ok(OpenSession { node, number, frames, behind, stop })
+        let questions = Pace::per_second(QUESTIONS_PER_SECOND, QUESTION_BURST, Instant::now());
+        let questions = Arc::new(Mutex::new(questions));
+        Ok(OpenSession { node, number, frames, behind, stop, questions })
     }
 
     /// Records the end of a session, unless a newer one has taken its place.

@@ -1,5 +1,9 @@
 //! What an agent asks, turned into commands, and how it is answered.
 
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use jiff::Timestamp;
 use tracing::Instrument as _;
 use writ_schema::event::Event;
 use writ_schema::keys::Signature;
@@ -9,9 +13,10 @@ use writ_telemetry::{current_traceparent, span_with_parent};
 
 use super::asked::{Asked, AskedBook};
 use super::hub::Input;
+use super::pace::Pace;
 use super::proofs::leaf_text;
 use super::{OpenSession, Sessions};
-use crate::core::{Command, Rejection, Submission};
+use crate::core::{Command, Question, Rejection, Submission};
 use crate::sequencer::{Outcome, SubmitError};
 
 /// Attempts to record what an agent reports while the sequencer is busy. A report has no name by which the agent
@@ -23,12 +28,13 @@ const REPORT_ATTEMPTS: u32 = 8;
 pub struct Speaker {
     node: NodeId,
     number: u64,
+    questions: Arc<Mutex<Pace>>,
 }
 
 impl OpenSession {
     /// Who speaks in this session.
     pub fn speaker(&self) -> Speaker {
-        Speaker { node: self.node.clone(), number: self.number }
+        Speaker { node: self.node.clone(), number: self.number, questions: self.questions.clone() }
     }
 }
 
@@ -90,14 +96,38 @@ impl Sessions {
                 self.report(speaker, &["closed", &name], closed).await;
             }
             AgentMessage::Consistency { request, size } => {
-                let Speaker { node, number } = speaker;
+                let Speaker { node, number, .. } = speaker;
                 self.to_hub(Input::Consistency { node, number, request, size }).await;
+            }
+            AgentMessage::Explain { request, destination, protocol, port } => {
+                self.explain(&speaker, Question { request, destination, protocol, port }).await;
             }
             AgentMessage::Reject { frame, reason, signature } => {
                 self.reject(speaker, frame, reason, signature).await;
             }
         }
         Ok(())
+    }
+
+    /// Says how a connection would be decided. That is no connection, so it is not recorded; but it is slow, so that it is no
+    /// way to read the policy unseen.
+    async fn explain(&self, speaker: &Speaker, question: Question) {
+        let request = question.request.clone();
+        let allowed = speaker.questions.lock().unwrap_or_else(PoisonError::into_inner).take(Instant::now());
+        if let Err(retry_after) = allowed {
+            return self.refuse(speaker, Some(request), &SubmitError::Busy { retry_after }).await;
+        }
+        let explained = {
+            let state = self.shared.sequencer.state();
+            state.explain_connection(&speaker.node, Timestamp::now(), question)
+        };
+        match explained {
+            Ok(explained) => self.tell(speaker, ServerMessage::Explained(explained), None).await,
+            Err(reason) => {
+                let error = SubmitError::Rejected { reason, record: None };
+                self.refuse(speaker, Some(request), &error).await;
+            }
+        }
     }
 
     /// Tells an agent that one of its frames was not one.
@@ -213,7 +243,7 @@ impl Sessions {
     }
 
     async fn tell(&self, speaker: &Speaker, message: ServerMessage, trace: Option<String>) {
-        let Speaker { node, number } = speaker.clone();
+        let Speaker { node, number, .. } = speaker.clone();
         self.to_hub(Input::Tell { node, number, message: Box::new(message), trace }).await;
     }
 

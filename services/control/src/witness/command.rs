@@ -109,6 +109,7 @@ fn run(data: &Path) -> Result<()> {
             otlp_endpoint: None,
             log_format: if config.log_json { LogFormat::Json } else { LogFormat::Text },
             filter: std::env::var("RUST_LOG").unwrap_or_default(),
+            recent: None,
         })?;
         let served = serve(data, &config).await;
         telemetry.shutdown().await;

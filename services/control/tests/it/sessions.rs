@@ -5,9 +5,10 @@ use tokio_tungstenite::tungstenite::{Error, Message};
 use writ_ledger::ConsistencyProof;
 use writ_schema::RequestId;
 use writ_schema::event::{
-    AcknowledgedAction, CloseReason, Event, NodeOwner, RevocationReason, SessionEnd, Side,
+    AcknowledgedAction, CloseReason, DenialReason, Event, NodeOwner, RevocationReason, SessionEnd, Side,
 };
-use writ_schema::protocol::{AgentMessage, ServerMessage};
+use writ_schema::net::Protocol;
+use writ_schema::protocol::{AgentMessage, Destination, ServerMessage};
 
 use crate::agent::{Agent, Session, dial};
 use crate::plane::Plane;
@@ -308,6 +309,42 @@ async fn a_checkpoint_of_a_peer_is_proven_if_the_log_begins_with_it() {
         _ => None,
     });
     assert_eq!(refused.await, (Some(request), "beyond_log".to_owned()));
+    plane.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_learns_how_it_would_be_decided_about_nothing_is_recorded_and_not_too_often() {
+    let plane = Plane::start().await;
+    plane.policy(SHUT).await;
+    let (mut a, _, address) = pair(&plane).await;
+    let mut a = a.connected(&plane).await;
+    let size = plane.running.sequencer().log().size();
+    let mut answered = 0;
+    loop {
+        let request = RequestId::from_bytes([answered; 16]);
+        let (destination, protocol) = (Destination::Address(address), Protocol::Tcp);
+        a.say(AgentMessage::Explain { request: request.clone(), destination, protocol, port: 80 }).await;
+        let answer = a.until(|message| match message {
+            ServerMessage::Explained(explained) => Some(Ok(explained)),
+            ServerMessage::Refused { error, retry_after_ms, .. } => Some(Err((error, retry_after_ms))),
+            _ => None,
+        });
+        match answer.await {
+            Ok(explained) => {
+                assert_eq!((explained.request, explained.denied), (request, Some(DenialReason::NoRule)));
+                assert_eq!(explained.destination.unwrap().addresses[0], address);
+            }
+            Err((error, after)) => {
+                assert_eq!(error, "busy");
+                assert!(after.is_some_and(|after| after > 0));
+                break;
+            }
+        }
+        answered += 1;
+        assert!(answered < 100, "the policy can be read unseen");
+    }
+    assert!(answered >= 8, "{answered}");
+    assert_eq!(plane.running.sequencer().log().size(), size, "a question was recorded");
     plane.stop().await;
 }
 

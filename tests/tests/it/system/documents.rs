@@ -14,7 +14,7 @@ fn root() -> PathBuf {
 }
 
 /// The lines of fenced `sh` blocks, without comments and prompts.
-fn commands(text: &str) -> Vec<String> {
+pub(super) fn commands(text: &str) -> Vec<String> {
     let mut found = Vec::new();
     let mut inside = false;
     for line in text.lines() {
@@ -69,7 +69,7 @@ fn check(command: &str) -> Result<(), String> {
 
 #[test]
 fn every_command_in_the_documents_exists() {
-    for document in ["README.md", "deploy/README.md"] {
+    for document in ["README.md", "deploy/README.md", "services/agent/README.md"] {
         let text = fs::read_to_string(root().join(document)).unwrap();
         for command in commands(&text) {
             assert_eq!(check(&command), Ok(()), "{document}: {command}");

@@ -4,6 +4,7 @@ mod absence;
 mod collector;
 mod disk;
 mod documents;
+mod endpoint;
 mod fork;
 mod liar;
 mod lies;

@@ -18,7 +18,7 @@ pub(super) struct FlowKey {
 }
 
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Flow {
+pub(in crate::engine) struct Flow {
     pub peer: NodeBytes,
     /// Whether this node opened it.
     pub side: Side,

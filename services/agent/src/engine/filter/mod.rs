@@ -9,6 +9,7 @@
 
 mod flow;
 mod grant;
+mod trial;
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -20,8 +21,9 @@ use writ_schema::event::Side;
 use writ_schema::net::Protocol;
 
 use super::packet::{Packet, Quoted, Transport};
-use flow::{Direction, Ends, Flow, FlowKey};
+use flow::{Direction, Ends, FlowKey};
 
+pub(in crate::engine) use flow::Flow;
 pub(in crate::engine) use grant::Grant;
 
 /// Most flows at a time.
@@ -58,14 +60,14 @@ pub(in crate::engine) enum Refused {
     TableFull,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 struct Peer {
     grants: Vec<Grant>,
     flows: usize,
 }
 
 /// The filter.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(in crate::engine) struct Filter {
     own: [IpAddr; 2],
     addresses: HashMap<IpAddr, NodeBytes>,

@@ -6,6 +6,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 use writ_schema::net::PortRange;
 
+use super::trial::Trial;
 use super::*;
 use crate::engine::packet::number;
 use crate::engine::packet::tests::{OURS, THEIRS, icmp, tcp, udp, v4};
@@ -63,6 +64,29 @@ fn without_a_grant_everything_is_asked_for_or_refused() {
     assert_eq!(scene.out(&to_peer((4000, 80), SYN)), Outbound::Ask(wish));
     assert_eq!(scene.out(&to_peer((4000, 80), ACK)), Outbound::Refuse(Refused::NoFlow));
     assert_eq!(scene.r#in(&from_peer((4000, 80), SYN)), Err(Refused::NotGranted));
+}
+
+#[test]
+fn a_packet_is_tried_without_a_trace_in_the_filter() {
+    let mut scene = Scene::new();
+    let granted = scene.grant(Side::Source, Protocol::Tcp, 80);
+    let tried =
+        |scene: &Scene, bytes: &[u8]| scene.filter.try_outbound(scene.now, &Packet::parse(bytes).unwrap());
+    let opened = Trial { verdict: Outbound::Admit(PEER), under: Some(granted) };
+    for _ in 0..2 {
+        assert_eq!(tried(&scene, &to_peer((4000, 80), SYN)), opened);
+        let strange = tried(&scene, &to_peer((4000, 81), SYN));
+        assert!(matches!(strange, Trial { verdict: Outbound::Ask(_), under: None }), "{strange:?}");
+        let answer = Packet::parse(&from_peer((80, 4000), ACK)).unwrap();
+        let answer = scene.filter.try_inbound(scene.now, PEER, &answer);
+        assert_eq!(answer, Trial { verdict: Err(Refused::NotGranted), under: None });
+    }
+    let grant = &scene.filter.grants(PEER)[0];
+    assert_eq!((scene.filter.flow_count(), grant.bytes_sent, grant.used), (0, 0, None));
+    scene.out(&to_peer((4000, 80), SYN));
+    let answer = Packet::parse(&from_peer((80, 4000), ACK)).unwrap();
+    assert_eq!(scene.filter.flow_in(scene.now, &answer).unwrap().side, Side::Source);
+    assert_eq!(scene.filter.try_inbound(scene.now, PEER, &answer).under, opened.under);
 }
 
 #[test]

@@ -7,8 +7,9 @@ use jiff::Timestamp;
 use tokio::sync::oneshot;
 
 use super::{Agent, now};
-use crate::shell::local::Response;
-use crate::shell::status::{AgentStatus, SessionStatus, SplitViewStatus};
+use crate::shell::check;
+use crate::shell::local::{Call, Request, Response};
+use crate::shell::status::{AgentStatus, LogLine, SessionStatus, SplitViewStatus};
 use crate::state::{StateDir, new_wireguard_key};
 
 /// Callers that may wait for a rotation.
@@ -56,15 +57,51 @@ impl Agent {
         }
     }
 
-    pub(super) fn answer_status(&self) -> Response {
-        match serde_json::to_value(self.status()) {
-            Ok(status) => Response::Status(Box::new(status)),
-            Err(error) => Response::Failed(error.to_string()),
-        }
+    /// Takes a request of the local socket. Tells whether the agent is to go on.
+    pub(super) fn take_call(&mut self, (request, answer): Call) -> bool {
+        let response = match request {
+            Request::Down => {
+                let _ = answer.send(Response::Done("the agent has stopped".to_owned()));
+                return false;
+            }
+            Request::Rotate => {
+                self.answer_rotate(answer);
+                return true;
+            }
+            Request::Why(question) => {
+                self.ask_why(question, answer);
+                return true;
+            }
+            Request::Check => {
+                self.answer_check(answer);
+                return true;
+            }
+            Request::TrustReset { forget_checkpoint } => self.reset_trust(forget_checkpoint),
+            Request::Status => Response::of(&self.status()),
+            Request::Trace(tuple) => Response::of(&self.engine.trace(now(), &tuple)),
+            Request::Logs { after } => Response::of(&self.log_lines(after)),
+        };
+        // Whoever asked may be gone.
+        let _ = answer.send(response);
+        true
+    }
+
+    fn log_lines(&self, after: u64) -> Vec<LogLine> {
+        let lines = self.options.recent.after(after);
+        lines.into_iter().map(|line| LogLine { number: line.number, text: line.text }).collect()
+    }
+
+    /// Looks at this host's network, beside the agent's own work.
+    fn answer_check(&self, answer: oneshot::Sender<Response>) {
+        let (status, enrolment) = (self.status(), self.enrolment.clone());
+        tokio::spawn(async move {
+            let facts = check::gather(&enrolment, status).await;
+            let _ = answer.send(Response::of(&check::diagnose(&facts)));
+        });
     }
 
     /// Answers when the key is in use, or was refused.
-    pub(super) fn answer_rotate(&mut self, answer: oneshot::Sender<Response>) {
+    fn answer_rotate(&mut self, answer: oneshot::Sender<Response>) {
         self.rotations.retain(|waiting| !waiting.is_closed());
         match self.rotate() {
             // One that is under way already is waited for as well.
@@ -74,7 +111,7 @@ impl Agent {
         }
     }
 
-    fn status(&self) -> AgentStatus {
+    pub(super) fn status(&self) -> AgentStatus {
         let membership = &self.enrolment.membership;
         let mut engine = self.engine.status(now());
         for peer in engine.peers.iter_mut().filter(|peer| peer.name.is_none()) {

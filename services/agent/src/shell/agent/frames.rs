@@ -55,6 +55,7 @@ impl Agent {
                 self.engine.handle_session_down();
                 self.trust.session_changed(now().wall, false);
                 self.traces.forget_requests();
+                self.questions.fail("the session with the control plane was lost: ask again when it stands");
             }
             Event::Frame(frame) => self.take_frame(*frame)?,
         }
@@ -150,6 +151,10 @@ impl Agent {
                 }
             }
             Verified::NetmapChanged(delta) => self.change_netmap(delta),
+            Verified::Explained(explained) => self.take_explained(explained.clone()),
+            Verified::Refused { request: Some(request), message, .. } => {
+                self.questions.refused(request, message)
+            }
             Verified::Refused { request: None, error, message, .. } => {
                 tracing::warn!(error, "the control plane refuses: {message}");
             }

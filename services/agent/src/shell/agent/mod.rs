@@ -4,6 +4,7 @@ mod calls;
 mod frames;
 mod relayed;
 mod start;
+mod why;
 mod witness;
 
 use std::collections::VecDeque;
@@ -18,10 +19,11 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 use tun_rs::AsyncDevice;
 use writ_schema::protocol::{AgentFrame, Netmap, RelayAccess};
+use writ_telemetry::RecentLines;
 
 use super::dial::Dialer;
 use super::keeper::Keeper;
-use super::local::{self, Call, Request, Response};
+use super::local::{self, Call, Response};
 use super::net::{self, Family, Sockets};
 use super::relay::{self, RelayStream};
 use super::session::{self, Command, Event, Position, Session};
@@ -32,6 +34,7 @@ use crate::state::{Enrolment, StateDir, WireGuardKeys, random_secret};
 use crate::trust::{Changes, Trust};
 use frames::{Connection, Waiting};
 use start::{bind, resume_trust, take_up};
+use why::Questions;
 
 /// Longest packet or datagram that is read; longer ones are cut off and refused.
 const BUFFER_BYTES: usize = 4096;
@@ -59,6 +62,8 @@ pub struct Options {
     pub port: u16,
     /// Age at which the WireGuard key is replaced.
     pub key_lifetime: Duration,
+    /// The process's newest log lines.
+    pub recent: RecentLines,
 }
 
 /// Runs the agent until it is told to stop.
@@ -120,6 +125,7 @@ pub async fn up(options: Options) -> Result<()> {
         refusals,
         told_split_view: None,
         traces: Traces::default(),
+        questions: Questions::default(),
         is_ending: false,
         options,
     };
@@ -156,6 +162,8 @@ struct Agent {
     /// When the split view was found that was told and stored already.
     told_split_view: Option<Timestamp>,
     traces: Traces,
+    /// Who waits for what the control plane says about the policy.
+    questions: Questions,
     /// The session is being given up for a new one.
     is_ending: bool,
     options: Options,
@@ -226,16 +234,10 @@ impl Agent {
             Wake::Session(Some(event)) => self.take_event(event)?,
             Wake::Relay(event) => self.take_relayed(event),
             Wake::Session(None) => bail!("the session's task has ended"),
-            Wake::Call(Some((Request::Down, answer))) => {
-                let _ = answer.send(Response::Done("the agent stops".to_owned()));
-                return Ok(false);
-            }
-            Wake::Call(Some((Request::Rotate, answer))) => self.answer_rotate(answer),
-            Wake::Call(Some((Request::TrustReset { forget_checkpoint }, answer))) => {
-                let _ = answer.send(self.reset_trust(forget_checkpoint));
-            }
-            Wake::Call(Some((Request::Status, answer))) => {
-                let _ = answer.send(self.answer_status());
+            Wake::Call(Some(call)) => {
+                if !self.take_call(call) {
+                    return Ok(false);
+                }
             }
             Wake::Call(None) => bail!("the local socket has ended"),
             Wake::Timeout => self.engine.handle_timeout(now()),

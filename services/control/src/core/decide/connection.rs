@@ -46,19 +46,19 @@ pub(super) fn decide(case: &Case<'_>, command: &Command) -> Decision {
 }
 
 /// What somebody asks for.
-struct Wanted<'a> {
-    source: &'a Node,
-    address: IpAddr,
-    protocol: Protocol,
-    port: u16,
+pub(in crate::core) struct Wanted<'a> {
+    pub source: &'a Node,
+    pub address: IpAddr,
+    pub protocol: Protocol,
+    pub port: u16,
 }
 
 /// Why somebody does not get it, in the words of the record and of people.
-struct Denial {
-    reason: DenialReason,
-    explanation: String,
+pub(in crate::core) struct Denial {
+    pub reason: DenialReason,
+    pub explanation: String,
     /// The rule that allows it but for a condition.
-    rule: Option<String>,
+    pub rule: Option<String>,
 }
 
 impl Denial {
@@ -68,17 +68,17 @@ impl Denial {
 }
 
 /// What the policy grants.
-struct Granted<'a> {
-    destination: &'a Node,
-    rule: String,
-    ports: PortRange,
-    policy: PolicyVersion,
+pub(in crate::core) struct Granted<'a> {
+    pub destination: &'a Node,
+    pub rule: String,
+    pub ports: PortRange,
+    pub policy: PolicyVersion,
     /// When the rule stops allowing it, if nothing else happens.
-    until: Option<Timestamp>,
+    pub until: Option<Timestamp>,
 }
 
 fn request(case: &Case<'_>, wanted: &Wanted<'_>, renews: Option<&AuthorizationId>) -> Decision {
-    match grant(case, wanted) {
+    match grant(case.state, case.context.now, wanted) {
         Ok(granted) => {
             let end = later(case.context.now, case.context.authorization_life);
             let authorized = ConnectionAuthorized {
@@ -116,8 +116,12 @@ fn request(case: &Case<'_>, wanted: &Wanted<'_>, renews: Option<&AuthorizationId
     }
 }
 
-fn grant<'a>(case: &Case<'a>, wanted: &Wanted<'_>) -> Result<Granted<'a>, Denial> {
-    let state = case.state;
+/// How a request is decided at a moment.
+pub(in crate::core) fn grant<'a>(
+    state: &'a State,
+    now: Timestamp,
+    wanted: &Wanted<'_>,
+) -> Result<Granted<'a>, Denial> {
     let (Some(active), Some(compiled)) = (state.policy(), state.compiled_policy()) else {
         let explanation = "no policy is in force yet, so nothing is allowed";
         return Err(Denial::new(DenialReason::NoPolicy, explanation));
@@ -127,15 +131,15 @@ fn grant<'a>(case: &Case<'a>, wanted: &Wanted<'_>) -> Result<Granted<'a>, Denial
         Denial::new(DenialReason::UnknownDestination, explanation)
     })?;
     let source_id = &wanted.source.id;
-    let known = circumstances(wanted.source, case.context.now);
+    let known = circumstances(wanted.source, now);
     let permit = permits(compiled, (source_id, &destination.id), wanted.protocol, wanted.port, &known)
-        .map_err(|refused| denial(case, wanted, destination, refused))?;
+        .map_err(|refused| denial(state, wanted, destination, refused))?;
     if destination.session.is_none() {
         let name = display_name(destination);
         let explanation = format!("{name} is allowed but not connected");
         return Err(Denial::new(DenialReason::DestinationOffline, explanation));
     }
-    let live = state.live_authorizations_of(source_id, case.context.now);
+    let live = state.live_authorizations_of(source_id, now);
     let as_source = live.filter(|held| held.side_of(source_id) == Some(Side::Source));
     if as_source.count() >= MAX_LIVE_PER_SOURCE {
         let explanation = format!("this node holds {MAX_LIVE_PER_SOURCE} live authorizations already");
@@ -152,13 +156,13 @@ fn grant<'a>(case: &Case<'a>, wanted: &Wanted<'_>) -> Result<Granted<'a>, Denial
 }
 
 /// Why the policy does not allow it: no rule does, or the nearest does but for its conditions.
-fn denial(case: &Case<'_>, wanted: &Wanted<'_>, destination: &Node, refused: Refused) -> Denial {
+fn denial(state: &State, wanted: &Wanted<'_>, destination: &Node, refused: Refused) -> Denial {
     let unmet = match refused {
         Refused::Unmet(unmet) => unmet,
-        Refused::NoRule => return Denial::new(DenialReason::NoRule, explain(case, wanted, destination)),
+        Refused::NoRule => return Denial::new(DenialReason::NoRule, explain(state, wanted, destination)),
     };
     let Some((rule, first)) = unmet.first().and_then(|(rule, unmet)| Some((rule, unmet.first()?))) else {
-        return Denial::new(DenialReason::NoRule, explain(case, wanted, destination));
+        return Denial::new(DenialReason::NoRule, explain(state, wanted, destination));
     };
     let words = unmet.iter().map(|(rule, unmet)| {
         let unmet: Vec<String> = unmet.iter().map(ToString::to_string).collect();
@@ -175,14 +179,14 @@ fn denial(case: &Case<'_>, wanted: &Wanted<'_>, destination: &Node, refused: Ref
 }
 
 /// Says which rules came nearest.
-fn explain(case: &Case<'_>, wanted: &Wanted<'_>, destination: &Node) -> String {
+fn explain(state: &State, wanted: &Wanted<'_>, destination: &Node) -> String {
     let Wanted { source, protocol, port, .. } = wanted;
-    let version = case.state.policy().map_or(PolicyVersion(0), |active| active.version);
+    let version = state.policy().map_or(PolicyVersion(0), |active| active.version);
     let service = if protocol.has_ports() { format!("{protocol} port {port}") } else { protocol.to_string() };
     let to = display_name(destination);
     let head = format!("no rule of policy version {version} allows this node to reach {to} on {service}");
     let named = policy_protocols(*protocol).next();
-    let (Some(compiled), Some(named)) = (case.state.compiled_policy(), named) else { return head };
+    let (Some(compiled), Some(named)) = (state.compiled_policy(), named) else { return head };
     match compiled.decide(&source.id, &destination.id, named, *port) {
         PolicyDecision::Denied { nearest } if !nearest.is_empty() => {
             let nearest: Vec<String> = nearest.iter().map(ToString::to_string).collect();
@@ -192,7 +196,7 @@ fn explain(case: &Case<'_>, wanted: &Wanted<'_>, destination: &Node) -> String {
     }
 }
 
-fn display_name(node: &Node) -> &str {
+pub(in crate::core) fn display_name(node: &Node) -> &str {
     node.name.as_deref().unwrap_or(node.id.as_str())
 }
 

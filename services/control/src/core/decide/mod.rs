@@ -13,6 +13,7 @@ mod values;
 mod withdrawal;
 
 pub use connection::MAX_LIVE_PER_SOURCE;
+pub(in crate::core) use connection::{Denial, Granted, Wanted, display_name, grant};
 pub use policy::PolicyChange;
 
 use writ_schema::{Actor, AdminId, Event};

@@ -182,6 +182,11 @@ impl State {
         self.node(self.addresses.holder(host)?)
     }
 
+    /// The node of the network with this name, however it is capitalised.
+    pub fn node_by_name(&self, name: &str) -> Option<&Node> {
+        self.node(self.nodes.by_name(name)?)
+    }
+
     /// The policy in force.
     pub fn policy(&self) -> Option<&ActivePolicy> {
         self.policies.active()

@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use writ_schema::event::{NodeOwner, NodeRemoval};
 use writ_schema::keys::{IdentityKey, WireGuardKey};
+use writ_schema::protocol::NetmapNode;
 use writ_schema::{EnrolmentKeyId, NodeId, Seq, UserId};
 
 /// An endpoint. One that was removed stays known, so that its identity is never used again.
@@ -48,6 +49,15 @@ pub struct Session {
 }
 
 impl Node {
+    /// The node as others see it. One whose name was erased goes by its identifier.
+    pub fn described(&self) -> NetmapNode {
+        NetmapNode {
+            node: self.id.clone(),
+            name: self.name.clone().unwrap_or_else(|| self.id.to_string()),
+            addresses: self.addresses().to_vec(),
+        }
+    }
+
     /// Whether it was removed.
     pub fn is_removed(&self) -> bool {
         self.removed.is_some()

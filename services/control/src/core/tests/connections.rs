@@ -3,13 +3,13 @@
 use writ_schema::event::{AcknowledgedAction, CloseReason, DenialReason, SessionEnd, Side};
 use writ_schema::keys::{Signature, Statement};
 use writ_schema::net::Protocol;
-use writ_schema::protocol::AUTHORIZATION_SECONDS;
+use writ_schema::protocol::{AUTHORIZATION_SECONDS, Destination};
 use writ_schema::seal::{DestroyedKeys, Subject};
 use writ_schema::{Actor, Event, Seq};
 
 use super::world::{World, id, request};
 use crate::core::refusals::{Noted, RefusalFact, Refusals, WINDOW};
-use crate::core::{Command, Rejection};
+use crate::core::{Command, Question, Rejection};
 use crate::fixtures::{self, Endpoint, user};
 
 fn policy() -> String {
@@ -65,6 +65,36 @@ fn a_refusal_says_why() {
     }
     let stranger = world.submit(request(9, world.address(3), 80, None));
     assert_eq!(stranger, Err(Rejection::UnknownNode(id(9))));
+}
+
+#[test]
+fn a_question_is_answered_as_a_request_would_be_decided_and_changes_nothing() {
+    let mut world = World::peopled(&policy());
+    let (now, size) = (world.now, world.log.len());
+    let ask = |world: &World, source, destination, port| {
+        let request = writ_schema::RequestId::from_bytes([1; 16]);
+        let question = Question { request, destination, protocol: Protocol::Tcp, port };
+        world.state.explain_connection(&id(source), now, question)
+    };
+    let name = world.state.node(&id(3)).unwrap().name.clone().unwrap();
+    let address = Destination::Address(world.address(3));
+    for destination in [address.clone(), Destination::Name(name.to_uppercase())] {
+        let allowed = ask(&world, 1, destination.clone(), 80).unwrap();
+        assert_eq!((allowed.denied, allowed.rule.as_deref()), (None, Some("acls[0]")));
+        let (text, policy) = (&allowed.explanation, allowed.policy.unwrap());
+        assert!(text.contains("acls[0] of policy version 1") && text.contains("tag:web"), "{text}");
+        assert_eq!((policy.0, allowed.destination.unwrap().node), (1, id(3)));
+
+        let denied = ask(&world, 1, destination.clone(), 22).unwrap();
+        assert_eq!((denied.denied, denied.rule), (Some(DenialReason::NoRule), None));
+        assert!(denied.explanation.contains("acls[0]: it is for port 80 only"), "{}", denied.explanation);
+        let by_request = denial(&world.connect(1, 3, 22));
+        assert_eq!(by_request, (DenialReason::NoRule, denied.explanation));
+    }
+    let stranger = ask(&world, 1, Destination::Name("nobody".to_owned()), 80).unwrap();
+    assert_eq!((stranger.denied, stranger.destination), (Some(DenialReason::UnknownDestination), None));
+    assert_eq!(ask(&world, 9, address, 80), Err(Rejection::UnknownNode(id(9))));
+    assert_eq!(world.log.len(), size, "a question is no connection, nor one that was denied");
 }
 
 #[test]

@@ -1,0 +1,99 @@
+//! `up`: runs the agent.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use clap::Args;
+use writ_agent::shell::{Options, up};
+use writ_telemetry::{Config, LogFormat, RecentLines};
+
+use super::Where;
+
+#[derive(Debug, Args)]
+pub(super) struct Up {
+    /// Enrolment key, as `writ keys create` printed it. Other users of this machine can see it while the agent runs:
+    /// prefer --key-file.
+    #[arg(long, env = "WRIT_ENROLMENT_KEY", hide_env_values = true, conflicts_with = "key_file")]
+    key: Option<String>,
+    /// File that holds the enrolment key.
+    #[arg(long)]
+    key_file: Option<PathBuf>,
+    #[command(flatten)]
+    at: Where,
+    /// Name to join with, a DNS label; this machine's host name by default.
+    #[arg(long)]
+    name: Option<String>,
+    /// Stay in the foreground. This is the default and only way: a service manager keeps it running.
+    #[arg(long)]
+    foreground: bool,
+    /// Name of the TUN device.
+    #[arg(long, alias = "interface", default_value = "writ0")]
+    tun_name: String,
+    /// UDP port; any by default.
+    #[arg(long, default_value_t = 0)]
+    port: u16,
+    /// Age in seconds at which the WireGuard key is replaced.
+    #[arg(long, default_value_t = 86_400, value_parser = clap::value_parser!(u64).range(60..))]
+    key_lifetime: u64,
+    /// OTLP/HTTP collector for traces, as `http://127.0.0.1:4318`.
+    #[arg(long, env = "WRIT_OTLP_ENDPOINT")]
+    otlp_endpoint: Option<String>,
+    /// For programs: the same as `--log-format json`.
+    #[arg(long)]
+    json: bool,
+    /// How log lines look.
+    #[arg(long, env = "WRIT_LOG_FORMAT", value_parser = ["text", "json"], default_value = "text")]
+    log_format: String,
+}
+
+/// Runs the agent until it is told to stop.
+pub(super) fn run(arguments: Up) -> Result<ExitCode> {
+    let ticket = match (&arguments.key, &arguments.key_file) {
+        (Some(key), _) => Some(key.clone()),
+        (None, Some(file)) => Some(read_key(file)?),
+        (None, None) => None,
+    };
+    let name = arguments.name.map_or_else(host_name, Ok)?;
+    let recent = RecentLines::default();
+    let options = Options {
+        state: arguments.at.state,
+        ticket,
+        name,
+        tun_name: arguments.tun_name,
+        port: arguments.port,
+        key_lifetime: Duration::from_secs(arguments.key_lifetime),
+        recent: recent.clone(),
+    };
+    let telemetry = Config {
+        service_name: "writ-agent",
+        service_version: env!("CARGO_PKG_VERSION"),
+        otlp_endpoint: arguments.otlp_endpoint,
+        log_format: if arguments.json || arguments.log_format == "json" {
+            LogFormat::Json
+        } else {
+            LogFormat::Text
+        },
+        filter: std::env::var("RUST_LOG").unwrap_or_default(),
+        recent: Some(recent),
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    runtime.block_on(async {
+        let telemetry = writ_telemetry::init(telemetry)?;
+        let outcome = up(options).await;
+        telemetry.shutdown().await;
+        outcome
+    })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn read_key(file: &Path) -> Result<String> {
+    std::fs::read_to_string(file).with_context(|| format!("the enrolment key in {}", file.display()))
+}
+
+fn host_name() -> Result<String> {
+    let name = nix::unistd::gethostname().context("this machine has no name; give one with --name")?;
+    let name = name.to_string_lossy().to_lowercase();
+    Ok(name.split('.').next().unwrap_or_default().to_owned())
+}

@@ -1,0 +1,196 @@
+//! Judges what was found out.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, SocketAddr};
+
+use writ_relay::wire::DATA_HEADER_BYTES;
+use writ_schema::protocol::{CandidateKind, MAX_SESSION_TOKEN_SECONDS};
+
+use super::{Facts, Finding, Health};
+use crate::engine::{EngineStatus, MTU, RelayTransport};
+use crate::shell::status::{AgentStatus, SessionStatus};
+
+/// A clock that is off by this much is worth a look.
+const NOTABLE_SECONDS: u64 = 5;
+/// What carrying a packet adds to it: IPv4 and UDP headers, WireGuard's, and the relay's.
+const OVERHEAD: usize = 20 + 8 + 32 + DATA_HEADER_BYTES;
+
+/// One finding for each thing that was looked at, in the order in which they stand upon each other.
+pub fn diagnose(facts: &Facts) -> Vec<Finding> {
+    let engine = &facts.status.engine;
+    let mut findings = vec![clock(facts)];
+    findings.extend(dns(facts));
+    findings.extend([
+        session(&facts.status),
+        log(&facts.status),
+        udp(engine),
+        nat(&facts.status),
+        relay(engine),
+    ]);
+    findings.extend(mtu(facts));
+    findings
+}
+
+fn finding(check: &'static str, health: Health, found: impl Into<String>) -> Finding {
+    Finding { check, health, found: found.into(), remedy: None }
+}
+
+impl Finding {
+    fn with(self, remedy: &'static str) -> Self {
+        Self { remedy: Some(remedy), ..self }
+    }
+}
+
+fn clock(facts: &Facts) -> Finding {
+    let ahead = match &facts.control_plane {
+        Ok(answer) => answer.clock_ahead_seconds,
+        Err(_) => {
+            return finding("clock", Health::Attention, "not compared: the control plane did not answer");
+        }
+    };
+    let found = match ahead {
+        0 => "the same as the control plane's, within a second".to_owned(),
+        1.. => format!("{ahead} s behind the control plane's"),
+        _ => format!("{} s ahead of the control plane's", ahead.unsigned_abs()),
+    };
+    let health = match ahead.unsigned_abs() {
+        seconds if seconds >= MAX_SESSION_TOKEN_SECONDS => Health::Failed,
+        NOTABLE_SECONDS.. => Health::Attention,
+        _ => return finding("clock", Health::Ok, found),
+    };
+    finding("clock", health, found)
+        .with("set the clock, and keep it right by NTP (`timedatectl set-ntp true`): sessions and authorizations end by it")
+}
+
+fn dns(facts: &Facts) -> Option<Finding> {
+    let (name, found) = facts.name.as_ref()?;
+    Some(match found {
+        Ok(addresses) if !addresses.is_empty() => {
+            let addresses: BTreeSet<_> = addresses.iter().map(SocketAddr::ip).collect();
+            let addresses: Vec<_> = addresses.iter().map(ToString::to_string).collect();
+            finding("dns", Health::Ok, format!("{name} is {}", addresses.join(", ")))
+        }
+        Ok(_) => finding("dns", Health::Failed, format!("{name}, the control plane, has no address"))
+            .with("look at this host's resolver (`resolvectl status`, /etc/resolv.conf) and at the name's DNS entry"),
+        Err(error) => {
+            finding("dns", Health::Failed, format!("{name}, the control plane, cannot be resolved: {error}"))
+                .with("look at this host's resolver (`resolvectl status`, /etc/resolv.conf)")
+        }
+    })
+}
+
+fn session(status: &AgentStatus) -> Finding {
+    match status.session {
+        SessionStatus::Connected => {
+            finding("session", Health::Ok, format!("connected since {}", status.session_since))
+        }
+        SessionStatus::Connecting => {
+            let why = status.session_why.as_deref().unwrap_or("it was never reached");
+            finding("session", Health::Failed, format!("no session with the control plane: {why}"))
+                .with("see that writd runs and that this host reaches it over TCP; what is authorized goes on until it expires")
+        }
+    }
+}
+
+fn log(status: &AgentStatus) -> Finding {
+    if let Some(found) = &status.split_view {
+        return finding("log", Health::Failed, format!("SPLIT VIEW: {}", found.what))
+            .with("tell the network's administrator: new connections are refused until that is decided");
+    }
+    if let Some(why) = &status.storage_failure {
+        return finding("log", Health::Failed, format!("what is verified cannot be stored: {why}"))
+            .with("make room on the disk of the agent's folder, and see that it can be written");
+    }
+    if status.unproven_checkpoints.iter().any(|unproven| unproven.is_suspicious) {
+        return finding(
+            "log",
+            Health::Attention,
+            "a peer holds a checkpoint that the control plane does not prove",
+        )
+        .with("see `writ-agent status`, and tell the network's administrator if it lasts");
+    }
+    finding("log", Health::Ok, format!("verified up to record {}", status.checkpoint_size))
+}
+
+fn udp(engine: &EngineStatus) -> Finding {
+    let answering = engine.stun.iter().filter(|server| server.observed.is_some()).count();
+    let by_relay = engine.relay && engine.relay_transport == Some(RelayTransport::Udp);
+    if answering > 0 || by_relay {
+        return finding("udp", Health::Ok, "goes out and comes back");
+    }
+    let remedy = "let UDP out to the relay's port (3478 unless it was set otherwise), best to everywhere: \
+                  without it no path is direct";
+    match engine.relay_address {
+        None => finding("udp", Health::Attention, "not tried: no relay is known before the first session"),
+        Some(address) => finding(
+            "udp",
+            Health::Failed,
+            format!("nothing answers over UDP, not the relay at {address} either"),
+        )
+        .with(remedy),
+    }
+}
+
+fn nat(status: &AgentStatus) -> Finding {
+    let hosts: BTreeSet<IpAddr> = status
+        .candidates
+        .iter()
+        .filter(|candidate| candidate.kind == CandidateKind::Host)
+        .map(|candidate| candidate.address.ip())
+        .collect();
+    let servers = &status.engine.stun;
+    let seen: Vec<_> =
+        servers.iter().filter_map(|server| server.observed).filter(SocketAddr::is_ipv4).collect();
+    let addresses: BTreeSet<_> = seen.iter().collect();
+    let hardest = "paths are direct only to peers that are easy to reach; forwarding a UDP port to this host (`--port`), or \
+                   IPv6, makes them direct to all";
+    match (seen.first(), addresses.len()) {
+        (None, _) => finding("nat", Health::Attention, "unknown: no STUN server has answered over IPv4")
+            .with("see the line on UDP"),
+        (Some(seen), 1) if hosts.contains(&seen.ip()) => {
+            finding("nat", Health::Ok, format!("none: this host is seen as itself, {seen}"))
+        }
+        (Some(address), 1) if seen.len() == 1 => finding(
+            "nat",
+            Health::Ok,
+            format!("there is one, seen as {address}; of what kind cannot be told from one server"),
+        ),
+        (Some(address), 1) => {
+            finding("nat", Health::Ok, format!("an easy one: every server sees this host as {address}"))
+        }
+        (Some(_), count) => finding(
+            "nat",
+            Health::Attention,
+            format!("a hard one: this host is seen under {count} addresses, another for each server"),
+        )
+        .with(hardest),
+    }
+}
+
+fn relay(engine: &EngineStatus) -> Finding {
+    match (engine.relay_address, engine.relay, engine.relay_transport) {
+        (None, ..) => finding("relay", Health::Attention, "none is known before the first session")
+            .with("see the line on the session"),
+        (Some(address), true, Some(RelayTransport::Tls)) => {
+            finding("relay", Health::Attention, format!("{address} is reached over TLS, because UDP does not pass"))
+                .with("see the line on UDP: over TLS one lost packet delays those after it")
+        }
+        (Some(address), true, _) => finding("relay", Health::Ok, format!("{address} answers over UDP")),
+        (Some(address), false, _) => finding("relay", Health::Failed, format!("{address} does not answer"))
+            .with("see that writd's relay address ([relay] in its configuration) is right and reachable from here"),
+    }
+}
+
+fn mtu(facts: &Facts) -> Option<Finding> {
+    let (path, needed) = (facts.path_mtu?, MTU + OVERHEAD);
+    let found = format!("{path} bytes pass on the way to the relay, and the longest packets take {needed}");
+    if usize::try_from(path).is_ok_and(|path| path >= needed) {
+        return Some(finding("mtu", Health::Ok, found));
+    }
+    Some(finding("mtu", Health::Attention, format!("{found}: they are cut in two")).with(
+        "raise the MTU of this host's interface (another VPN's, perhaps), or let ICMP `fragmentation needed` through",
+    ))
+}
+
+#[cfg(test)]
+mod tests;
