@@ -120,3 +120,25 @@ fn the_policies_of_the_demonstration_hold_their_own_tests() {
         assert!(output.status.success(), "{file}: {}", String::from_utf8_lossy(&printed));
     }
 }
+
+/// Where systemd is, which judges it by all that a unit can be denied: 0 is nothing allowed, 100 everything.
+#[test]
+fn the_units_are_hardened() {
+    for (unit, most, capabilities) in
+        [("writ-agent.service", "21", "CAP_NET_ADMIN"), ("writd.service", "21", "")]
+    {
+        let path = root().join("deploy").join(unit);
+        let text = fs::read_to_string(&path).unwrap();
+        let bounding = text.lines().find_map(|line| line.strip_prefix("CapabilityBoundingSet="));
+        assert_eq!(bounding, Some(capabilities), "{unit}");
+        let mut command = Command::new("systemd-analyze");
+        command.args(["security", "--offline=true", "--threshold", most]).arg(&path);
+        match command.output() {
+            Ok(output) => {
+                let told = String::from_utf8_lossy(&output.stdout).into_owned();
+                assert!(output.status.success(), "{unit}: {told}");
+            }
+            Err(error) => assert_eq!(error.kind(), std::io::ErrorKind::NotFound, "{unit}"),
+        }
+    }
+}

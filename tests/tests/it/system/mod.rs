@@ -6,6 +6,7 @@ mod disk;
 mod documents;
 mod endpoint;
 mod fork;
+mod host;
 mod liar;
 mod lies;
 mod power;

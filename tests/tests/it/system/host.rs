@@ -1,0 +1,136 @@
+//! What an agent does to its host, what it leaves alone, and what it leaves behind.
+
+use std::net::{IpAddr, SocketAddr};
+use std::process::Command;
+use std::time::Duration;
+
+use writ_tests::lab::{Host, Process, wait_until};
+use writ_tests::parts::Agent;
+
+use super::{LIMIT, Site};
+use crate::lab_test;
+
+const PORT: u16 = 7000;
+
+/// Everything that routes packets on a host.
+fn routing(host: &Host) -> String {
+    let commands = [
+        &["ip", "-brief", "link"][..],
+        &["ip", "-brief", "address"],
+        &["ip", "route", "show", "table", "all"],
+        &["ip", "-6", "route", "show", "table", "all"],
+        &["ip", "rule"],
+        &["ip", "-6", "rule"],
+    ];
+    let told = commands.iter().map(|command| host.exec(*command).unwrap().stdout);
+    let told: String = told.map(|stdout| String::from_utf8(stdout).unwrap()).collect();
+    // Link-local addresses come and go with the kernel's search for duplicates.
+    told.lines().filter(|line| !line.contains("local fe80::")).map(|line| format!("{line}\n")).collect()
+}
+
+/// The same without what is the agent's.
+fn routing_of_others(host: &Host) -> Vec<String> {
+    routing(host).lines().filter(|line| !line.contains("writ0")).map(str::to_owned).collect()
+}
+
+/// An address of an agent in the overlay, of either family.
+fn at(agent: &Agent, index: usize) -> SocketAddr {
+    let address: IpAddr = agent.status().unwrap()["addresses"][index].as_str().unwrap().parse().unwrap();
+    SocketAddr::new(address, PORT)
+}
+
+lab_test! {
+    fn nothing_of_an_agent_is_left_on_its_host_not_even_after_a_kill_and_both_families_pass() {
+        let site = Site::public("host");
+        let ticket = site.ticket(2);
+        let (host, other_host) = (site.lab.host("here").unwrap(), site.lab.host("there").unwrap());
+        let before = routing(&host);
+        let mut agent = site.agent(&host, "here", &ticket);
+        let other = site.agent(&other_host, "there", &ticket);
+        let listener = other_host.inside(|| std::net::TcpListener::bind(("::", PORT))).unwrap().unwrap();
+        let targets = [at(&other, 0), at(&other, 1)];
+        assert!(targets[0].is_ipv4() && targets[1].is_ipv6());
+        let during = routing(&host);
+        assert!(during.contains("100.64.0.0/10 dev writ0") && during.contains("/48 dev writ0"), "{during}");
+        let is_as_before = || routing(&host) == before;
+        for kill in [true, false] {
+            for target in targets {
+                host.connect(target, LIMIT).unwrap();
+            }
+            if kill {
+                agent.kill().unwrap();
+            } else {
+                agent.stop().unwrap();
+            }
+            wait_until(LIMIT, "the host is as it was", is_as_before).unwrap_or_else(|_| {
+                panic!("kill {kill}: {before}\n---\n{}", routing(&host));
+            });
+            agent.start().unwrap();
+            agent.wait_connected(LIMIT).unwrap();
+        }
+        drop(listener);
+    }
+}
+
+/// An OpenVPN between two hosts, without keys, as what it is beside matters and not what it protects.
+fn openvpn(host: &Host, remote: &Host, ends: (&str, &str), routes: &[&str]) -> Process {
+    let mut command = Command::new("openvpn");
+    command.args([
+        "--dev",
+        "vpn0",
+        "--dev-type",
+        "tun",
+        "--proto",
+        "udp",
+        "--port",
+        "1194",
+        "--cipher",
+        "none",
+    ]);
+    command.args(["--remote", &remote.address().to_string(), "--ifconfig", ends.0, ends.1, "--ping", "1"]);
+    for route in routes {
+        command.arg("--route").args(route.split(' '));
+    }
+    host.spawn(&command).unwrap()
+}
+
+lab_test! {
+    fn another_vpn_keeps_its_routes_whichever_comes_first() {
+        let site = Site::public("beside");
+        let ticket = site.ticket(2);
+        let (host, other_host) = (site.lab.host("here").unwrap(), site.lab.host("there").unwrap());
+        let there = "10.9.0.2";
+        let _echo = other_host.serve_echo(PORT).unwrap();
+        // It takes everything that no nearer route has, as VPNs of companies do.
+        let all = ["0.0.0.0 128.0.0.0", "128.0.0.0 128.0.0.0"];
+        let _far = openvpn(&other_host, &host, ("10.9.0.2", "10.9.0.1"), &[]);
+        let mut near = openvpn(&host, &other_host, ("10.9.0.1", "10.9.0.2"), &all);
+        let through_vpn = SocketAddr::new(there.parse().unwrap(), PORT);
+        let passes = |target: SocketAddr| host.connect(target, Duration::from_millis(500)).is_ok();
+        wait_until(LIMIT, "the VPN stands", || passes(through_vpn)).unwrap_or_else(|_| panic!("{}{}", near.stdout(), near.stderr()));
+        let before = routing_of_others(&host);
+        assert!(before.iter().any(|line| line.starts_with("128.0.0.0/1")), "{before:?}");
+
+        let mut agent = site.agent(&host, "here", &ticket);
+        let other = site.agent(&other_host, "there", &ticket);
+        let through_writ = at(&other, 0);
+        host.connect(through_writ, LIMIT).unwrap();
+        assert!(passes(through_vpn));
+        assert_eq!(routing_of_others(&host), before);
+        let to_nowhere = String::from_utf8(host.exec(["ip", "route", "get", "198.51.100.1"]).unwrap().stdout).unwrap();
+        assert!(to_nowhere.contains("dev vpn0"), "{to_nowhere}");
+        agent.stop().unwrap();
+        assert!(passes(through_vpn));
+        assert_eq!(routing_of_others(&host), before);
+
+        // The other way round: it comes and goes while the agent runs.
+        near.stop().unwrap();
+        agent.start().unwrap();
+        agent.wait_connected(LIMIT).unwrap();
+        near = openvpn(&host, &other_host, ("10.9.0.1", "10.9.0.2"), &all);
+        wait_until(LIMIT, "the VPN stands again", || passes(through_vpn)).unwrap();
+        host.connect(through_writ, LIMIT).unwrap();
+        near.stop().unwrap();
+        host.connect(through_writ, LIMIT).unwrap();
+    }
+}
