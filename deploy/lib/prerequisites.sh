@@ -9,7 +9,7 @@ export PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin:${CARGO_HOME:-$HOME/.cargo}/b
 WRIT_RUN_NEEDS=(ip:iproute2 nft:nftables unshare:util-linux setpriv:util-linux mount:mount curl:curl pdftotext:poppler-utils zstd:zstd rsync:rsync)
 WRIT_BUILD_NEEDS=(cc:build-essential make:build-essential pkg-config:pkg-config git:git jq:jq)
 # What tests need besides.
-WRIT_TEST_NEEDS=(openssl:openssl ssh-agent:openssh-client openvpn:openvpn)
+WRIT_TEST_NEEDS=(openssl:openssl ssh-agent:openssh-client openvpn:openvpn dig:bind9-dnsutils)
 # The Kafka broker of the tests: Java runs it, Maven fetches it.
 WRIT_BROKER_NEEDS=(java:default-jre-headless mvn:maven)
 

@@ -9,6 +9,7 @@ mod keeper;
 pub mod local;
 mod net;
 mod relay;
+mod resolver;
 mod server;
 mod session;
 mod status;

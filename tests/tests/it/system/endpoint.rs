@@ -218,3 +218,35 @@ lab_test! {
         pair.here.stop().unwrap();
     }
 }
+
+lab_test! {
+    fn nodes_are_found_by_name_and_nothing_else_is_answered() {
+        let Pair { site, here, other, host, .. } = pair("corp");
+        let server = format!("@{}", here.address().unwrap());
+        let dig = |args: &[&str]| {
+            let command = [&["dig", server.as_str(), "+time=2", "+tries=2"], args].concat();
+            String::from_utf8(host.exec(command).unwrap().stdout).unwrap()
+        };
+        let addresses: Vec<_> = (0..2).map(|at| other.status().unwrap()["addresses"][at].as_str().unwrap().to_owned()).collect();
+        wait_until(LIMIT, "the name is known", || dig(&["+short", "other.corp", "A"]).trim() == addresses[0]).unwrap();
+        assert_eq!(dig(&["+short", "other.corp", "AAAA"]).trim(), addresses[1]);
+        for address in &addresses {
+            assert_eq!(dig(&["+short", "-x", address]).trim(), "other.corp.");
+        }
+        assert!(dig(&["nobody.corp", "A"]).contains("status: NXDOMAIN"));
+        assert!(dig(&["www.example.org", "A"]).contains("status: REFUSED"));
+
+        // By the C library, on a host that was told as the page says.
+        let folder = site.lab.directory().join("etc");
+        fs::create_dir_all(&folder).unwrap();
+        let file = folder.join("resolv.conf");
+        fs::write(&file, format!("nameserver {}\n", here.address().unwrap())).unwrap();
+        let command = format!("mount --bind {} /etc/resolv.conf && getent ahostsv4 other.corp", file.display());
+        let found = printed(&host.exec(["unshare", "--mount", "sh", "-c", &command]).unwrap());
+        assert!(found.starts_with(&addresses[0]), "{found}");
+
+        // A name goes with the permission to reach its node.
+        site.operator.set_policy(r#"{"tagOwners": {"tag:web": []}, "acls": []}"#).unwrap();
+        wait_until(LIMIT, "the name is gone", || dig(&["other.corp", "A"]).contains("status: NXDOMAIN")).unwrap();
+    }
+}

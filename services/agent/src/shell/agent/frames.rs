@@ -160,8 +160,17 @@ impl Agent {
             }
             _ => {}
         }
+        if matches!(verified, Verified::Snapshot(_) | Verified::NetmapChanged(_)) {
+            self.tell_resolver();
+        }
         self.engine.handle_message(now(), verified);
         self.keep_keys()
+    }
+
+    fn tell_resolver(&self) {
+        if let (Some(resolver), Some(netmap)) = (&self.resolver, &self.netmap) {
+            resolver.set_netmap(netmap);
+        }
     }
 
     fn change_netmap(&mut self, delta: &NetmapDelta) {

@@ -26,6 +26,7 @@ use super::keeper::Keeper;
 use super::local::{self, Call, Response};
 use super::net::{self, Family, Sockets};
 use super::relay::{self, RelayStream};
+use super::resolver::Resolver;
 use super::session::{self, Command, Event, Position, Session};
 use super::status::RefusalStatus;
 use super::traces::Traces;
@@ -94,6 +95,7 @@ pub async fn up(options: Options) -> Result<()> {
         seed: *random_secret()?,
     };
     let tun = net::open_tun(&options.tun_name, membership)?;
+    let resolver = Resolver::start(membership.address_v4.into()).await;
     let sockets = bind(options.port, kept.as_ref().map_or(0, |kept| kept.port))?;
     let calls = local::listen(&StateDir::socket_path(&options.state))?;
     let dialer = Arc::new(Dialer::new(&enrolment, identity)?);
@@ -117,6 +119,7 @@ pub async fn up(options: Options) -> Result<()> {
         session,
         relay_stream: None,
         tun,
+        resolver,
         sockets,
         position,
         connection: Connection { is_up: false, since: Timestamp::now(), why: None },
@@ -152,6 +155,8 @@ struct Agent {
     /// Where nothing answers over UDP.
     relay_stream: Option<RelayStream>,
     tun: AsyncDevice,
+    /// Answers for the network's names.
+    resolver: Option<Resolver>,
     sockets: Sockets,
     position: Position,
     connection: Connection,
