@@ -87,19 +87,21 @@ impl Engine {
     fn send_packet(&mut self, now: Now, to: NodeBytes, packet: &[u8]) {
         let Some(peer) = self.peers.get_mut(&to) else { return };
         peer.bytes_sent = peer.bytes_sent.saturating_add(packet.len() as u64);
-        peer.paths.touch(now.instant);
+        peer.paths.sent(now.instant);
         if let Some(sealed) = peer.tunnels.active_mut().seal(now.instant, packet) {
             self.send_sealed(to, sealed);
         }
     }
 
-    /// Sends a WireGuard message by the path of the moment. A handshake goes over the relay as well: if the direct path
-    /// has died, nothing is lost, and its second copy is recognised as a replay.
+    /// Sends a WireGuard message by the path of the moment. A handshake goes over the relay as well, and so does everything
+    /// while the direct path is in doubt: if it has died, nothing is lost, and a second copy is recognised as a replay.
     pub(super) fn send_sealed(&mut self, to: NodeBytes, sealed: Vec<u8>) {
-        let direct = self.peers.get(&to).and_then(|peer| peer.paths.direct());
+        let paths = self.peers.get(&to).map(|peer| &peer.paths);
+        let (direct, is_doubtful) =
+            paths.map_or((None, false), |paths| (paths.direct(), paths.is_doubtful()));
         let is_initiation = sealed.first() == Some(&1);
         match direct {
-            Some(address) if is_initiation => {
+            Some(address) if is_initiation || is_doubtful => {
                 self.transmit(address, sealed.clone());
                 self.send_relayed(to, &sealed);
             }
@@ -288,7 +290,7 @@ impl Engine {
     fn take_inner(&mut self, now: Now, from: NodeBytes, bytes: Vec<u8>) {
         if let Some(peer) = self.peers.get_mut(&from) {
             peer.bytes_received = peer.bytes_received.saturating_add(bytes.len() as u64);
-            peer.paths.touch(now.instant);
+            peer.paths.received(now.instant);
         }
         super::bounded_push(&mut self.packets, bytes);
     }

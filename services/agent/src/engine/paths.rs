@@ -28,6 +28,8 @@ const CHECK_TIMEOUT: Duration = Duration::from_millis(700);
 const MAX_LOST: u32 = 3;
 /// From this many on, any other path that answers is taken.
 const SUSPECT: u32 = 2;
+/// Who is sent to and says nothing for so long is asked whether the path still holds.
+const QUIET: Duration = Duration::from_secs(1);
 /// Packets within this time make a path active.
 const ACTIVE_FOR: Duration = Duration::from_secs(15);
 /// Probes that may still be answered.
@@ -87,6 +89,8 @@ pub(super) struct Paths {
     /// The next round, and its number in the series; none before the tunnel stands.
     round: Option<(Instant, usize)>,
     active_at: Option<Instant>,
+    /// When the peer was heard last, by whatever path.
+    heard_at: Option<Instant>,
     history: VecDeque<PathChange>,
 }
 
@@ -100,6 +104,7 @@ impl Paths {
             probes: VecDeque::new(),
             round: None,
             active_at: None,
+            heard_at: None,
             history: VecDeque::new(),
         };
         paths.set_announced(candidates);
@@ -147,8 +152,31 @@ impl Paths {
         self.history.iter()
     }
 
-    /// A packet passed.
-    pub fn touch(&mut self, now: Instant) {
+    /// A packet came from the peer.
+    pub fn received(&mut self, now: Instant) {
+        self.heard_at = Some(now);
+        self.touch(now);
+    }
+
+    /// A packet goes to the peer.
+    pub fn sent(&mut self, now: Instant) {
+        self.touch(now);
+        let is_quiet = self.heard_at.is_none_or(|at| now.saturating_duration_since(at) >= QUIET);
+        if let Some(direct) = &mut self.direct
+            && is_quiet
+            && direct.unanswered == 0
+        {
+            direct.check_at = direct.check_at.min(now);
+        }
+    }
+
+    /// Whether the direct path may have died: what goes over it goes over the relay as well, and comes once all the same, since
+    /// WireGuard drops what it has seen.
+    pub fn is_doubtful(&self) -> bool {
+        self.direct.is_some_and(|direct| direct.unanswered >= SUSPECT)
+    }
+
+    fn touch(&mut self, now: Instant) {
         let was_idle = self.active_at.is_none_or(|at| now.saturating_duration_since(at) >= ACTIVE_FOR);
         self.active_at = Some(now);
         if was_idle
@@ -281,6 +309,7 @@ impl Paths {
         if from != Some(probe.to) {
             return;
         }
+        self.heard_at = Some(now.instant);
         let rtt = now.instant.saturating_duration_since(probe.sent);
         let kind = self.kind_of(probe.to);
         let check_at = now.instant.checked_add(self.check_interval(now.instant)).unwrap_or(now.instant);

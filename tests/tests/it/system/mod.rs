@@ -9,6 +9,7 @@ mod fork;
 mod host;
 mod liar;
 mod lies;
+mod paths;
 mod power;
 mod reports;
 mod traces;

@@ -1,0 +1,76 @@
+//! Paths that die under a connection, and come back.
+
+use std::time::Duration;
+
+use writ_tests::lab::{Nat, Router, wait_until};
+use writ_tests::parts::Agent;
+
+use super::{LIMIT, Site};
+use crate::lab_test;
+
+const PORT: u16 = 7000;
+
+/// Whoever waits at a screen notices this, and no more.
+const NOTICEABLE: Duration = Duration::from_secs(8);
+
+/// Rounds of probes are never further apart.
+const PROBES: Duration = Duration::from_secs(45);
+
+fn path(agent: &Agent, peer: &Agent) -> String {
+    let peer = agent.peer(&peer.node().unwrap());
+    peer.ok().and_then(|peer| Some(peer["path"]["kind"].as_str()?.to_owned())).unwrap_or_default()
+}
+
+lab_test! {
+    fn a_connection_outlives_its_path_over_the_relay_and_finds_a_new_one() {
+        let site = Site::public("paths");
+        let ticket = site.ticket(2);
+        let homes: Vec<Router> =
+            ["left", "right"].map(|name| site.lab.router(&format!("{name}-home"), Nat::PortRestricted).unwrap()).into();
+        let hosts: Vec<_> = homes.iter().zip(["left", "right"]).map(|(home, name)| home.host(name).unwrap()).collect();
+        let (left, right) = (site.agent(&hosts[0], "left", &ticket), site.agent(&hosts[1], "right", &ticket));
+        let _server = hosts[1].serve_echo(PORT).unwrap();
+        let flow = hosts[0].flow(right.at(PORT).unwrap(), Duration::from_millis(50), LIMIT).unwrap();
+        wait_until(LIMIT, "direct", || path(&left, &right) == "direct").unwrap();
+
+        // Both NATs forget everything, as after a power cut in the street.
+        for home in &homes {
+            home.forget_mappings().unwrap();
+        }
+        let before = flow.report().echoed;
+        wait_until(NOTICEABLE, "lines come back again", || flow.report().echoed > before + 5).unwrap();
+
+        // Both become NATs that nobody crosses.
+        for home in &homes {
+            home.set_nat(Nat::Symmetric).unwrap();
+        }
+        let before = flow.report().echoed;
+        wait_until(NOTICEABLE, "lines come back over the relay", || flow.report().echoed > before + 5).unwrap();
+        wait_until(LIMIT, "it is known that they do", || path(&left, &right) == "relayed").unwrap();
+
+        for home in &homes {
+            home.set_nat(Nat::PortRestricted).unwrap();
+        }
+        wait_until(PROBES, "direct again", || path(&left, &right) == "direct").unwrap();
+        assert!(flow.report().ended.is_none(), "{:?}", flow.report());
+    }
+}
+
+lab_test! {
+    fn an_agent_that_slept_is_reached_again_at_once() {
+        let site = Site::public("sleep");
+        let ticket = site.ticket(2);
+        let (near, far) = (site.lab.host("near").unwrap(), site.lab.host("far").unwrap());
+        let (one, two) = (site.agent(&near, "near", &ticket), site.agent(&far, "far", &ticket));
+        let _server = far.serve_echo(PORT).unwrap();
+        let flow = near.flow(two.at(PORT).unwrap(), Duration::from_millis(50), LIMIT).unwrap();
+        wait_until(LIMIT, "direct", || path(&one, &two) == "direct").unwrap();
+        let process = two.process().unwrap();
+        process.signal(nix::sys::signal::Signal::SIGSTOP);
+        std::thread::sleep(Duration::from_secs(6));
+        process.signal(nix::sys::signal::Signal::SIGCONT);
+        let before = flow.report().echoed;
+        wait_until(NOTICEABLE, "lines come back", || flow.report().echoed > before + 5).unwrap();
+        wait_until(PROBES, "direct again", || path(&one, &two) == "direct").unwrap();
+    }
+}
