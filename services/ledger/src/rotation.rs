@@ -200,6 +200,16 @@ impl LogKeys {
         Ok(())
     }
 
+    /// Follows those of these rotations that come after all that were followed already.
+    ///
+    /// # Errors
+    /// When one of them does not hold.
+    pub fn followed_by(mut self, rotations: &[Rotation]) -> Result<Self, RotationError> {
+        let from = self.last().from;
+        rotations.iter().filter(|next| next.index >= from).try_for_each(|next| self.follow(next))?;
+        Ok(self)
+    }
+
     /// The key that signs now.
     #[must_use]
     pub fn current(&self) -> &VerifierKey {
@@ -212,10 +222,15 @@ impl LogKeys {
         &self.first.key
     }
 
+    /// All of the keys, from the one that was trusted from the start.
+    pub fn all(&self) -> impl Iterator<Item = &VerifierKey> {
+        self.spans().map(|span| &span.key)
+    }
+
     /// Whether this is one of the keys.
     #[must_use]
     pub fn holds(&self, key: &VerifierKey) -> bool {
-        self.spans().any(|span| span.key == *key)
+        self.all().any(|of_log| of_log == key)
     }
 
     /// How many rotations were followed.

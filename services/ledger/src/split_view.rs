@@ -12,8 +12,9 @@
 //! | `newer` | a signed note: the checkpoint of the larger tree, or of the same size |
 //! | `root` | only where the sizes differ: the root, base64, that the first records of the newer tree have, as many as the older one has |
 //! | `consistency` | only where the sizes differ: the consistency proof (RFC 6962 §2.1.2) from `root` to the newer checkpoint's root, base64 |
+//! | `rotations` | only where two keys of the log have signed: the changes of its key from `vkey` on, `index` and `statement` each |
 //!
-//! **What it proves.** Both checkpoints are signed by the log's key, and they cannot both be true. Two of the same size have
+//! **What it proves.** Both checkpoints are signed by the log's key (each by the one that signs for its size), and they cannot both be true. Two of the same size have
 //! different roots. Of two sizes, the consistency proof holds between `root` and the newer checkpoint's root, so the newer tree begins
 //! with records that have `root`, and the older checkpoint says that they have another. Nobody without the log's key can make such
 //! a file about a log that kept one history.
@@ -25,6 +26,7 @@ use serde::{Deserialize, Serialize};
 use crate::checkpoint::{Checkpoint, CheckpointError, SignedCheckpoint};
 use crate::key::VerifierKey;
 use crate::proof::{ConsistencyProof, ProofError};
+use crate::rotation::{LogKeys, Rotation, RotationError};
 use crate::tree::Hash;
 
 /// The name of the format.
@@ -46,6 +48,8 @@ pub struct SplitView {
     root: Option<Hash>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     consistency: Option<Vec<Hash>>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    rotations: Vec<Rotation>,
 }
 
 /// Why a file does not show a split view.
@@ -62,6 +66,9 @@ pub enum SplitViewError {
         /// Why.
         source: CheckpointError,
     },
+    /// A change of the log's key does not hold.
+    #[error(transparent)]
+    Rotation(#[from] RotationError),
     /// The checkpoints are in the wrong order.
     #[error("the older checkpoint has {older} records, more than the newer one's {newer}")]
     Order {
@@ -116,7 +123,24 @@ impl SplitView {
             newer: newer.text().to_owned(),
             root: begins_with.map(|(root, _)| root),
             consistency: begins_with.map(|(_, proof)| proof.hashes.clone()),
+            rotations: Vec::new(),
         }
+    }
+
+    /// The same, of checkpoints that different keys of the log have signed: with the changes of its key, of which those that
+    /// come after the first of the two keys are taken. `keys` are the log's, as these changes make them.
+    #[must_use]
+    pub fn across(self, keys: &LogKeys, rotations: &[Rotation]) -> Self {
+        let opened = [&self.older, &self.newer].map(|note| keys.open(note).ok());
+        let signers: Vec<&VerifierKey> = opened.iter().flatten().map(SignedCheckpoint::key).collect();
+        let Some(first) = keys.all().find(|key| signers.contains(key)) else { return self };
+        if signers.iter().all(|key| *key == first) {
+            return self;
+        }
+        let introduces = |rotation: &Rotation| rotation.next_key().is_ok_and(|next| next == *first);
+        let after = rotations.iter().rposition(introduces).map_or(0, |at| at + 1);
+        let rotations = rotations.get(after..).unwrap_or_default().to_vec();
+        Self { vkey: first.to_string(), rotations, ..self }
     }
 
     /// Whether a file says that it is of this format.
@@ -170,9 +194,19 @@ impl SplitView {
         if self.vkey != key.to_string() {
             return Err(SplitViewError::Malformed(format!("it is about the key {}, not {key}", self.vkey)));
         }
+        self.verify_by(&LogKeys::of(key.clone()))
+    }
+
+    /// Checks that the holders of a log's keys signed two checkpoints that cannot both be true, each by the key that signs
+    /// for its size. Later changes of the key are taken from the file.
+    ///
+    /// # Errors
+    /// When it does not show that; the error says why.
+    pub fn verify_by(&self, keys: &LogKeys) -> Result<SplitViewReport, SplitViewError> {
+        let keys = keys.clone().followed_by(&self.rotations)?;
         let open = |which, note: &str| {
-            SignedCheckpoint::verify(note, key, key.name())
-                .map_err(|source| SplitViewError::Checkpoint { which, source })
+            let opened = keys.open(note).map_err(|source| SplitViewError::Checkpoint { which, source })?;
+            Ok::<_, SplitViewError>(opened.checkpoint().clone())
         };
         let (older, newer) = (open("older", &self.older)?, open("newer", &self.newer)?);
         if older.size > newer.size {
@@ -283,6 +317,30 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn histories_on_both_sides_of_a_change_of_the_key_are_proven_by_the_first_key() {
+        let next = SigningKey::from_seed("writ.example/log", [8; 32]).unwrap();
+        let (older, newer) = (history(1, 5, 9), history(2, 5, 13));
+        let rotation = Rotation::sign(&key(), &next, 10, &root_at(&newer, 10).unwrap()).unwrap();
+        let keys = LogKeys::trace(key().verifier_key(), std::slice::from_ref(&rotation)).unwrap();
+        let proof = ConsistencyProof::build(&newer, 9, 13).unwrap().unwrap();
+        let begins_with = Some((root_at(&newer, 9).unwrap(), &proof));
+        let split = SplitView::new(&signed(&newer, &next), &signed(&older, &key()), begins_with);
+        let unexplained = split.verify(&next.verifier_key());
+        assert!(matches!(unexplained, Err(SplitViewError::Checkpoint { which: "older", .. })));
+        let split = split.across(&keys, std::slice::from_ref(&rotation));
+        let read = SplitView::parse(split.to_json().as_bytes()).unwrap();
+        let report = read.verify(&key().verifier_key()).unwrap();
+        assert_eq!((report.older.size, report.newer.size), (9, 13));
+        assert!(read.verify_by(&keys).is_ok(), "who knows of the change already");
+        // A former key that signs on is not the log's.
+        let late = SplitView::new(&signed(&history(1, 5, 13), &key()), &signed(&newer, &next), None);
+        let late = late.across(&keys, std::slice::from_ref(&rotation)).verify_by(&keys);
+        assert!(matches!(late, Err(SplitViewError::Checkpoint { which: "older", .. })), "{late:?}");
+        // Evidence of one key needs no changes.
+        assert_eq!(evidence(&older, &newer).across(&keys, &[rotation]), evidence(&older, &newer));
     }
 
     #[test]

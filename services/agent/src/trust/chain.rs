@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use writ_ledger::{
     Checkpoint, ConsistencyProof, Hash, InclusionProof, LogKeys, Rotation, SignedCheckpoint, SplitView,
-    VerifierKey, leaf_hash,
+    SplitViewReport, VerifierKey, leaf_hash,
 };
 use writ_schema::protocol::{CheckpointUpdate, ProvenRecord};
 use writ_schema::{Record, Seq};
@@ -61,19 +61,39 @@ impl Chain {
         self.held = None;
     }
 
-    /// What a refused update proves: that the log's key has signed two histories.
+    /// A checkpoint that one of the log's keys has signed, if it is one that signs for its size.
+    pub(super) fn open(&self, note: &str) -> Result<SignedCheckpoint, Refusal> {
+        Ok(self.keys.open(note)?)
+    }
+
+    /// Two checkpoints as evidence, with the changes of the log's key between them.
+    pub(super) fn evidence(
+        &self,
+        a: &SignedCheckpoint,
+        b: &SignedCheckpoint,
+        begins_with: Option<(Hash, &ConsistencyProof)>,
+    ) -> SplitView {
+        SplitView::new(a, b, begins_with).across(&self.keys, &self.rotations)
+    }
+
+    /// What somebody's evidence proves of this log, if it proves anything.
+    pub(super) fn judge(&self, evidence: &SplitView) -> Option<SplitViewReport> {
+        evidence.verify_by(&self.keys).ok()
+    }
+
+    /// What a refused update proves: that the log has signed two histories.
     pub(super) fn contradiction(&self, update: &CheckpointUpdate) -> Option<SplitView> {
         let held = self.held.as_ref()?;
-        let (keys, _) = self.follow(&update.rotations).ok()?;
-        // Across a change of the key, what contradicts is refused all the same; this proof is of one key.
-        let newer = keys.open(&update.note).ok().filter(|newer| newer.key() == held.key())?;
+        let (keys, rotations) = self.follow(&update.rotations).ok()?;
+        let newer = keys.open(&update.note).ok()?;
+        let evidence = |begins_with| SplitView::new(held, &newer, begins_with).across(&keys, &rotations);
         let (old_size, new_size) = (held.checkpoint().size, newer.checkpoint().size);
         if old_size == new_size {
-            return (held.checkpoint() != newer.checkpoint()).then(|| SplitView::new(held, &newer, None));
+            return (held.checkpoint() != newer.checkpoint()).then(|| evidence(None));
         }
         let proof = ConsistencyProof { old_size, new_size, hashes: hashes(&update.consistency)? };
         let root = proof.older_root(&newer.checkpoint().root).filter(|_| update.from_size == old_size)?;
-        (root != held.checkpoint().root).then(|| SplitView::new(held, &newer, Some((root, &proof))))
+        (root != held.checkpoint().root).then(|| evidence(Some((root, &proof))))
     }
 
     /// How many records the newest verified checkpoint covers; 0 if there is none.
@@ -105,11 +125,6 @@ impl Chain {
     /// The key that signs the log now.
     pub fn signing_key(&self) -> &VerifierKey {
         self.keys.current()
-    }
-
-    /// The keys that have signed the log, each as far as it has.
-    pub(super) fn keys(&self) -> &LogKeys {
-        &self.keys
     }
 
     /// The changes of the log's key since then.

@@ -175,7 +175,7 @@ impl Trust {
         if let Err(refusal) = &advanced
             && let Some(evidence) = self.chain.contradiction(update)
         {
-            self.witness.find(now, None, refusal.to_string(), &evidence, self.chain.signing_key());
+            self.witness.find(now, None, refusal.to_string(), &evidence, &self.chain);
         }
         self.note_checkpoint();
         self.changes.trust += 1;
@@ -218,7 +218,7 @@ impl Trust {
             }
             ServerMessage::Consistency { request, size, root, proof } => {
                 let answer = (size, root.parse().ok(), hashes(&proof));
-                self.witness.answered(now, self.chain.held(), self.chain.keys(), &request, answer);
+                self.witness.answered(now, &self.chain, &request, answer);
                 self.changes.trust += u64::from(self.witness.found().is_some());
                 Verified::Consistency
             }

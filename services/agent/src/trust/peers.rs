@@ -9,14 +9,14 @@ use super::{FoundSplitView, Heard, Trust, UnprovenCheckpoint};
 impl Trust {
     /// A peer says that this signed note is the newest checkpoint it has verified.
     pub fn hear_checkpoint(&mut self, now: Timestamp, peer: &NodeId, note: &str) -> Heard {
-        let heard = self.witness.hear_checkpoint(now, self.chain.held(), self.chain.keys(), peer, note);
+        let heard = self.witness.hear_checkpoint(now, &self.chain, peer, note);
         self.changes.trust += u64::from(heard == Heard::SplitView);
         heard
     }
 
     /// A peer says that this proves a split view.
     pub fn hear_split_view(&mut self, now: Timestamp, peer: &NodeId, evidence: &str) -> Heard {
-        let heard = self.witness.hear_split_view(now, self.chain.signing_key(), peer, evidence);
+        let heard = self.witness.hear_split_view(now, &self.chain, peer, evidence);
         self.changes.trust += u64::from(heard == Heard::SplitView);
         heard
     }
@@ -49,7 +49,7 @@ impl Trust {
     /// An administrator has decided about a split view: new authorizations are believed again. The chain goes on from the
     /// checkpoint that is held or, if that is the wrong history, from the one that the control plane shows next.
     pub fn reset(&mut self, forget_checkpoint: bool) {
-        self.witness.forgive(self.chain.held(), self.chain.signing_key());
+        self.witness.forgive(&self.chain);
         if forget_checkpoint {
             self.chain.forget();
             self.witness.forget_history();

@@ -1,6 +1,7 @@
 //! This node as a witness: what its peers say about the log, compared with what it has verified itself.
 //!
-//! A peer's checkpoint counts only if the log's key has signed it. Of the size of one that was verified here it must be the same.
+//! A peer's checkpoint counts only if the log's key has signed it: the one that signs for its size, so that a peer which has not
+//! heard of a change of the key yet is compared all the same, and a stolen key that was changed stops nobody. Of the size of one that was verified here it must be the same.
 //! Of another size the control plane is asked to prove that its log goes on from it. A proof that shows something else is a split
 //! view, and so is one that does not hold; no proof at all is suspicious, and shown. Nothing that a peer says without the log's
 //! signature has any effect.
@@ -10,8 +11,10 @@ use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
-use writ_ledger::{ConsistencyProof, Hash, LogKeys, SignedCheckpoint, SplitView, VerifierKey};
+use writ_ledger::{ConsistencyProof, Hash, SignedCheckpoint, SplitView};
 use writ_schema::{NodeId, RequestId};
+
+use super::Chain;
 
 /// Checkpoints of peers whose proof is awaited.
 const MAX_OPEN: usize = 64;
@@ -113,12 +116,11 @@ impl Witness {
 
     /// An administrator has decided. What peers have proof of from before is not held against the log again; but who holds
     /// the other history still will be found to.
-    pub fn forgive(&mut self, held: Option<&SignedCheckpoint>, key: &VerifierKey) {
+    pub fn forgive(&mut self, chain: &Chain) {
         let Some(found) = self.found.take() else { return };
-        let evidence = SplitView::parse(found.evidence.as_bytes()).and_then(|split| split.verify(key));
-        let sizes =
-            evidence.iter().map(|report| report.newer.size).chain(held.map(|held| held.checkpoint().size));
-        self.forgiven = sizes.fold(self.forgiven, u64::max);
+        let evidence = SplitView::parse(found.evidence.as_bytes()).ok();
+        let proven = evidence.and_then(|evidence| chain.judge(&evidence)).map(|report| report.newer.size);
+        self.forgiven = self.forgiven.max(proven.unwrap_or(0)).max(chain.size());
         self.open.clear();
     }
 
@@ -136,16 +138,10 @@ impl Witness {
     }
 
     /// A peer says that this is the newest checkpoint it has verified.
-    pub fn hear_checkpoint(
-        &mut self,
-        now: Timestamp,
-        held: Option<&SignedCheckpoint>,
-        keys: &LogKeys,
-        peer: &NodeId,
-        note: &str,
-    ) -> Heard {
-        // A peer may not have heard yet that the log's key has changed: what the former key signed before that counts.
-        let (Some(held), Ok(theirs)) = (held, keys.open(note)) else { return Heard::Nothing };
+    pub fn hear_checkpoint(&mut self, now: Timestamp, chain: &Chain, peer: &NodeId, note: &str) -> Heard {
+        let (Some(held), Ok(theirs)) = (chain.held(), chain.open(note)) else {
+            return Heard::Nothing;
+        };
         let size = theirs.checkpoint().size;
         let same_size = [held].into_iter().chain(&self.history).find(|it| it.checkpoint().size == size);
         if let Some(ours) = same_size.cloned() {
@@ -155,7 +151,7 @@ impl Witness {
             }
             let what =
                 format!("{peer} holds another checkpoint of {size} records than the control plane gave here");
-            self.find(now, Some(peer), what, &SplitView::new(&ours, &theirs, None), keys.current());
+            self.find(now, Some(peer), what, &chain.evidence(&ours, &theirs, None), chain);
             return Heard::SplitView;
         }
         if self.found.is_some() {
@@ -170,15 +166,14 @@ impl Witness {
     }
 
     /// A peer says that it can prove a split view.
-    pub fn hear_split_view(&mut self, now: Timestamp, key: &VerifierKey, peer: &NodeId, text: &str) -> Heard {
+    pub fn hear_split_view(&mut self, now: Timestamp, chain: &Chain, peer: &NodeId, text: &str) -> Heard {
         let Ok(evidence) = SplitView::parse(text.as_bytes()) else { return Heard::Nothing };
-        match evidence.verify(key) {
-            Ok(report) if report.older.size <= self.forgiven => Heard::Nothing,
-            Ok(report) => {
-                self.find(now, Some(peer), format!("{peer} has proof: {report}"), &evidence, key);
+        match chain.judge(&evidence) {
+            Some(report) if report.older.size > self.forgiven => {
+                self.find(now, Some(peer), format!("{peer} has proof: {report}"), &evidence, chain);
                 Heard::SplitView
             }
-            Err(_) => Heard::Nothing,
+            Some(_) | None => Heard::Nothing,
         }
     }
 
@@ -205,55 +200,47 @@ impl Witness {
         }
     }
 
-    /// The control plane says what its log begins with. `held` is what its proof leads to.
+    /// The control plane says what its log begins with. What the chain holds is what its proof leads to.
     pub fn answered(
         &mut self,
         now: Timestamp,
-        held: Option<&SignedCheckpoint>,
-        keys: &LogKeys,
+        chain: &Chain,
         request: &RequestId,
         answer: (u64, Option<Hash>, Option<Vec<Hash>>),
     ) {
         let Some(peer) = self.asked_by(request) else { return };
-        let (Some(open), Some(held)) = (self.open.remove(&peer), held) else { return };
+        let (Some(open), Some(held)) = (self.open.remove(&peer), chain.held()) else { return };
         let theirs = &open.theirs;
         let (old_size, new_size) = (theirs.checkpoint().size, held.checkpoint().size);
         if old_size == new_size {
             // By now it is a checkpoint of this node's own: no proof is needed any more.
-            self.hear_checkpoint(now, Some(held), keys, &peer, theirs.text());
+            self.hear_checkpoint(now, chain, &peer, theirs.text());
             return;
         }
-        let key = keys.current();
         let (size, Some(root), Some(hashes)) = answer else {
-            return self.find_unproven(now, &peer, held, theirs, key);
+            return self.find_unproven(now, chain, &peer, theirs);
         };
         let proof = ConsistencyProof { old_size, new_size, hashes };
         let holds = size == old_size && proof.verify(&root, &held.checkpoint().root).is_ok();
         if !holds {
-            return self.find_unproven(now, &peer, held, theirs, key);
+            return self.find_unproven(now, chain, &peer, theirs);
         }
         if root != theirs.checkpoint().root {
             let what = format!(
                 "{peer} holds a checkpoint of {old_size} records that the control plane's log does not begin with"
             );
-            let evidence = SplitView::new(theirs, held, Some((root, &proof)));
-            self.find(now, Some(&peer), what, &evidence, key);
+            let evidence = chain.evidence(theirs, held, Some((root, &proof)));
+            self.find(now, Some(&peer), what, &evidence, chain);
         }
     }
 
-    fn find_unproven(
-        &mut self,
-        now: Timestamp,
-        peer: &NodeId,
-        held: &SignedCheckpoint,
-        theirs: &SignedCheckpoint,
-        key: &VerifierKey,
-    ) {
+    fn find_unproven(&mut self, now: Timestamp, chain: &Chain, peer: &NodeId, theirs: &SignedCheckpoint) {
+        let Some(held) = chain.held() else { return };
         let what = format!(
             "the control plane's proof that its log begins with the {} records of {peer}'s checkpoint does not hold",
             theirs.checkpoint().size
         );
-        self.find(now, Some(peer), what, &SplitView::new(theirs, held, None), key);
+        self.find(now, Some(peer), what, &chain.evidence(theirs, held, None), chain);
     }
 
     /// The control plane refuses to answer, if it was one of these questions that it was asked.
@@ -275,9 +262,9 @@ impl Witness {
         peer: Option<&NodeId>,
         what: String,
         evidence: &SplitView,
-        key: &VerifierKey,
+        chain: &Chain,
     ) {
-        let is_proven = evidence.verify(key).is_ok();
+        let is_proven = chain.judge(evidence).is_some();
         if self.found.as_ref().is_some_and(|found| found.is_proven || !is_proven) {
             return;
         }

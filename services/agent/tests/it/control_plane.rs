@@ -121,7 +121,8 @@ impl ControlPlane {
 
     /// The same log up to now, which goes on by itself from here. Its key is the same.
     pub fn fork(&self) -> Self {
-        let mut fork = Self { records: self.records.clone(), now: self.now, ..Self::new() };
+        let (records, rotations) = (self.records.clone(), self.rotations.clone());
+        let mut fork = Self { records, rotations, now: self.now, ..Self::new() };
         fork.tree = MemoryTree::new();
         fork.records.iter().for_each(|(text, _)| fork.tree.push(leaf_hash(text.as_bytes())));
         (fork.nodes, fork.authorizations) = (self.nodes, self.authorizations);

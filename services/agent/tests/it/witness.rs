@@ -47,7 +47,9 @@ fn found(world: &World, host: usize) -> bool {
 
 fn evidence(world: &World, host: usize) -> Result<String, SplitViewError> {
     let found = world.hosts[host].node.trust.split_view().expect("no split view was found");
-    let report = SplitView::parse(found.evidence.as_bytes())?.verify(&world.control.log_key())?;
+    // By the key that every node has known since it joined.
+    let key = world.hosts[host].node.trust.chain().key().clone();
+    let report = SplitView::parse(found.evidence.as_bytes())?.verify(&key)?;
     assert!(found.is_proven);
     Ok(report.to_string())
 }
@@ -75,6 +77,41 @@ fn two_histories_are_found_by_both_ends_whatever_their_lengths_and_proven_to_any
             }
         }
     }
+}
+
+#[test]
+fn a_change_of_the_logs_key_hides_no_other_history_and_is_none() {
+    // Nobody is split: one host has verified nothing since the change.
+    let mut world = World::new(1, &[Nat::None, Nat::None]);
+    open(&mut world);
+    world.control.rotate_log_key(20);
+    world.tell_candidates(0);
+    let heard = world.hosts[0].heard;
+    world.run_until(100 * SECOND, "it is heard", |world| world.hosts[0].heard > heard + 1);
+    assert!(!found(&world, 0) && !found(&world, 1));
+    // Another history up to the change, under the former key: whoever has seen the change finds it.
+    for (control, fork) in [(3, 1), (3, 2), (3, 3)] {
+        let mut world = forked(1, 0.0);
+        grow_apart(&mut world, control, fork);
+        world.run_until(200 * SECOND, "host 0 finds it", |world| found(world, 0));
+        assert!(evidence(&world, 0).unwrap().contains("two different histories"), "{control}:{fork}");
+        // What it tells host 1, that one can check by the key it knows.
+        world.run_until(200 * SECOND, "host 1 finds it", |world| found(world, 1));
+        assert!(evidence(&world, 1).is_ok(), "{control}:{fork}");
+    }
+    // Beyond the change the former key, which may have been stolen, stops nobody.
+    let mut world = forked(1, 0.0);
+    grow_apart(&mut world, 1, 9);
+    let heard = world.hosts[0].heard;
+    world.run_until(100 * SECOND, "it is heard", |world| world.hosts[0].heard > heard + 1);
+    assert!(!found(&world, 0));
+}
+
+/// The control plane's log grows and then changes its key, of which the other history knows nothing.
+fn grow_apart(world: &mut World, control: usize, fork: usize) {
+    grow(world, control, 0);
+    world.control.rotate_log_key(20);
+    grow(world, 0, fork);
 }
 
 #[test]
