@@ -241,6 +241,8 @@ pub fn move_to(config: &Config, target: Store) -> Result<Moved> {
         .context("the log was not moved; what was copied stays, and moving again goes on from there")?;
     LogKeys::kept(&dir)?.iter().try_for_each(|rotation| to.keep_rotation(rotation))?;
     drop(to);
+    writ_ledger::cosigned::copy_cosigned(&dir, &new)
+        .with_context(|| format!("cannot copy the cosigned checkpoints of {}", dir.display()))?;
     let copied = verified(config, &new)?;
     let (size, root) = {
         let signed = from.reader().checkpoint();

@@ -66,7 +66,7 @@ pub enum TileFinding {
         /// The size now.
         size: u64,
     },
-    /// The records are not those that a former key of the log has committed to.
+    /// The records are not those that a former key of the log, or whoever else was given, has committed to.
     FormerTree {
         /// The size that it committed to.
         size: u64,
@@ -125,7 +125,7 @@ impl fmt::Display for TileFinding {
             ),
             Self::FormerTree { size } => write!(
                 f,
-                "the first {size} records are not those that the log's former key committed to: history was changed"
+                "the first {size} records are not those that a former key of the log, or its witnesses, committed to: history was changed"
             ),
             Self::Forked { older } => write!(
                 f,
@@ -165,7 +165,7 @@ impl AuditReport {
 }
 
 /// Checks everything that a checkpoint covers, and that it continues an older one and the trees that former keys have committed to (as
-/// size and root, [`LogKeys::commitments`](crate::LogKeys::commitments)). Every record's sequence number, bundle and bytes are
+/// size and root, [`LogKeys::commitments`](crate::LogKeys::commitments)) or witnesses have cosigned. Every record's sequence number, bundle and bytes are
 /// shown to `record`, checked or not.
 ///
 /// # Errors

@@ -10,6 +10,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::checkpoint::Checkpoint;
+use crate::cosigned::COSIGNED_HISTORY;
 use crate::disk::{Disk, OsDisk, folder_of, new_name};
 use crate::key::VerifierKey;
 use crate::rotation::ROTATIONS;
@@ -105,7 +106,7 @@ fn copy_log(from: &Path, to: &Path, tries: u32) -> Result<(), BackupError> {
     }
     // What witnesses have cosigned is older than the checkpoint that is copied after it; the changes of the key come last, so that
     // none is missing that a checkpoint needs.
-    for name in [COSIGNED, CHECKPOINT, ROTATIONS] {
+    for name in [COSIGNED_HISTORY, COSIGNED, CHECKPOINT, ROTATIONS] {
         if from.join(name).exists() {
             copy_file(&from.join(name), &to.join(name))?;
         }

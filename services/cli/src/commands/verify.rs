@@ -11,8 +11,8 @@ use serde_json::{Value, json};
 use writ_ledger::bundle::{Entry, MAX_BUNDLE_BYTES};
 use writ_ledger::trust_policy::{Standing, StandingError};
 use writ_ledger::{
-    Bundle, BundleReport, Checkpoint, LogKeys, Rotation, RotationError, SignedCheckpoint, SplitView,
-    TrustPolicy, VerifierKey,
+    Bundle, BundleReport, Checkpoint, CosignedHistory, LogKeys, Rotation, RotationError, SignedCheckpoint,
+    SplitView, TrustPolicy, VerifierKey,
 };
 use writ_schema::seal::HeldKey;
 use writ_schema::{DecodeError, Record};
@@ -52,7 +52,8 @@ pub struct Arguments {
     /// A trust policy (c2sp.org/tlog-policy): the checkpoint must be cosigned by the quorum that it demands.
     #[arg(long, value_name = "FILE")]
     policy: Option<PathBuf>,
-    /// An earlier cosigned checkpoint of the log: records that it does not cover were logged after it.
+    /// An earlier cosigned checkpoint of the log, or the history of them that `writ log export` writes (`checkpoints.cosigned`):
+    /// records that it does not cover were logged after it.
     #[arg(long, value_name = "FILE", requires = "policy")]
     earlier: Option<PathBuf>,
 }
@@ -95,7 +96,8 @@ pub fn run(arguments: &Arguments, app: &App) -> Result<Verdict> {
         Ok(signed) => signed,
         Err(error) => return refuse(app, &name, &error),
     };
-    let earlier = arguments.earlier.as_deref();
+    let first = bundle.entries().first().map_or(0, |entry| entry.index);
+    let earlier = (first, arguments.earlier.as_deref());
     match policy.map(|policy| witnessed(&policy, &signed, &keys, earlier)).transpose()? {
         Some(Err(error)) => refuse(app, &name, &error),
         Some(Ok(witnessed)) => show(app, &name, &bundle, &report, Some(&witnessed)),
@@ -118,7 +120,7 @@ fn witnessed(
     policy: &TrustPolicy,
     signed: &SignedCheckpoint,
     keys: &LogKeys,
-    earlier: Option<&Path>,
+    (first, earlier): (u64, Option<&Path>),
 ) -> Result<Result<Witnessed, StandingError>> {
     let standing = match policy.check_cosignatures(signed) {
         Ok(standing) => standing,
@@ -129,12 +131,32 @@ fn witnessed(
         Some(path) => {
             let name = path.display();
             let text = fs::read_to_string(path).with_context(|| format!("cannot read {name}"))?;
-            let earlier = keys.open(&text).with_context(|| name.to_string())?;
-            let earlier = policy.check_cosignatures(&earlier).with_context(|| name.to_string())?;
-            Some(earlier)
+            match CosignedHistory::parse(&text) {
+                Ok(history) => Some(newest_before(first, &history, policy, keys).ok_or_else(|| {
+                    let problem = format!("{name} holds no checkpoint from before record {first} that the policy's quorum cosigned");
+                    advised(problem, "leave --earlier out, or give the history of an export that was made later")
+                })?),
+                Err(_) => {
+                    let earlier = keys.open(&text).with_context(|| name.to_string())?;
+                    Some(policy.check_cosignatures(&earlier).with_context(|| name.to_string())?)
+                }
+            }
         }
     };
     Ok(Ok(Witnessed { standing, earlier }))
+}
+
+/// The newest checkpoint of a history that does not cover a record yet and that the policy's quorum has cosigned.
+fn newest_before(
+    seq: u64,
+    history: &CosignedHistory,
+    policy: &TrustPolicy,
+    keys: &LogKeys,
+) -> Option<Standing> {
+    let standings = history.notes().filter_map(|note| policy.check_cosignatures(&keys.open(note).ok()?).ok());
+    standings
+        .filter(|standing| standing.checkpoint.size <= seq)
+        .max_by_key(|standing| standing.checkpoint.size)
 }
 
 fn read(path: &Path) -> Result<Vec<u8>> {

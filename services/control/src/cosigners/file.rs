@@ -1,11 +1,11 @@
-//! The newest cosigned checkpoint on disk, so that a restart does not publish one without cosignatures.
+//! Cosigned checkpoints on disk: the newest, so that a restart does not publish one without cosignatures, and some of those before.
 
 use std::fs;
 use std::io;
 use std::path::Path;
 
 use writ_ledger::store::Reader;
-use writ_ledger::{Note, SignedCheckpoint};
+use writ_ledger::{CosignedHistory, Note, SignedCheckpoint};
 
 use super::Panel;
 
@@ -29,6 +29,19 @@ pub(super) fn read(file: &Path, log: &Reader, panel: &Panel) -> Option<SignedChe
             None
         }
     }
+}
+
+/// The history beside it. One that cannot be read is begun anew, and the old one is left until then.
+pub(super) fn read_history(file: &Path) -> CosignedHistory {
+    let dir = file.parent().unwrap_or(Path::new("."));
+    CosignedHistory::load(dir).unwrap_or_else(|error| {
+        tracing::warn!(%error, dir = %dir.display(), "the history of cosigned checkpoints cannot be read; it is begun anew");
+        CosignedHistory::default()
+    })
+}
+
+pub(super) fn write_history(file: &Path, history: &CosignedHistory) -> io::Result<()> {
+    history.store(file.parent().unwrap_or(Path::new(".")))
 }
 
 pub(super) fn write(file: &Path, text: &str) -> io::Result<()> {

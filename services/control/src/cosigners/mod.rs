@@ -17,10 +17,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 use writ_ledger::store::Reader;
-use writ_ledger::{CosignerKey, SignedCheckpoint};
+use writ_ledger::{CosignedHistory, CosignerKey, SignedCheckpoint};
 
 use crate::config::ConfigError;
 use crate::sequencer::SequencerHandle;
@@ -110,6 +111,8 @@ struct Board {
     statuses: RwLock<Vec<WitnessStatus>>,
     /// The newest checkpoint that a quorum has cosigned.
     cosigned: RwLock<Option<Arc<SignedCheckpoint>>>,
+    /// Some of those before it.
+    history: RwLock<CosignedHistory>,
     /// Since when there has been a checkpoint without quorum that is newer.
     behind_since: RwLock<Option<Instant>>,
     /// The largest size that was published.
@@ -133,11 +136,13 @@ impl Cosigners {
         };
         let statuses = panel.witnesses.iter().map(status).collect();
         let cosigned = file::read(&file, &log, &panel).map(Arc::new);
+        let history = file::read_history(&file);
         Self(Arc::new(Board {
             log,
             panel,
             statuses: RwLock::new(statuses),
             cosigned: RwLock::new(cosigned),
+            history: RwLock::new(history),
             behind_since: RwLock::new(None),
             published: AtomicU64::new(0),
             file,
@@ -185,6 +190,11 @@ impl Cosigners {
         self.0.cosigned.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Checkpoints that a quorum has cosigned before, thinned with age.
+    pub fn history(&self) -> CosignedHistory {
+        self.0.history.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// How the witnesses are doing.
     pub fn statuses(&self) -> Vec<WitnessStatus> {
         self.0.statuses.read().unwrap_or_else(PoisonError::into_inner).clone()
@@ -215,7 +225,18 @@ impl Cosigners {
         if let Err(error) = file::write(&self.0.file, cosigned.text()) {
             tracing::warn!(%error, file = %self.0.file.display(), "the cosigned checkpoint cannot be kept on disk");
         }
+        self.remember(&cosigned);
         *self.0.cosigned.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(cosigned));
+    }
+
+    fn remember(&self, cosigned: &SignedCheckpoint) {
+        let now = u64::try_from(Timestamp::now().as_second()).unwrap_or_default();
+        let mut history = self.0.history.write().unwrap_or_else(PoisonError::into_inner);
+        if history.add(now, cosigned.text())
+            && let Err(error) = file::write_history(&self.0.file, &history)
+        {
+            tracing::warn!(%error, file = %self.0.file.display(), "the history of cosigned checkpoints cannot be kept on disk");
+        }
     }
 }
 

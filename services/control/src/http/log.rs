@@ -20,6 +20,11 @@ pub async fn checkpoint(services: web::Data<Services>) -> HttpResponse {
     text(services.cosigners.published().text().to_owned())
 }
 
+/// Cosigned checkpoints from before, which bound when records were logged: see [`writ_ledger::cosigned`].
+pub async fn cosigned(services: web::Data<Services>) -> HttpResponse {
+    text(services.cosigners.history().to_text())
+}
+
 /// The log's public key.
 pub async fn verifier_key(services: web::Data<Services>) -> Result<HttpResponse, ApiError> {
     let key = services.sequencer.state().network().map(|network| network.log_key().to_owned());

@@ -147,6 +147,7 @@ fn routes(config: &mut web::ServiceConfig) {
         .service(at("/agent/v1/session").route(web::get().to(session::session)))
         .service(at("/agent/v1/relay").route(web::get().to(relay::relay)))
         .service(at("/log/checkpoint").route(web::get().to(log::checkpoint)))
+        .service(at("/log/checkpoints.cosigned").route(web::get().to(log::cosigned)))
         .service(at("/log/rotations").route(web::get().to(log::rotations)))
         .service(at("/log/vkey").route(web::get().to(log::verifier_key)))
         .service(at("/log/tile/{tile:.*}").route(web::get().to(log::tile)))

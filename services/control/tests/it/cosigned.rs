@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use writ_control::config::Config;
 use writ_control::init::{Made, init};
 use writ_control::server::Running;
-use writ_ledger::{Bundle, Checkpoint, CosignerKey, Note, SigningKey, TrustPolicy};
+use writ_ledger::{Bundle, Checkpoint, CosignedHistory, CosignerKey, Note, SigningKey, TrustPolicy};
 
 use crate::plane::{Plane, wishes};
 use crate::witness::{self, WitnessProcess};
@@ -204,9 +204,22 @@ async fn our_witness_and_one_that_others_wrote_cosign_what_is_published() {
     assert!(keys.iter().all(|key| key.cosigned(&proven).unwrap().is_some()), "{proven}");
     assert!(bundle.verify(&plane.log_key()).is_ok());
 
+    // The first of the hour is kept, published and found again.
+    let history = || async {
+        let answer = plane.http.get(plane.url("/log/checkpoints.cosigned")).send().await.unwrap();
+        CosignedHistory::parse(&answer.text().await.unwrap()).unwrap()
+    };
+    let kept = history().await;
+    assert!(
+        kept.notes().next().is_some_and(|note| ours_key.cosigned(&note.parse().unwrap()).unwrap().is_some())
+    );
+    assert_eq!(CosignedHistory::load(&plane.made.data.join("log")).unwrap(), kept);
+
     // After a restart the cosigned checkpoint is there at once.
     let plane = plane.again().await;
     assert!(theirs.key.cosigned(&published(&plane).await).unwrap().is_some());
+    let again = plane.http.get(plane.url("/log/checkpoints.cosigned")).send().await.unwrap();
+    assert!(again.text().await.unwrap().starts_with(&kept.to_text()));
     plane.stop().await;
 }
 

@@ -5,7 +5,7 @@ use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use writ_ledger::store::{COSIGNED, Options};
-use writ_ledger::{BackupError, FileLog, Log, back_up, restore, verify_log};
+use writ_ledger::{BackupError, CosignedHistory, CosigningKey, FileLog, Log, back_up, restore, verify_log};
 
 use super::{assert_holds, key, records, signer};
 
@@ -105,16 +105,24 @@ fn a_damaged_log_is_neither_backed_up_over_a_sound_backup_nor_restored() {
 }
 
 #[test]
-fn what_witnesses_have_cosigned_comes_along_and_back() {
+fn what_witnesses_have_cosigned_is_backed_up_and_comes_back() {
     let dir = tempfile::tempdir().unwrap();
-    let (log, copy, restored) =
-        (dir.path().join("log"), dir.path().join("copy"), dir.path().join("restored"));
-    drop(super::filled(&log, 20));
-    let cosigned = "what witnesses have cosigned";
-    std::fs::write(log.join(COSIGNED), cosigned).unwrap();
-    back_up(&log, &copy, &key()).unwrap();
-    restore(&copy, &restored, &key()).unwrap();
-    for folder in [copy, restored] {
-        assert_eq!(std::fs::read_to_string(folder.join(COSIGNED)).unwrap(), cosigned);
+    let path = |name: &str| dir.path().join(name);
+    let mut log: Log = FileLog::create_with(&path("log"), signer(), options()).unwrap();
+    log.append(&records(0..10)).unwrap();
+    let witness = CosigningKey::from_seed("witness.example", [3; 32]).unwrap();
+    let newest = log.reader().checkpoint();
+    let line = witness.cosign(&newest.text().parse().unwrap(), 1_800_000_000);
+    let cosigned = newest.with_signatures(&[line]).text().to_owned();
+    std::fs::write(path("log").join(COSIGNED), &cosigned).unwrap();
+    let mut history = CosignedHistory::default();
+    history.add(1_800_000_000, &cosigned);
+    history.store(&path("log")).unwrap();
+    drop(log);
+    back_up(&path("log"), &path("copy"), &key()).unwrap();
+    restore(&path("copy"), &path("restored"), &key()).unwrap();
+    for copy in [path("copy"), path("restored")] {
+        assert_eq!(std::fs::read_to_string(copy.join(COSIGNED)).unwrap(), cosigned);
+        assert_eq!(CosignedHistory::load(&copy).unwrap(), history);
     }
 }

@@ -1,11 +1,10 @@
 //! Whoever has the log's own key: what they sign is sound by itself, and only what others have seen before contradicts it.
 
-use writ_ledger::key::CosigningKey;
-use writ_ledger::witness::{AddCheckpoint, Answer, FolderState, Witness};
 use writ_ledger::{Log, TrustPolicy};
 
 use super::assert_seen;
 use super::scene::{SIZE, Scene, append, record, record_at, signer};
+use super::witness::WitnessProcess;
 
 /// A history in which record 17 is another, under the log's own key.
 fn rewritten(scene: &Scene, name: &str, size: u64) -> Log {
@@ -37,28 +36,17 @@ fn a_stolen_key_rewrites_history_for_those_who_have_kept_nothing() {
 fn witnesses_do_not_cosign_a_second_history_and_readers_demand_their_cosignature() {
     let scene = Scene::new();
     let honest = writ_ledger::FileLog::open(&scene.log(), Box::new(signer())).unwrap();
-    let key = CosigningKey::from_seed("witness.example", [3; 32]).unwrap();
-    let policy = format!(
-        "log {}\nwitness security-team {}\nquorum security-team\n",
-        signer().verifier_key(),
-        key.cosigner_key()
-    );
-    let policy = TrustPolicy::parse(policy.as_bytes()).unwrap();
-    let state = FolderState::open(&scene.path("witness")).unwrap();
-    let witness = Witness::open(key, [signer().verifier_key()], state).unwrap();
-    let ask = |log: &Log, old: u64| {
-        let proof = log.reader().consistency(old, log.size()).unwrap().hashes;
-        let note = log.reader().checkpoint().text().to_owned();
-        let request = AddCheckpoint::new(old, proof, &note).unwrap().to_string();
-        witness.add_checkpoint(request.as_bytes(), 1_773_482_400)
-    };
-    let Answer::Cosigned(line) = ask(&honest, 0) else { panic!("the honest log is cosigned") };
-    let cosigned = honest.reader().checkpoint().text().to_owned() + &line;
+    let witness = WitnessProcess::start(&scene.path("witness"));
+    let policy = TrustPolicy::parse(witness.policy().as_bytes()).unwrap();
+    let cosigned = witness.cosign(&honest, 0).unwrap();
     assert_eq!(policy.check(&cosigned).unwrap().cosigned.len(), 1);
 
     let forged = rewritten(&scene, "rewritten", SIZE + 6);
-    let refused = ask(&forged, SIZE);
-    assert_eq!(refused.status(), 422);
+    let (status, refused) = witness.cosign(&forged, SIZE).unwrap_err();
+    assert_eq!(status, 422);
+    // Nor is it forgotten, whatever the witness is told of its own past.
+    let (status, _) = witness.cosign(&forged, 0).unwrap_err();
+    assert_eq!(status, 409);
     let without = policy.check(forged.reader().checkpoint().text()).unwrap_err();
-    assert_seen("Steal the signing key, witnesses", &format!("{}{without}", refused.body()));
+    assert_seen("Steal the signing key, witnesses", &format!("{refused}{without}"));
 }

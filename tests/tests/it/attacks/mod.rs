@@ -5,6 +5,7 @@ mod keys;
 mod network;
 mod scene;
 mod time;
+mod witness;
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -21,6 +22,7 @@ const TESTED: &[&str] = &[
     "Roll back to the backup of yesterday",
     "Fork the log for two readers",
     "Back-date a record",
+    "Back-date a record, witnesses",
     "Re-sign after stealing the storage",
     "Steal the signing key, no witness",
     "Steal the signing key, witnesses",

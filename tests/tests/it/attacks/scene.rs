@@ -92,21 +92,28 @@ impl Scene {
 
     /// What `writ log verify` prints of a folder, to somebody who knows the log's key and has kept nothing.
     pub fn verify(&self, log: &Path) -> String {
-        self.writ(log, None)
+        self.writ(log, &[])
     }
 
     /// The same to the auditor, who has kept a checkpoint.
     pub fn verify_with_kept(&self, log: &Path) -> String {
-        self.writ(log, Some(&self.kept()))
+        self.writ(log, &[("--continues", &self.kept())])
     }
 
-    fn writ(&self, log: &Path, kept: Option<&Path>) -> String {
+    /// The same to somebody whose policy demands witnesses.
+    pub fn verify_with_policy(&self, log: &Path, policy: &str) -> String {
+        let path = self.path("trust.policy");
+        fs::write(&path, policy).unwrap();
+        self.writ(log, &[("--policy", &path)])
+    }
+
+    fn writ(&self, log: &Path, given: &[(&str, &Path)]) -> String {
         let program = programs::find(&programs::built().unwrap(), "writ").unwrap();
         let mut command = Command::new(program);
         command.env("WRIT_CONFIG", self.path("credentials.toml")).args(["log", "verify"]).arg(log);
         command.arg("--key").arg(signer().verifier_key().to_string());
-        if let Some(kept) = kept {
-            command.arg("--continues").arg(kept);
+        for (option, file) in given {
+            command.arg(option).arg(file);
         }
         let output = command.output().unwrap();
         let said = [output.stdout, output.stderr].concat();

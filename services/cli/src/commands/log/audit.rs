@@ -8,6 +8,8 @@ use writ_ledger::tile::{TilePath, TileSource};
 use writ_ledger::{Checkpoint, Hash, LogKeys, SignedCheckpoint, TileFinding, VerifierKey, audit_tiles};
 use writ_schema::{DecodeError, Event, Record};
 
+use super::seen::Sights;
+
 /// The most findings that are listed one by one.
 const MAX_FINDINGS: usize = 100;
 
@@ -88,19 +90,22 @@ impl Audit {
     }
 }
 
-/// Checks everything that a checkpoint covers, and that it continues an older one and what former keys have committed to.
+/// Checks everything that a checkpoint covers, and that it continues an older one, what former keys have committed to and what
+/// witnesses have seen.
 pub fn audit<S: TileSource + ?Sized>(
     source: &S,
     contents: Contents,
     keys: &LogKeys,
     signed: &SignedCheckpoint,
     older: Option<&Checkpoint>,
+    sights: &Sights,
 ) -> Result<Audit, S::Error> {
     let latest = Timestamp::now().checked_add(CLOCK_TOLERANCE).unwrap_or(Timestamp::MAX);
     let checkpoint = signed.checkpoint();
     let (last_time, signing, said) = Default::default();
-    let mut meaning = Meaning { contents, size: checkpoint.size, latest, last_time, signing, audit: said };
-    let former: Vec<(u64, Hash)> = keys.commitments().collect();
+    let size = checkpoint.size;
+    let mut meaning = Meaning { contents, size, latest, last_time, signing, sights, audit: said };
+    let former: Vec<(u64, Hash)> = keys.commitments().chain(sights.trees()).collect();
     let report = audit_tiles(source, checkpoint, older, &former, |seq, tile, record| {
         meaning.record(seq, tile, record);
     })?;
@@ -120,7 +125,7 @@ pub fn audit<S: TileSource + ?Sized>(
 }
 
 /// What a signed tree does not say: that records are numbered, dated and caused in order.
-struct Meaning {
+struct Meaning<'a> {
     contents: Contents,
     size: u64,
     /// No record can be from later than this, by this machine's clock.
@@ -128,10 +133,11 @@ struct Meaning {
     /// The keys that may sign the log's newest checkpoint, as the records say: at the size of a change, both do.
     signing: Vec<String>,
     last_time: Option<Timestamp>,
+    sights: &'a Sights,
     audit: Audit,
 }
 
-impl Meaning {
+impl Meaning<'_> {
     fn record(&mut self, seq: u64, tile: &TilePath, bytes: &[u8]) {
         if self.audit.is_opaque {
             return;
@@ -184,6 +190,7 @@ impl Meaning {
                 record.time
             ));
         }
+        problems.extend(self.sights.contradict(seq, record.time));
         if record.cause.is_some_and(|cause| cause.0 >= seq) {
             problems.push("it names a later record as its cause".to_owned());
         }
@@ -275,7 +282,8 @@ mod tests {
 
     fn check(served: &Served, older: Option<&Checkpoint>) -> Audit {
         let signed = served.reader.checkpoint();
-        audit(served, Contents::Writ, &LogKeys::of(signed.key().clone()), &signed, older).unwrap()
+        audit(served, Contents::Writ, &LogKeys::of(signed.key().clone()), &signed, older, &Sights::default())
+            .unwrap()
     }
 
     #[test]

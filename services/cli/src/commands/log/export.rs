@@ -7,10 +7,10 @@ use clap::Args;
 use jiff::Timestamp;
 use serde_json::json;
 use writ_ledger::directory::{Exported, export};
-use writ_ledger::{FileLog, LogKeys};
+use writ_ledger::{CosignedHistory, FileLog, LogKeys};
 
 use super::served::Served;
-use super::verify::{folder_key, key_of, keys_of, signed};
+use super::verify::{folder_key, history_of, key_of, keys_of, signed};
 use crate::client::Client;
 use crate::output::counted;
 use crate::{App, Verdict, credentials};
@@ -18,7 +18,7 @@ use crate::{App, Verdict, credentials};
 /// Write the log as a static directory in the format tlog-tiles
 ///
 /// The directory holds the signed checkpoint, the tiles of the tree, the records, and the key that verifies them as `log.vkey`:
-/// what any web server can publish and any tlog-tiles client can check. Run it again to continue the directory: only what is
+/// what any web server can publish and any tlog-tiles client can check; and, in `checkpoints.cosigned`, what witnesses have cosigned before. Run it again to continue the directory: only what is
 /// new is read, the checkpoint is replaced last, and a directory of another log or another history is refused. The records
 /// are in it: whoever may read it reads what an auditor reads.
 #[derive(Args)]
@@ -67,7 +67,9 @@ fn from_folder(folder: &Path, dir: &Path, key: Option<&str>, app: &App) -> Resul
     let log = FileLog::open_read_only(folder, &key)
         .with_context(|| format!("cannot read the log in {}", folder.display()))?;
     let rotations = LogKeys::kept(folder)?;
-    Ok(export(&log, &log.checkpoint(), &rotations, dir)?)
+    let exported = export(&log, &log.checkpoint(), &rotations, dir)?;
+    keep(&CosignedHistory::load(folder)?, dir)?;
+    Ok(exported)
 }
 
 fn from_server(dir: &Path, key: Option<&str>, app: &App) -> Result<Exported> {
@@ -78,6 +80,19 @@ fn from_server(dir: &Path, key: Option<&str>, app: &App) -> Result<Exported> {
     };
     let (key, _) = key_of(key, &known, &client)?;
     let (keys, rotations) = keys_of(&client, key)?;
+    let history = history_of(&client)?;
     let (signed, _) = signed(&client, &url, &keys)?;
-    Ok(export(&Served::by(&client), &signed, &rotations, dir)?)
+    let exported = export(&Served::by(&client), &signed, &rotations, dir)?;
+    keep(&history, dir)?;
+    Ok(exported)
+}
+
+/// What witnesses have cosigned goes with the log, where there is any.
+fn keep(history: &CosignedHistory, dir: &Path) -> Result<()> {
+    if history.notes().next().is_none() {
+        return Ok(());
+    }
+    history
+        .store(dir)
+        .with_context(|| format!("cannot write the cosigned checkpoints into {}", dir.display()))
 }

@@ -3,9 +3,11 @@
 mod audit;
 mod copy;
 mod export;
+mod seen;
 mod served;
 mod show;
 mod verify;
+mod witnesses;
 
 use anyhow::Result;
 use clap::{Args, Subcommand};
@@ -26,6 +28,7 @@ enum Command {
     Backup(copy::Backup),
     Restore(copy::Restore),
     Verify(verify::Arguments),
+    Witnesses(witnesses::Arguments),
 }
 
 /// Runs a command of the family.
@@ -36,5 +39,6 @@ pub fn run(arguments: Arguments, app: &App) -> Result<Verdict> {
         Command::Restore(arguments) => copy::restore(&arguments, app),
         Command::Show(arguments) => show::run(&arguments, app),
         Command::Verify(arguments) => verify::run(&arguments, app),
+        Command::Witnesses(arguments) => witnesses::run(&arguments, app),
     }
 }

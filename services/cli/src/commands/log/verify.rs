@@ -6,15 +6,17 @@ use anyhow::{Context, Result};
 use clap::Args;
 use jiff::Timestamp;
 use serde_json::{Value, json};
+use writ_ledger::cosigned::COSIGNED_HISTORY;
 use writ_ledger::rotation::read_rotations;
 use writ_ledger::store::COSIGNED;
 use writ_ledger::trust_policy::{Standing, StandingError};
 use writ_ledger::{
-    Checkpoint, FileLog, Finding as FileFinding, LogKeys, Rotation, SignedCheckpoint, TilesDirectory,
-    TrustPolicy, VerifierKey, verify_log,
+    Checkpoint, CosignedHistory, FileLog, Finding as FileFinding, LogKeys, Rotation, SignedCheckpoint,
+    TilesDirectory, TrustPolicy, VerifierKey, verify_log,
 };
 
 use super::audit::{Audit, Contents, audit};
+use super::seen::Sights;
 use super::served::Served;
 use crate::client::Client;
 use crate::commands::trust;
@@ -50,7 +52,8 @@ pub struct Arguments {
     /// A file with a checkpoint of this log that was kept from before: the log has to continue it.
     #[arg(long, value_name = "FILE")]
     continues: Option<PathBuf>,
-    /// A trust policy (c2sp.org/tlog-policy): a checkpoint must be cosigned by the quorum that it demands.
+    /// A trust policy (c2sp.org/tlog-policy): a checkpoint must be cosigned by the quorum that it demands. Those that it
+    /// cosigned before bound when records were logged, so that a record which is dated otherwise is found.
     #[arg(long, value_name = "FILE")]
     policy: Option<PathBuf>,
 }
@@ -93,6 +96,15 @@ impl Asked<'_> {
         Ok(Some(kept.checkpoint().clone()))
     }
 
+    /// What the policy's witnesses have seen before, as a folder keeps it.
+    fn sights(&self, dir: &Path, keys: &LogKeys) -> Result<Sights> {
+        let Some(policy) = self.policy else { return Ok(Sights::default()) };
+        let history = CosignedHistory::load(dir);
+        let history =
+            history.with_context(|| format!("cannot read {}", dir.join(COSIGNED_HISTORY).display()))?;
+        Ok(Sights::of(&history, keys, policy))
+    }
+
     /// Who has cosigned a checkpoint, if a policy asks for it.
     fn witnessed(&self, signed: &SignedCheckpoint) -> Option<Result<Standing, StandingError>> {
         self.policy.map(|policy| policy.check_cosignatures(signed))
@@ -103,7 +115,7 @@ impl Asked<'_> {
 fn folder(dir: &Path, asked: &Asked<'_>, app: &App) -> Result<Verdict> {
     let key = folder_key(asked.key, app)?;
     let keys = LogKeys::load(dir, key.clone()).with_context(|| format!("cannot check {}", dir.display()))?;
-    let older = asked.kept(&keys)?;
+    let (older, sights) = (asked.kept(&keys)?, asked.sights(dir, &keys)?);
     let report = verify_log(dir, &key).with_context(|| format!("cannot check {}", dir.display()))?;
     let mut findings: Vec<String> = report.findings.iter().map(ToString::to_string).collect();
     let mut details: Vec<Value> = report.findings.iter().map(detail).collect();
@@ -112,7 +124,7 @@ fn folder(dir: &Path, asked: &Asked<'_>, app: &App) -> Result<Verdict> {
         // The bytes hold: what they say is checked as well.
         let reader =
             FileLog::open_read_only(dir, &key).with_context(|| format!("cannot read {}", dir.display()))?;
-        meaning = audit(&reader, Contents::Writ, &keys, &reader.checkpoint(), older.as_ref())?;
+        meaning = audit(&reader, Contents::Writ, &keys, &reader.checkpoint(), older.as_ref(), &sights)?;
         findings.extend(meaning.findings.iter().map(ToString::to_string));
         details.extend(meaning.findings.iter().map(|finding| json!(finding)));
     }
@@ -142,6 +154,7 @@ fn folder(dir: &Path, asked: &Asked<'_>, app: &App) -> Result<Verdict> {
     text.push_str(&told(report.checkpoint.as_ref(), &meaning));
     text.push_str(&continued(older.as_ref().filter(|_| is_sound)));
     text.push_str(&standing.as_ref().map(trust::told).unwrap_or_default());
+    text.push_str(&sights.told());
     text.push_str(&listed(&findings, omitted));
     let value = json!({
         "verified": is_sound, "dir": dir, "checkpoint": report.checkpoint.as_ref().map(checkpoint_value),
@@ -200,13 +213,13 @@ fn directory(tiles: &TilesDirectory, dir: &Path, asked: &Asked<'_>, app: &App) -
         other => other?,
     };
     let keys = LogKeys::load(dir, key.clone()).with_context(|| format!("cannot check {name}"))?;
-    let older = asked.kept(&keys)?;
+    let (older, sights) = (asked.kept(&keys)?, asked.sights(dir, &keys)?);
     let mut checked = Audit::default();
     let mut witnessed = None;
     let signed = keys.open(&tiles.checkpoint()?);
     match &signed {
         Ok(signed) => {
-            checked = audit(tiles, Contents::Any, &keys, signed, older.as_ref())?;
+            checked = audit(tiles, Contents::Any, &keys, signed, older.as_ref(), &sights)?;
             witnessed = asked.witnessed(signed);
         }
         Err(error) => checked.refuse(error.to_string()),
@@ -222,6 +235,7 @@ fn directory(tiles: &TilesDirectory, dir: &Path, asked: &Asked<'_>, app: &App) -
     text.push_str(&continued(older.as_ref().filter(|_| checked.is_sound())));
     text.push_str(&followed(&keys));
     text.push_str(&standing.as_ref().map(trust::told).unwrap_or_default());
+    text.push_str(&sights.told());
     text.push_str(&findings_of(&checked));
     let value = json!({
         "verified": checked.is_sound(), "dir": dir, "logKey": keys.current().to_string(),
@@ -256,12 +270,16 @@ fn server(asked: &Asked<'_>, app: &App) -> Result<Verdict> {
     };
     let (key, is_first_use) = key_of(asked.key, &known, &client)?;
     let (keys, _) = keys_of(&client, key)?;
+    // Before the newest checkpoint, which covers them all.
+    let sights =
+        asked.policy.map(|policy| Ok::<_, anyhow::Error>(Sights::of(&history_of(&client)?, &keys, policy)));
+    let sights = sights.transpose()?.unwrap_or_default();
     let (signed, note) = signed(&client, &url, &keys)?;
     let older = match asked.kept(&keys)? {
         Some(kept) => Some(kept),
         None => verified_before(&known, &keys)?,
     };
-    let audit = audit(&Served::by(&client), Contents::Writ, &keys, &signed, older.as_ref())?;
+    let audit = audit(&Served::by(&client), Contents::Writ, &keys, &signed, older.as_ref(), &sights)?;
     let witnessed = asked.witnessed(&signed);
     if audit.is_sound() && !matches!(witnessed, Some(Err(_))) {
         credentials::update(&url, |_, server| {
@@ -269,7 +287,8 @@ fn server(asked: &Asked<'_>, app: &App) -> Result<Verdict> {
             server.checkpoint = Some(note.clone());
         })?;
     }
-    let shown = Shown { keys: &keys, is_first_use, signed: &signed, older: older.as_ref(), audit: &audit };
+    let older = older.as_ref();
+    let shown = Shown { keys: &keys, is_first_use, signed: &signed, older, sights: &sights, audit: &audit };
     show(app, &url, &shown, witnessed)
 }
 
@@ -286,6 +305,13 @@ pub(super) fn keys_of(client: &Client, trusted: VerifierKey) -> Result<(LogKeys,
     let rotations = read_rotations(&String::from_utf8_lossy(&published)).map_err(|error| wrong(&error))?;
     let keys = LogKeys::trace(trusted, &rotations).map_err(|error| wrong(&error))?;
     Ok((keys, rotations))
+}
+
+/// The checkpoints that witnesses have cosigned before, as the server publishes them. They are checked one by one.
+pub(super) fn history_of(client: &Client) -> Result<CosignedHistory> {
+    let published = client.get(&format!("/log/{COSIGNED_HISTORY}"))?.unwrap_or_default();
+    CosignedHistory::parse(&String::from_utf8_lossy(&published))
+        .context("the server publishes a history of cosigned checkpoints that cannot be read")
 }
 
 /// The key that was given, is kept, or (the first time) is served. Whether it is the latter.
@@ -327,6 +353,7 @@ struct Shown<'a> {
     is_first_use: bool,
     signed: &'a SignedCheckpoint,
     older: Option<&'a Checkpoint>,
+    sights: &'a Sights,
     audit: &'a Audit,
 }
 
@@ -369,6 +396,7 @@ fn show(
         ));
     }
     text.push_str(&standing.as_ref().map(trust::told).unwrap_or_default());
+    text.push_str(&shown.sights.told());
     text.push_str(&listed(&findings, audit.findings_omitted));
     let value = json!({
         "witnessed": standing.as_ref().map(trust::value), "unwitnessed": unwitnessed,
