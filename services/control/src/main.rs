@@ -4,13 +4,14 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use clap::{Args, Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
 use writ_control::config::{Config, TlsConfig};
 use writ_control::init::{Made, Wishes, init};
 use writ_control::log_key::{self, LogKeyConfig};
 use writ_control::log_store::{self, Store};
+use writ_control::sequencer::bind_vault;
 use writ_control::server::Running;
 use writ_control::vault::Vault;
 use writ_control::views::{self, LogSource};
@@ -37,6 +38,9 @@ enum Task {
     /// The log.
     #[command(subcommand)]
     Log(LogTask),
+    /// The vault, which holds the keys of personal data.
+    #[command(subcommand)]
+    Vault(VaultTask),
     /// A witness, which cosigns the checkpoints of other networks' logs.
     #[command(subcommand)]
     Witness(writ_control::witness::Task),
@@ -46,6 +50,24 @@ enum Task {
 enum ViewsTask {
     /// Drop the views and fold the whole log again. The control plane must not be running.
     Rebuild(Place),
+}
+
+#[derive(Subcommand)]
+enum VaultTask {
+    /// Go on with an empty vault, when the vault is lost and there is no backup of it.
+    ///
+    /// Names, addresses and who made which connection stay closed for ever in all records so far. The control plane must not be
+    /// running.
+    BeginAnew(BeginAnewArgs),
+}
+
+#[derive(Args)]
+struct BeginAnewArgs {
+    #[command(flatten)]
+    place: Place,
+    /// Do it. Without this the command says only what it would do.
+    #[arg(long)]
+    yes: bool,
 }
 
 #[derive(Subcommand)]
@@ -170,6 +192,7 @@ fn act(task: Task) -> Result<ExitCode> {
         Task::Views(ViewsTask::Rebuild(place)) => rebuild(&place.load()?),
         Task::Log(LogTask::Verify(place)) => verify(&place.load()?),
         Task::Log(LogTask::RotateKey(args)) => rotate_key(&args),
+        Task::Vault(VaultTask::BeginAnew(args)) => begin_vault_anew(&args),
         Task::Witness(task) => task.act().map(|()| ExitCode::SUCCESS),
         Task::Log(LogTask::Move(MoveArgs { place, to })) => move_log(&place.load()?, to),
     }
@@ -292,8 +315,26 @@ fn rebuild(config: &Config) -> Result<ExitCode> {
     // Opened for writing, which fails while a control plane uses it.
     let log = log_store::open_to_read(config, log_key::find(config)?.present)?;
     let vault = Vault::open(&config.vault_file())?;
+    bind_vault(log.reader(), &vault)?;
     let folded = views::rebuild(&config.views_file(), LogSource::new(log.reader().clone(), vault))?;
     println!("views: {folded} records folded into {}", config.views_file().display());
+    Ok(ExitCode::SUCCESS)
+}
+
+fn begin_vault_anew(args: &BeginAnewArgs) -> Result<ExitCode> {
+    let config = args.place.load()?;
+    ensure!(
+        args.yes,
+        "all that is sealed in {} would stay closed for ever: look for a backup of {} first. Nothing was changed. If there is \
+         none, run the command again with --yes",
+        config.log_dir().display(),
+        config.vault_file().display()
+    );
+    // Opened for writing, which fails while a control plane uses it.
+    let log = log_store::open_to_read(&config, log_key::find(&config)?.present)?;
+    let vault = Vault::open(&config.vault_file())?;
+    vault.begin_anew(log.reader())?;
+    println!("{} is begun anew; what was sealed before stays closed", config.vault_file().display());
     Ok(ExitCode::SUCCESS)
 }
 

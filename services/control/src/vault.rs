@@ -14,6 +14,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use hmac::{Hmac, Mac};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use sha2::Sha256;
+use writ_ledger::{Hash, Reader, leaf_hash};
 use writ_schema::seal::{
     DestroyedKeys, HeldKey, IndexKey, KeyId, KeyRef, OpeningKey, OpeningKeys, Place, Retention, SealingKeys,
     Subject, SubjectKey,
@@ -42,6 +43,7 @@ const SCHEMA: &str = "
         PRIMARY KEY (subject, retention)
     ) WITHOUT ROWID;
     CREATE TABLE IF NOT EXISTS index_key (key BLOB NOT NULL);
+    CREATE TABLE IF NOT EXISTS log (first_record BLOB NOT NULL);
 ";
 
 /// The vault of one network.
@@ -86,6 +88,21 @@ pub enum VaultError {
         /// Of which retention.
         retention: Retention,
     },
+    /// It was made for another log.
+    #[error(
+        "the vault belongs to another log, which begins with another record: put this log's own vault back from its backup; \
+         nothing was changed"
+    )]
+    OtherLog,
+    /// It is new, but the log is not.
+    #[error(
+        "the vault is empty, but the log holds sealed fields that only its keys open: put vault.db back from its own backup. If \
+         there is none, they stay closed for ever; to go on without them, run `writd vault begin-anew`"
+    )]
+    Lost,
+    /// It is to be begun anew, but holds something.
+    #[error("the vault is not lost: it holds keys, or marks of destroyed ones; nothing was changed")]
+    NotLost,
     /// What is stored is not a key.
     #[error("the vault holds something that is not a key for {0}; restore the vault from its own backup")]
     Damaged(String),
@@ -118,6 +135,40 @@ impl Vault {
         let index = index_key(&store)?;
         let inner = Inner { store, known: HashMap::new(), by_id: HashMap::new(), unstored: Vec::new() };
         Ok(Self { index, inner: Mutex::new(inner) })
+    }
+
+    /// Holds the vault to the log that begins with this record, and binds one that is bound to none yet. `is_sealed` says
+    /// whether the log has sealed fields, which a vault without keys cannot open.
+    ///
+    /// # Errors
+    /// When it is another log's, or empty beside a log that needs its keys.
+    pub(crate) fn bind(
+        &self,
+        first_record: &Hash,
+        is_sealed: impl FnOnce() -> bool,
+    ) -> Result<(), VaultError> {
+        let inner = self.lock();
+        let bound = inner.store.query_row("SELECT first_record FROM log", [], |row| row.get::<_, Vec<u8>>(0));
+        match bound.optional()? {
+            Some(bound) if bound == first_record.as_bytes() => Ok(()),
+            Some(_) => Err(VaultError::OtherLog),
+            None if inner.is_empty()? && is_sealed() => Err(VaultError::Lost),
+            None => inner.bind(first_record),
+        }
+    }
+
+    /// Binds an empty vault to a log whose own was lost: what was sealed so far stays closed.
+    ///
+    /// # Errors
+    /// When it is bound already or holds keys.
+    pub fn begin_anew(&self, log: &Reader) -> Result<(), VaultError> {
+        let first = first_record(log).ok_or(VaultError::Damaged("a log without records".to_owned()))?;
+        let inner = self.lock();
+        let is_bound = inner.store.prepare("SELECT 1 FROM log")?.exists([])?;
+        if is_bound || !inner.is_empty()? {
+            return Err(VaultError::NotLost);
+        }
+        inner.bind(&first)
     }
 
     /// Makes sure that there is a key to seal with. A new one is durable only after [`store_new`](Self::store_new).
@@ -215,7 +266,22 @@ fn secret(row: &Row<'_>, column: &str) -> rusqlite::Result<Option<Zeroizing<[u8;
     Ok(<[u8; 32]>::try_from(bytes.as_slice()).ok().map(Zeroizing::new))
 }
 
+/// The hash of a log's first record, which no other log has.
+pub(crate) fn first_record(log: &Reader) -> Option<Hash> {
+    log.read(0).ok().map(|bytes| leaf_hash(&bytes))
+}
+
 impl Inner {
+    /// Whether there never was a key.
+    fn is_empty(&self) -> Result<bool, VaultError> {
+        Ok(!self.store.prepare("SELECT 1 FROM keys")?.exists([])?)
+    }
+
+    fn bind(&self, first_record: &Hash) -> Result<(), VaultError> {
+        self.store.execute("INSERT INTO log (first_record) VALUES (?1)", [first_record.as_bytes()])?;
+        Ok(())
+    }
+
     fn find(&mut self, of: &(Subject, Retention)) -> Result<Option<Known>, VaultError> {
         if let Some(known) = self.known.get(of) {
             return Ok(Some(known.clone()));

@@ -39,7 +39,7 @@ use writer::Writer;
 
 pub use handle::{Commit, OpenRecord, Outcome, SequencerHandle, SubmitError};
 pub use metrics::Metrics;
-pub use replay::{ReplayError, open_record};
+pub use replay::{ReplayError, bind_vault, open_record};
 #[cfg(test)]
 pub(crate) use seal::seal as seal_records;
 

@@ -7,7 +7,7 @@ use writ_schema::{Event, Record, Seq};
 
 use super::OpenRecord;
 use crate::core::{State, evolve};
-use crate::vault::{Vault, VaultError};
+use crate::vault::{Vault, VaultError, first_record};
 
 /// Why a log cannot be folded into a state. Nothing is decided then.
 #[derive(Debug, thiserror::Error)]
@@ -42,6 +42,9 @@ pub enum ReplayError {
         /// What is wrong.
         source: SealError,
     },
+    /// The vault is not the one of this log.
+    #[error(transparent)]
+    Vault(VaultError),
     /// An erasure cannot be carried out.
     #[error("an erasure that is in the log cannot be carried out: {0}")]
     Erase(#[from] VaultError),
@@ -67,9 +70,24 @@ fn read_record<K: OpeningKeys + ?Sized>(seq: u64, bytes: &[u8], keys: &K) -> Res
     Ok(record)
 }
 
+/// Holds a vault to a log: with another's, or with an empty one, everything would read as erased.
+///
+/// # Errors
+/// When it is not the log's.
+pub fn bind_vault(log: &Reader, vault: &Vault) -> Result<(), ReplayError> {
+    let Some(first) = first_record(log) else { return Ok(()) };
+    // A record has a salt if it has sealed fields. The first administrator's name is one, so the search is short.
+    let is_sealed = |seq| {
+        let record = log.read(seq).ok().and_then(|bytes| Record::decode(&bytes).ok());
+        record.is_some_and(|record| record.salt.is_some())
+    };
+    vault.bind(&first, || (0..log.size()).any(is_sealed)).map_err(ReplayError::Vault)
+}
+
 /// Folds the whole log, which all processors read, hold to the signed root and open; then carries out the erasures in it that were
 /// not finished before a stop.
 pub(super) fn replay(log: &Reader, vault: &Vault) -> Result<State, ReplayError> {
+    bind_vault(log, vault)?;
     let (mut state, mut shredded, mut program) = (State::default(), Vec::new(), None);
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let read = |seq, bytes: &[u8]| read_record(seq, bytes, vault);

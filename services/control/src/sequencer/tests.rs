@@ -396,3 +396,39 @@ async fn the_writ_that_wrote_a_later_record_is_named() {
         assert!(told.contains(part), "{told}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_vault_that_is_lost_or_anothers_is_told_apart_from_erasure() {
+    let (deployment, other) = (Deployment::new(), Deployment::new());
+    other.pass(60);
+    for deployment in [&deployment, &other] {
+        let (handle, guard) = deployment.start();
+        ok(&handle, 1, fixtures::create_network()).await;
+        ok(&handle, 2, fixtures::provision(1)).await;
+        guard.stop();
+        // From its first start beside a log on, the vault is that log's.
+        deployment.start().1.stop();
+    }
+
+    let vault = deployment.folder.path().join("vault.db");
+    let own = std::fs::read(&vault).unwrap();
+    std::fs::copy(other.folder.path().join("vault.db"), &vault).unwrap();
+    let refused = deployment.try_start(deployment.folder.path()).unwrap_err().to_string();
+    assert!(refused.contains("belongs to another log"), "{refused}");
+    std::fs::remove_file(&vault).unwrap();
+    let refused = deployment.try_start(deployment.folder.path()).unwrap_err().to_string();
+    assert!(refused.contains("put vault.db back"), "{refused}");
+    // Put back, it is as it was.
+    std::fs::write(&vault, &own).unwrap();
+    let (handle, guard) = deployment.start();
+    let log = handle.log().clone();
+    assert!(matches!(handle.vault().begin_anew(&log), Err(crate::vault::VaultError::NotLost)));
+    guard.stop();
+    drop(handle);
+    // If there is nothing to put back, an operator may go on without.
+    std::fs::remove_file(&vault).unwrap();
+    Vault::open(&vault).unwrap().begin_anew(&log).unwrap();
+    let (handle, guard) = deployment.start();
+    ok(&handle, 3, fixtures::provision(2)).await;
+    guard.stop();
+}
