@@ -20,8 +20,11 @@ pub struct IdError {
 /// Characters of an identifier after its prefix: 128 bits in base32 without padding.
 const BODY_CHARS: usize = 26;
 
-/// Characters of an identifier: a prefix of four and the body.
-pub const ID_CHARS: usize = 4 + BODY_CHARS;
+/// Characters of every prefix.
+const PREFIX_CHARS: usize = 4;
+
+/// Characters of an identifier: the prefix and the body. It is kept as they are, without an allocation: a record names several.
+pub const ID_CHARS: usize = PREFIX_CHARS + BODY_CHARS;
 
 /// Longest piece of a refused text that an error repeats.
 const ECHO_CHARS: usize = 48;
@@ -31,7 +34,7 @@ macro_rules! id {
         $(#[$doc])*
         #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, JsonSchema)]
         #[schemars(with = "String")]
-        pub struct $name(String);
+        pub struct $name([u8; ID_CHARS]);
 
         crate::text::as_text!($name);
 
@@ -41,19 +44,25 @@ macro_rules! id {
 
             /// Makes the identifier of 128 bits; random ones come from the caller, so that the core stays pure.
             pub fn from_bytes(bytes: [u8; 16]) -> Self {
-                Self(format!("{}{}", $prefix, BASE32_NOPAD.encode(&bytes).to_ascii_lowercase()))
+                let mut text = [0; ID_CHARS];
+                let (prefix, body) = text.split_at_mut(PREFIX_CHARS);
+                prefix.copy_from_slice($prefix.as_bytes());
+                BASE32_NOPAD.encode_mut(&bytes, body);
+                body.make_ascii_lowercase();
+                Self(text)
             }
 
             /// The 128 bits behind the text.
             pub fn to_bytes(&self) -> [u8; 16] {
-                let body = self.0[$prefix.len()..].to_ascii_uppercase();
+                let body = self.0[PREFIX_CHARS..].to_ascii_uppercase();
                 // The text was checked when it came in, so this cannot fall back.
-                BASE32_NOPAD.decode(body.as_bytes()).ok().and_then(|b| b.try_into().ok()).unwrap_or([0; 16])
+                BASE32_NOPAD.decode(&body).ok().and_then(|b| b.try_into().ok()).unwrap_or([0; 16])
             }
 
             /// The identifier as it is written.
             pub fn as_str(&self) -> &str {
-                &self.0
+                // Letters and digits only, so this cannot fall back.
+                std::str::from_utf8(&self.0).unwrap_or_default()
             }
         }
 
@@ -61,8 +70,8 @@ macro_rules! id {
             type Err = IdError;
 
             fn from_str(text: &str) -> Result<Self, IdError> {
-                if is_id(text, $prefix) {
-                    return Ok(Self(text.to_owned()));
+                if let Some(id) = id(text, $prefix) {
+                    return Ok(Self(id));
                 }
                 Err(IdError { kind: $kind, prefix: $prefix, text: text.chars().take(ECHO_CHARS).collect() })
             }
@@ -78,30 +87,33 @@ macro_rules! id {
 
         impl From<$name> for String {
             fn from(id: $name) -> String {
-                id.0
+                id.as_str().to_owned()
             }
         }
 
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(&self.0)
+                f.write_str(self.as_str())
             }
         }
 
         impl fmt::Debug for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(&self.0)
+                f.write_str(self.as_str())
             }
         }
     };
 }
 
-fn is_id(text: &str, prefix: &str) -> bool {
-    let Some(body) = text.strip_prefix(prefix) else { return false };
-    body.len() == BODY_CHARS
-        && body.bytes().all(|b| matches!(b, b'a'..=b'z' | b'2'..=b'7'))
-        // 26 letters hold 130 bits: the two too many are zero.
-        && body.ends_with(['a', 'e', 'i', 'm', 'q', 'u', 'y', '4'])
+/// The characters of an identifier, if the text is one.
+fn id(text: &str, prefix: &str) -> Option<[u8; ID_CHARS]> {
+    let id: [u8; ID_CHARS] = text.as_bytes().try_into().ok()?;
+    let (begin, body) = id.split_at(PREFIX_CHARS);
+    // All of them are looked at, so that the compiler can look at many at once.
+    let are_base32 = body.iter().fold(true, |all, byte| all & matches!(byte, b'a'..=b'z' | b'2'..=b'7'));
+    // 26 letters hold 130 bits: the two too many are zero.
+    let ends_whole = matches!(body.last(), Some(b'a' | b'e' | b'i' | b'm' | b'q' | b'u' | b'y' | b'4'));
+    (begin == prefix.as_bytes() && are_base32 && ends_whole).then_some(id)
 }
 
 id!(

@@ -97,7 +97,9 @@ impl Record {
 
     /// Reads a record. Its sealed fields are closed.
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
-        serde_json::from_slice(bytes).map_err(|error| explain(bytes, &error))
+        // Looked at once as a whole, which is faster than string by string.
+        let text = std::str::from_utf8(bytes).map_err(|error| DecodeError::Malformed(error.to_string()))?;
+        serde_json::from_str(text).map_err(|error| explain(bytes, &error))
     }
 
     /// The rotation in a record's bytes, if the record changes the log's key. Cheap for all other records.

@@ -12,6 +12,7 @@
 //! bytes, and no two references have anything to do with each other.
 
 use std::fmt;
+use std::str::FromStr;
 
 use chacha20poly1305::{ChaCha20Poly1305, KeyInit};
 use data_encoding::BASE64;
@@ -21,21 +22,28 @@ use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 use zeroize::Zeroizing;
 
+/// A type that stands in records and messages as base64, and is read without a copy in between.
 macro_rules! base64_text {
     ($name:ident, $len:literal, $error:literal) => {
-        impl TryFrom<String> for $name {
-            type Error = &'static str;
+        crate::text::as_text!($name);
 
-            fn try_from(text: String) -> Result<Self, Self::Error> {
-                let bytes: Option<[u8; $len]> =
-                    BASE64.decode(text.as_bytes()).ok().and_then(|bytes| bytes.try_into().ok());
-                bytes.map(Self::from_bytes).ok_or($error)
+        impl FromStr for $name {
+            type Err = &'static str;
+
+            fn from_str(text: &str) -> Result<Self, Self::Err> {
+                crate::text::base64(text).map(Self::from_bytes).ok_or($error)
             }
         }
 
-        impl From<$name> for String {
-            fn from(value: $name) -> String {
-                BASE64.encode(&value.0[..])
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&BASE64.encode(&self.0))
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Display::fmt(self, f)
             }
         }
     };
@@ -44,8 +52,7 @@ macro_rules! base64_text {
 /// Random bytes of one record that make its keys its own.
 ///
 /// 96 bits: among a billion records two have the same salt with a probability of less than 2⁻³⁶.
-#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Clone, Copy, PartialEq, Eq, JsonSchema)]
 #[schemars(with = "String")]
 pub struct Salt([u8; Salt::BYTES]);
 
@@ -60,12 +67,6 @@ impl Salt {
 }
 
 base64_text!(Salt, 12, "a salt is base64 of 12 bytes");
-
-impl fmt::Debug for Salt {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&BASE64.encode(&self.0))
-    }
-}
 
 /// Where a sealed value stands: a field of one record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -166,8 +167,7 @@ impl fmt::Debug for IndexKey {
 }
 
 /// How a record names the key of a sealed field: base64 of 8 bytes that mean something to the vault alone.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, JsonSchema)]
 #[schemars(with = "String")]
 pub struct KeyRef([u8; KeyRef::BYTES]);
 
@@ -189,12 +189,6 @@ impl KeyRef {
 
 base64_text!(KeyRef, 8, "a key reference is base64 of 8 bytes");
 
-impl fmt::Debug for KeyRef {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&BASE64.encode(&self.0))
-    }
-}
-
 /// The key of one field of one record: what an entitled reader is handed.
 #[derive(Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String", into = "String")]
@@ -211,7 +205,21 @@ impl FieldKey {
     }
 }
 
-base64_text!(FieldKey, 32, "a field key is base64 of 32 bytes");
+// Never shown, so it has no text of its own outside of a message.
+impl TryFrom<String> for FieldKey {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        let bytes = crate::text::base64(&text).map(Self::from_bytes);
+        bytes.ok_or("a field key is base64 of 32 bytes")
+    }
+}
+
+impl From<FieldKey> for String {
+    fn from(key: FieldKey) -> String {
+        BASE64.encode(&key.0[..])
+    }
+}
 
 impl fmt::Debug for FieldKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -248,7 +256,7 @@ mod tests {
         let key = SubjectKey::from_bytes([2; 32]).field_key(HERE);
         assert_eq!(String::from(key), "qF3SGsHV2p1aZJKoeAoVXWXSjYb+HI6RCrdBRQsita4=");
         let key_ref = IndexKey::from_bytes([1; 32]).key_ref(KeyId::from_bytes([7; 8]), HERE);
-        assert_eq!(String::from(key_ref), "6qIgbGm8ToQ=");
+        assert_eq!(key_ref.to_string(), "6qIgbGm8ToQ=");
     }
 
     #[test]

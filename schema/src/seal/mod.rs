@@ -275,8 +275,8 @@ mod tests {
     #[test]
     fn a_reference_cannot_be_exchanged() {
         let text = serde_json::to_string(&closed("dana@example.com")).unwrap();
-        let other = String::from(KeyRef::from_bytes([4; 8]));
-        let altered = text.replace(&String::from(KeyRef::from_bytes([3; 8])), &other);
+        let other = KeyRef::from_bytes([4; 8]).to_string();
+        let altered = text.replace(&KeyRef::from_bytes([3; 8]).to_string(), &other);
         assert_ne!(altered, text);
         let mut field: Sealed<String> = serde_json::from_str(&altered).unwrap();
         let keys = [HeldKey { key_ref: KeyRef::from_bytes([4; 8]), key: keys().0.field_key(HERE) }];
