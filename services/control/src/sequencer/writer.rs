@@ -558,7 +558,6 @@ fn unavailable(why: String) -> SubmitError {
 /// Whether the next commit can be tried as if the failed one had not been.
 fn leaves_the_store_as_it_was(error: &AppendError) -> bool {
     match error {
-        AppendError::Tiles { .. } => true,
         AppendError::Store(error) => matches!(
             error,
             StoreError::Failed { .. }
@@ -573,7 +572,7 @@ fn leaves_the_store_as_it_was(error: &AppendError) -> bool {
 /// Says what to do about a log that cannot be written.
 fn advise(error: &AppendError) -> String {
     let source = match error {
-        AppendError::Tiles { source, .. } | AppendError::Store(StoreError::Failed { source, .. }) => source,
+        AppendError::Store(StoreError::Failed { source, .. }) => source,
         AppendError::Store(StoreError::Unavailable { .. } | StoreError::Undecided { .. }) => {
             return format!("{error}; writd goes on by itself when the brokers are back");
         }

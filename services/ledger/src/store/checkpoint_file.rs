@@ -16,7 +16,7 @@ use super::CHECKPOINT;
 use crate::disk::{Disk, new_name, replace};
 
 /// How far the checkpoint file may be behind under load.
-pub const CHECKPOINT_INTERVAL: Duration = Duration::from_millis(2);
+pub const CHECKPOINT_INTERVAL: Duration = Duration::from_millis(10);
 
 /// The file, and the thread that writes it under load.
 #[derive(Debug)]

@@ -127,7 +127,7 @@ impl FileLog {
         let keys = LogKeys::load(dir, key.clone())?;
         let loaded = load(dir, &keys)?;
         let signed = loaded.checkpoint.clone().ok_or_else(|| OpenError::Unsigned(dir.to_owned()))?;
-        let tree = if loaded.tiles_differ_after.is_none() {
+        let tree = if loaded.signed_tiles_hold {
             Tree::Files(TileFiles::for_reading(dir.join(TILES)))
         } else {
             Tree::Memory(loaded.tree_in_memory(signed.checkpoint().size).map_err(OpenError::io(dir))?)

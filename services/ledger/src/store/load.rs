@@ -114,6 +114,8 @@ pub(crate) struct Loaded {
     pub unfinished_bytes: u64,
     /// The edge of the tree up to which the tiles are those of the records; `None` if they all are.
     pub tiles_differ_after: Option<Frontier>,
+    /// Whether they are as far as the checkpoint covers the records. A writer may not have come further yet.
+    pub signed_tiles_hold: bool,
     /// The edge of the tree after the sealed segments with which the log begins.
     pub sealed: Frontier,
     /// Sealed segments whose index was damaged, with one that was made anew.
@@ -204,13 +206,14 @@ fn load_after(
         tree.check_signed(signed, &index)?;
     }
     let tiles_differ_after = (!tree.tiles.equal()).then_some(edge);
-    let (frontier, sealed) = (tree.frontier, sealed_edge);
+    let (frontier, sealed, signed_tiles_hold) = (tree.frontier, sealed_edge, tree.signed_tiles_hold);
     Ok(Loaded {
         index,
         frontier,
         checkpoint,
         unfinished_bytes,
         tiles_differ_after,
+        signed_tiles_hold,
         sealed,
         renewed,
         segments,
@@ -305,6 +308,7 @@ struct Check {
     tiles: TileComparison,
     signed_size: u64,
     signed_root: Option<Hash>,
+    signed_tiles_hold: bool,
     altered: Option<Damage>,
 }
 
@@ -312,7 +316,8 @@ impl Check {
     fn after(dir: &Path, edge: Frontier, signed_size: u64) -> Self {
         let tiles = TileComparison::after(&dir.join(TILES), edge.size());
         let signed_root = (signed_size == edge.size()).then(|| edge.root());
-        Self { frontier: edge, tiles, signed_size, signed_root, altered: None }
+        let signed_tiles_hold = signed_root.is_some();
+        Self { frontier: edge, tiles, signed_size, signed_root, signed_tiles_hold, altered: None }
     }
 
     fn push(&mut self, segment: &SegmentFile, offset: u64, leaf: Hash) {
@@ -327,6 +332,7 @@ impl Check {
         }
         if self.frontier.size() == self.signed_size {
             self.signed_root = Some(self.frontier.root());
+            self.signed_tiles_hold = self.tiles.equal();
         }
     }
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::blocks::SharedIndex;
 use super::checkpoint_file::CheckpointFile;
+use super::hashing::{Hashing, MEANWHILE_BYTES};
 use super::load::OpenError;
 use super::reader::{ReadError, Reader, Shared, Tree};
 use super::tiles::{LEVELS, TileFiles, stored_hashes};
@@ -37,14 +38,6 @@ pub enum AppendError {
     /// The store did not take it.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The tree's hashes could not be written; nothing of the commit is stored.
-    #[error("{path}: nothing of the commit was stored: {source}")]
-    Tiles {
-        /// The folder.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
     /// The records are stored, but their checkpoint cannot be signed; [`Log::lead`], or opening the log again, signs and shows them.
     #[error("the commit is stored but not signed, so nobody may rely on it yet; open the log again: {0}")]
     Sign(#[from] SignError),
@@ -59,7 +52,6 @@ impl AppendError {
     pub fn is_unknown(&self) -> bool {
         match self {
             Self::Store(error) => error.is_unknown(),
-            Self::Tiles { .. } => false,
             Self::Sign(_) | Self::Read(_) => true,
         }
     }
@@ -122,6 +114,8 @@ pub struct Log {
     origin: String,
     store: Box<dyn LogStore>,
     frontier: Frontier,
+    /// Begun with the first large commit.
+    hashing: Option<Hashing>,
     reader: Reader,
     recovery: Recovery,
     /// The store may hold more than the tree does.
@@ -169,6 +163,7 @@ impl Log {
             origin,
             store,
             frontier,
+            hashing: None,
             reader,
             recovery,
             is_behind: false,
@@ -195,10 +190,30 @@ impl Log {
         let first = self.frontier.size();
         let batch = Batch { first, previous_root: self.frontier.root(), records: &records };
         self.store.check(&batch)?;
-        // Hashes first: readers look only below the published size, so hashes of a commit that fails are never seen.
-        let frontier = self.write_hashes(&records)?;
-        self.store.append(&batch)?;
-        self.show(frontier)
+        // Readers look only below the published size, so hashes of a commit that fails are never seen.
+        let (shared, before) = (&self.reader.0, &self.frontier);
+        let frontier = if records.iter().map(|record| record.len()).sum::<usize>() < MEANWHILE_BYTES {
+            batch.check_texts()?;
+            let frontier = write_hashes(&shared.tree, before, records.iter().copied())?;
+            self.store.append(&batch, &mut || Ok(()))?;
+            Some(frontier)
+        } else {
+            let hashing = self.hashing.get_or_insert_with(|| Hashing::start(shared.clone()));
+            let (mut running, mut after) = (hashing.begin(&records, before), None);
+            self.store.append(&batch, &mut || {
+                after = Some(running.finish()?);
+                Ok(())
+            })?;
+            after
+        };
+        match frontier {
+            Some(frontier) => self.show(frontier),
+            // A store that does only half of what it is told.
+            None => {
+                self.is_behind = true;
+                Err(StoreError::Poisoned.into())
+            }
+        }
     }
 
     /// Shows what others have appended to the store since, and returns the log's size. A follower lives by this.
@@ -331,7 +346,7 @@ impl Log {
         let size = self.store.size();
         while frontier.size() < size {
             let records = self.store.read(frontier.size()..size)?;
-            frontier = self.write_hashes_after(&frontier, records.iter().map(Vec::as_slice))?;
+            frontier = write_hashes(&self.reader.0.tree, &frontier, records.iter().map(Vec::as_slice))?;
         }
         if frontier.size() > self.frontier.size() {
             self.show(frontier)?;
@@ -352,32 +367,29 @@ impl Log {
         self.checkpoint_file.publish(&checkpoint);
         Ok(Commit { first, size, checkpoint })
     }
+}
 
-    fn write_hashes(&self, records: &[&[u8]]) -> Result<Frontier, AppendError> {
-        self.write_hashes_after(&self.frontier, records.iter().copied())
+/// Writes the hashes that records add to a tree, and returns the edge of the tree after them.
+pub(super) fn write_hashes<'a>(
+    tree: &Tree,
+    before: &Frontier,
+    records: impl Iterator<Item = &'a [u8]>,
+) -> Result<Frontier, StoreError> {
+    let Tree::Files(files) = tree else { return Err(StoreError::Poisoned) };
+    let (mut frontier, mut levels) = (before.clone(), [const { Vec::new() }; LEVELS]);
+    for record in records {
+        frontier.push_with(crate::tree::leaf_hash(record), |level, hash| {
+            if let Some(level) = levels.get_mut(usize::from(level)) {
+                level.extend_from_slice(&hash.0);
+            }
+        });
     }
-
-    fn write_hashes_after<'a>(
-        &self,
-        before: &Frontier,
-        records: impl Iterator<Item = &'a [u8]>,
-    ) -> Result<Frontier, AppendError> {
-        let Tree::Files(files) = &self.reader.0.tree else { return Err(StoreError::Poisoned.into()) };
-        let (mut frontier, mut levels) = (before.clone(), [const { Vec::new() }; LEVELS]);
-        for record in records {
-            frontier.push_with(crate::tree::leaf_hash(record), |level, hash| {
-                if let Some(level) = levels.get_mut(usize::from(level)) {
-                    level.extend_from_slice(&hash.0);
-                }
-            });
-        }
-        for (level, hashes) in levels.iter().enumerate().filter(|(_, hashes)| !hashes.is_empty()) {
-            files
-                .write(level, stored_hashes(before.size(), level), hashes)
-                .map_err(|source| AppendError::Tiles { path: self.dir.join(TILES), source })?;
-        }
-        Ok(frontier)
+    for (level, hashes) in levels.iter().enumerate().filter(|(_, hashes)| !hashes.is_empty()) {
+        files
+            .write(level, stored_hashes(before.size(), level), hashes)
+            .map_err(|source| StoreError::Failed { path: files.path(level), source })?;
     }
+    Ok(frontier)
 }
 
 pub(super) fn reader(index: SharedIndex, tree: Tree, signed: SignedCheckpoint, folder: PathBuf) -> Reader {

@@ -17,12 +17,13 @@
 //!
 //! # A commit
 //!
-//! 1. Its records are checked; nothing of a commit with a bad one is written.
+//! 1. Its records are checked; nothing of a commit with a bad one stays.
 //! 2. The tree's new hashes go to the tiles. Readers look only below the published size, so they see none of this yet.
-//! 3. The lines go to the last segment in one write, and one fdatasync makes them durable: the only one of a commit.
+//! 3. The lines go to the last segment in one write, and one fdatasync makes them durable: the only one of a commit. Of a large
+//!    commit, 2 and most of 1 are done while the disk is busy with this (`hashing`).
 //! 4. The checkpoint is signed, shown to readers and returned; its file follows within moments, without a sync of its own.
 //!
-//! A write that fails is cut off again, and the cut synced; a sync that fails leaves the store taking nothing until it is opened
+//! A commit that cannot be completed is cut off again, and the cut synced; a sync that fails leaves the store taking nothing until it is opened
 //! again, for after it nobody can tell what the disk holds. A segment that has reached its size gets no more commits.
 //!
 //! # What holds, whatever happens between any two steps
@@ -58,6 +59,7 @@ pub mod entry;
 mod error;
 mod file;
 pub mod fold;
+mod hashing;
 mod json;
 #[cfg(feature = "kafka")]
 pub mod kafka;
@@ -84,6 +86,8 @@ pub use scan::{Damage, Problem};
 pub use sealer::Sealing;
 
 use std::ops::Range;
+
+use record::{check_line, check_text};
 
 use crate::tree::Hash;
 
@@ -112,7 +116,7 @@ pub struct Batch<'a> {
 }
 
 impl Batch<'_> {
-    /// Checks what no store takes, for one of a size that takes `max_bytes` at once.
+    /// Checks what no store takes, for one of a size that takes `max_bytes` at once; but not whether the records are JSON.
     pub(crate) fn check(&self, size: u64, max_bytes: usize) -> Result<(), StoreError> {
         if self.first != size {
             return Err(StoreError::NotNext { found: self.first, size });
@@ -125,10 +129,19 @@ impl Batch<'_> {
             let max_records = MAX_COMMIT_RECORDS;
             return Err(StoreError::BatchTooLarge { records, bytes, max_records, max_bytes });
         }
-        for (index, record) in self.records.iter().enumerate() {
-            check_record(record).map_err(|problem| StoreError::BadRecord { index, problem })?;
-        }
-        Ok(())
+        self.check_each(check_line)
+    }
+
+    /// Checks that each record is JSON, which takes as long as hashing them.
+    pub(crate) fn check_texts(&self) -> Result<(), StoreError> {
+        self.check_each(check_text)
+    }
+
+    fn check_each(&self, check: impl Fn(&[u8]) -> Result<(), RecordProblem>) -> Result<(), StoreError> {
+        let bad = |(index, record): (usize, &&[u8])| {
+            check(record).map_err(|problem| StoreError::BadRecord { index, problem })
+        };
+        self.records.iter().enumerate().try_for_each(bad)
     }
 }
 
@@ -177,7 +190,7 @@ pub trait LogStore: Send {
     /// When the store cannot be read, or is not the one that it was.
     fn catch_up(&mut self) -> Result<(), StoreError>;
 
-    /// Checks all that can be checked of a batch before anything is written.
+    /// Checks what the store needs of a batch before anything is written: its place, its size, and that each record is one line.
     ///
     /// # Errors
     /// When the batch does not continue the store, or cannot be stored.
@@ -185,9 +198,16 @@ pub trait LogStore: Send {
 
     /// Stores a batch durably and whole. When this returns, every reader will find it where the batch says.
     ///
+    /// `besides` is the rest of what a commit needs, done or waited for when it suits the store. If it fails, nothing of the batch
+    /// is stored.
+    ///
     /// # Errors
     /// When the batch does not continue the store, or was not stored; [`StoreError::is_unknown`] says whether it may yet be.
-    fn append(&mut self, batch: &Batch<'_>) -> Result<(), StoreError>;
+    fn append(
+        &mut self,
+        batch: &Batch<'_>,
+        besides: &mut dyn FnMut() -> Result<(), StoreError>,
+    ) -> Result<(), StoreError>;
 
     /// Reads records from the start of the range: at least one if the range is stored, and as many as one read yields.
     ///

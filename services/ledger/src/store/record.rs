@@ -30,18 +30,29 @@ pub enum RecordProblem {
 /// # Errors
 /// When they cannot.
 pub fn check_record(record: &[u8]) -> Result<(), RecordProblem> {
+    check_line(record)?;
+    check_text(record)
+}
+
+/// The quick half of the check: that it can be written as one line, and be told from what a crash may leave of one.
+pub(super) fn check_line(record: &[u8]) -> Result<(), RecordProblem> {
     if record.len() > MAX_RECORD_BYTES {
         return Err(RecordProblem::TooLarge(record.len()));
     }
-    // One pass that the compiler makes wide; the place is looked for only where there is one.
-    let has_control = record.iter().fold(false, |found, byte| found | (*byte < b' '));
-    if has_control && let Some(at) = record.iter().position(|byte| matches!(byte, b'\n' | 0)) {
+    if let Some(at) = memchr::memchr2(b'\n', 0, record) {
         return Err(RecordProblem::LineBreakOrNul(at));
     }
     if record.first() != Some(&b'{') || record.last() != Some(&b'}') {
         return Err(RecordProblem::NotAnObject);
     }
+    Ok(())
+}
+
+/// The other half: that such a line is JSON.
+pub(super) fn check_text(record: &[u8]) -> Result<(), RecordProblem> {
     let text = std::str::from_utf8(record).map_err(|error| RecordProblem::NotUtf8(error.valid_up_to()))?;
+    // One pass that the compiler makes wide.
+    let has_control = record.iter().fold(false, |found, byte| found | (*byte < b' '));
     if !has_control {
         return check_object(record).map_err(RecordProblem::NotJson);
     }

@@ -76,18 +76,19 @@ impl Segments {
         self.index.clone()
     }
 
-    /// Writes a batch that was checked.
-    fn write(&mut self, batch: &Batch<'_>) -> Result<(), StoreError> {
+    /// Writes a batch that was checked. What is to be done besides comes last: it may well have been done meanwhile.
+    fn write(
+        &mut self,
+        batch: &Batch<'_>,
+        besides: &mut dyn FnMut() -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
         let is_first = self.end >= self.roll_bytes;
         if is_first {
             self.roll(batch.first)?;
         }
         let (bytes, begins) = encode(batch.records, self.end).map_err(|source| self.failed(source))?;
         if let Err(source) = self.active.write_all_at(&bytes, self.end) {
-            // The cut must be durable before anything is written there again: after a crash, sectors of this commit and of the
-            // next would otherwise make up a third.
-            let cut = self.active.set_len(self.end).and_then(|()| self.active.sync_data());
-            self.poisoned = cut.is_err();
+            self.poisoned = self.take_back().is_err();
             return Err(self.failed(source));
         }
         if let Err(source) = self.active.sync_data() {
@@ -96,12 +97,25 @@ impl Segments {
             let _ = self.active.set_len(self.end);
             return Err(StoreError::Unknown { path: self.path.clone(), source });
         }
+        if let Err(error) = besides() {
+            let Err(source) = self.take_back() else { return Err(error) };
+            // A commit that is whole and cannot be taken back is stored.
+            self.poisoned = true;
+            return Err(StoreError::Unknown { path: self.path.clone(), source });
+        }
         self.end += bytes.len() as u64;
         self.index.extend(&self.path, batch.first, &begins, self.end);
         if is_first {
             self.sealer.segment_is_full();
         }
         Ok(())
+    }
+
+    /// Cuts off a commit that is not to be. The cut must be durable before anything is written there again: after a crash, sectors
+    /// of this commit and of the next would otherwise make up a third.
+    fn take_back(&self) -> io::Result<()> {
+        self.active.set_len(self.end)?;
+        self.active.sync_data()
     }
 
     /// Begins a new segment. If that fails, the full one stays the last.
@@ -149,7 +163,11 @@ impl LogStore for Segments {
         batch.check(self.index.size(), MAX_COMMIT_BYTES)
     }
 
-    fn append(&mut self, batch: &Batch<'_>) -> Result<(), StoreError> {
+    fn append(
+        &mut self,
+        batch: &Batch<'_>,
+        besides: &mut dyn FnMut() -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
         // The records were checked by whoever appends, and are not parsed a second time.
         if self.poisoned {
             return Err(StoreError::Poisoned);
@@ -158,7 +176,7 @@ impl LogStore for Segments {
         if batch.first != size {
             return Err(StoreError::NotNext { found: batch.first, size });
         }
-        self.write(batch)
+        self.write(batch, besides)
     }
 
     fn read(&self, range: Range<u64>) -> Result<Vec<Vec<u8>>, ReadError> {

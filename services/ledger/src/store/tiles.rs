@@ -42,6 +42,11 @@ impl TileFiles {
         Self { folder, disk: None, read: Default::default(), written: Default::default() }
     }
 
+    /// The file of one level.
+    pub fn path(&self, level: usize) -> PathBuf {
+        level_path(&self.folder, level)
+    }
+
     /// Writes hashes of one level, `first` being the position of the first.
     pub fn write(&self, level: usize, first: u64, hashes: &[u8]) -> io::Result<()> {
         let slot = self.written.get(level).ok_or(io::ErrorKind::NotFound)?;

@@ -89,6 +89,10 @@ const WORKS: u8 = 0;
 const FULL: u8 = 1;
 const SYNC_FAILS: u8 = 2;
 const FULL_AND_NO_CUT: u8 = 3;
+const NO_ROOM_FOR_TILES: u8 = 4;
+
+/// Ends of commits after record 10: a small one, and one that is so large that its hashes are made while it is written.
+const COMMIT_ENDS: [u64; 2] = [15, 3000];
 
 #[derive(Debug)]
 struct FaultyDisk(Arc<AtomicU8>);
@@ -97,11 +101,13 @@ struct FaultyDisk(Arc<AtomicU8>);
 struct FaultyFile {
     file: Box<dyn DiskFile>,
     fault: Arc<AtomicU8>,
+    is_tile: bool,
 }
 
 impl Disk for FaultyDisk {
     fn open(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
-        Ok(Box::new(FaultyFile { file: OsDisk.open(path)?, fault: self.0.clone() }))
+        let is_tile = path.parent().unwrap().ends_with("tiles");
+        Ok(Box::new(FaultyFile { file: OsDisk.open(path)?, fault: self.0.clone(), is_tile }))
     }
 
     fn create_folder(&self, path: &Path) -> io::Result<()> {
@@ -123,9 +129,12 @@ impl Disk for FaultyDisk {
 
 impl DiskFile for FaultyFile {
     fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        // Only the segments' volume is full: the tiles are written before them.
-        let is_record = bytes.starts_with(b"{");
-        if is_record && matches!(self.fault.load(Ordering::Relaxed), FULL | FULL_AND_NO_CUT) {
+        let is_full = match self.fault.load(Ordering::Relaxed) {
+            FULL | FULL_AND_NO_CUT => !self.is_tile,
+            NO_ROOM_FOR_TILES => self.is_tile,
+            _ => false,
+        };
+        if is_full {
             self.file.write_all_at(&bytes[..bytes.len() / 2], offset)?;
             return Err(io::ErrorKind::StorageFull.into());
         }
@@ -156,38 +165,71 @@ fn on_faulty_disk(dir: &Path) -> (Log, Arc<AtomicU8>) {
 
 #[test]
 fn a_full_disk_refuses_the_commit_and_the_log_goes_on_when_there_is_room() {
-    let dir = tempfile::tempdir().unwrap();
-    let (mut log, fault) = on_faulty_disk(dir.path());
-    fault.store(FULL, Ordering::Relaxed);
-    for _ in 0..3 {
-        let error = log.append(&records(10..15)).unwrap_err();
-        assert!(matches!(error, AppendError::Store(StoreError::Failed { .. })), "{error}");
-        assert_holds(&log, 10);
+    for (kind, end) in
+        [FULL, NO_ROOM_FOR_TILES].into_iter().flat_map(|kind| COMMIT_ENDS.map(|end| (kind, end)))
+    {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut log, fault) = on_faulty_disk(dir.path());
+        let segment = || std::fs::metadata(last_segment(dir.path())).unwrap().len();
+        let before = segment();
+        fault.store(kind, Ordering::Relaxed);
+        for _ in 0..3 {
+            let error = log.append(&records(10..end)).unwrap_err();
+            assert!(matches!(error, AppendError::Store(StoreError::Failed { .. })), "{error}");
+            assert_holds(&log, 10);
+            assert_eq!(segment(), before, "what was written is cut off");
+        }
+        fault.store(WORKS, Ordering::Relaxed);
+        log.append(&[record(10)]).unwrap();
+        log.append(&records(11..end)).unwrap();
+        assert_holds(&log, end);
+        drop(log);
+        assert_holds(&reopen(dir.path()).unwrap(), end);
     }
-    fault.store(WORKS, Ordering::Relaxed);
-    log.append(&[record(10)]).unwrap();
-    assert_holds(&log, 11);
-    drop(log);
-    assert_holds(&reopen(dir.path()).unwrap(), 11);
+}
+
+#[test]
+fn nothing_stays_of_a_commit_with_a_bad_record_however_large_it_is() {
+    for (end, bad) in
+        COMMIT_ENDS.into_iter().flat_map(|end| ["{\"a\":}", "{\"a\":\n1}", "[]"].map(|bad| (end, bad)))
+    {
+        let dir = tempfile::tempdir().unwrap();
+        let mut log = filled(dir.path(), 10);
+        let before = std::fs::metadata(last_segment(dir.path())).unwrap().len();
+        let mut commit = records(10..end);
+        commit.push(bad.to_owned());
+        let error = log.append(&commit).unwrap_err();
+        let index = commit.len() - 1;
+        assert!(
+            matches!(error, AppendError::Store(StoreError::BadRecord { index: at, .. }) if at == index),
+            "{error}"
+        );
+        assert_eq!(std::fs::metadata(last_segment(dir.path())).unwrap().len(), before);
+        log.append(&records(10..end)).unwrap();
+        assert_holds(&log, end);
+        drop(log);
+        assert_holds(&reopen(dir.path()).unwrap(), end);
+    }
 }
 
 #[test]
 fn after_a_failed_sync_or_cut_nothing_is_taken_until_the_log_is_reopened() {
-    for (kind, unknown) in [(SYNC_FAILS, true), (FULL_AND_NO_CUT, false)] {
+    let kinds = [(SYNC_FAILS, true), (FULL_AND_NO_CUT, false)];
+    for ((kind, unknown), end) in kinds.into_iter().flat_map(|kind| COMMIT_ENDS.map(|end| (kind, end))) {
         let dir = tempfile::tempdir().unwrap();
         let (mut log, fault) = on_faulty_disk(dir.path());
         fault.store(kind, Ordering::Relaxed);
-        let error = log.append(&records(10..15)).unwrap_err();
+        let error = log.append(&records(10..end)).unwrap_err();
         assert_eq!(matches!(error, AppendError::Store(StoreError::Unknown { .. })), unknown, "{error}");
         fault.store(WORKS, Ordering::Relaxed);
-        let error = log.append(&records(10..15)).unwrap_err();
+        let error = log.append(&records(10..end)).unwrap_err();
         assert!(matches!(error, AppendError::Store(StoreError::Poisoned)), "{error}");
         assert_holds(&log, 10);
         drop(log);
         let mut log = reopen(dir.path()).unwrap();
         assert_holds(&log, 10);
-        log.append(&records(10..12)).unwrap();
-        assert_holds(&log, 12);
+        log.append(&records(10..end)).unwrap();
+        assert_holds(&log, end);
     }
 }
 

@@ -46,7 +46,7 @@ fn a_file_system_that_is_full_takes_nothing_and_loses_nothing() {
         let size = log.size();
         match log.append(&records(size..size + 40)) {
             Ok(_) => {}
-            Err(AppendError::Tiles { .. } | AppendError::Store(StoreError::Failed { .. })) => failures += 1,
+            Err(AppendError::Store(StoreError::Failed { .. })) => failures += 1,
             Err(other) => panic!("{other}"),
         }
         assert_eq!(log.size(), log.reader().size());

@@ -157,7 +157,7 @@ impl KafkaStore {
             Verdict::Continued(records) => {
                 let batch = Batch { first, previous_root, records: &records };
                 if first >= self.copy.segments.size() {
-                    self.copy.segments.append(&batch)?;
+                    self.copy.segments.append(&batch, &mut || Ok(()))?;
                 } else if !self.copy.has(first, &records) {
                     self.copy_differs = true;
                     return Err(self.options.foreign("the folder is not a copy of it"));
@@ -257,11 +257,17 @@ impl LogStore for KafkaStore {
         }
     }
 
-    fn append(&mut self, batch: &Batch<'_>) -> Result<(), StoreError> {
+    fn append(
+        &mut self,
+        batch: &Batch<'_>,
+        besides: &mut dyn FnMut() -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
         self.check(batch)?;
         let (Some(leader), Some(current)) = (&self.leader, self.fold.current()) else {
             return Err(StoreError::NotLeading);
         };
+        // What was sent cannot be taken back.
+        besides()?;
         let entry = BatchHead::of(batch, current.log, leader.epoch).encode(batch.records);
         let sent = leader.producer.send(&entry, self.options.patience);
         let read = match sent {
