@@ -12,8 +12,9 @@ use super::filter::{Outbound, Refused, Wish};
 use super::packet::{Packet, number};
 use super::pending::Held;
 use super::probe::Probe;
+use super::relay::RelayClient;
 use super::time::Now;
-use super::wireguard::{Address, MAX_DATAGRAM_BYTES, Opened, address_of};
+use super::wireguard::{Address, MAX_DATAGRAM_BYTES, Opened, address_of, sealed_length};
 use super::{Engine, Via, answer};
 
 /// Handshakes of nodes that are no peers yet. The source is what they are limited by everywhere.
@@ -79,17 +80,40 @@ impl Engine {
 
     pub(super) fn answer_refusal(&mut self, packet: &Packet, bytes: &[u8]) {
         if let Some(answer) = answer::refuse(packet, bytes) {
-            super::bounded_push(&mut self.packets, answer);
+            self.packets.copy(&answer);
         }
     }
 
-    /// Encrypts a packet that the filter let pass.
+    /// Encrypts a packet that the filter let pass, right behind the datagrams that go the same way.
     fn send_packet(&mut self, now: Now, to: NodeBytes, packet: &[u8]) {
         let Some(peer) = self.peers.get_mut(&to) else { return };
         peer.bytes_sent = peer.bytes_sent.saturating_add(packet.len() as u64);
         peer.paths.sent(now.instant);
-        if let Some(sealed) = peer.tunnels.active_mut().seal(now.instant, packet) {
-            self.send_sealed(to, sealed);
+        // In doubt it goes both ways.
+        let direct = peer.paths.direct().filter(|_| !peer.paths.is_doubtful());
+        let is_relayed = peer.paths.direct().is_none();
+        let tunnel = peer.tunnels.active_mut();
+        let relay = self.relay.as_ref().filter(|relay| is_relayed && relay.answers()).map(RelayClient::address);
+        let length = sealed_length(packet.len());
+        let handshake = match (direct, relay) {
+            (Some(address), _) => {
+                self.transmits.write(address, length, |buffer| tunnel.seal_into(now.instant, packet, buffer))
+            }
+            (None, Some(relay)) => {
+                self.transmits.write(relay, wire::DATA_HEADER_BYTES.saturating_add(length), |buffer| {
+                    let start = buffer.len();
+                    buffer.extend_from_slice(&wire::data_header(to));
+                    let handshake = tunnel.seal_into(now.instant, packet, buffer);
+                    if buffer.len() == start.saturating_add(wire::DATA_HEADER_BYTES) {
+                        buffer.truncate(start);
+                    }
+                    handshake
+                })
+            }
+            (None, None) => tunnel.seal(now.instant, packet),
+        };
+        if let Some(message) = handshake {
+            self.send_sealed(to, message);
         }
     }
 
@@ -102,10 +126,10 @@ impl Engine {
         let is_initiation = sealed.first() == Some(&1);
         match direct {
             Some(address) if is_initiation || is_doubtful => {
-                self.transmit(address, sealed.clone());
+                self.transmits.copy(address, &sealed);
                 self.send_relayed(to, &sealed);
             }
-            Some(address) => self.transmit(address, sealed),
+            Some(address) => self.transmits.copy(address, &sealed),
             None => {
                 self.send_relayed(to, &sealed);
                 self.send_without_relay(to, &sealed, is_initiation);
@@ -125,7 +149,7 @@ impl Engine {
             peer.paths.heard_from().into_iter().collect()
         };
         for address in targets {
-            self.transmit(address, sealed.to_vec());
+            self.transmits.copy(address, sealed);
         }
     }
 
@@ -133,13 +157,13 @@ impl Engine {
         let Some(relay) = self.relay.as_ref().map(|relay| relay.address()) else { return };
         let mut datagram = Vec::with_capacity(wire::DATA_HEADER_BYTES + sealed.len());
         if wire::encode_data(to, sealed, &mut datagram).is_ok() {
-            self.transmit(relay, datagram);
+            self.transmits.copy(relay, &datagram);
         }
     }
 
     fn send_via(&mut self, via: Via, to: NodeBytes, sealed: Vec<u8>) {
         match via {
-            Via::Direct(address) => self.transmit(address, sealed),
+            Via::Direct(address) => self.transmits.copy(address, &sealed),
             Via::Relay(_) => self.send_relayed(to, &sealed),
         }
     }
@@ -178,8 +202,9 @@ impl Engine {
                 let Some(peer) = self.by_index.get(&index).copied() else { return };
                 let source = via_address(via);
                 let tunnel = self.peers.get_mut(&peer).and_then(|peer| peer.tunnels.by_index(index));
-                let opened = tunnel.map(|tunnel| tunnel.open(now.instant, Some(source), datagram));
-                self.handle_opened(now, via, peer, opened.unwrap_or_default());
+                let Some(tunnel) = tunnel else { return };
+                let opened = tunnel.open(now.instant, Some(source), datagram, self.packets.next());
+                self.handle_opened(now, via, peer, opened);
             }
             Address::Nowhere => self.counters.malformed_in += 1,
         }
@@ -206,9 +231,10 @@ impl Engine {
         theirs: &PublicKey,
         datagram: &[u8],
     ) -> bool {
+        let buffer = self.packets.next();
         let found = self.peers.values_mut().find_map(|peer| {
             let tunnel = peer.tunnels.by_keys(ours, theirs)?;
-            Some((peer.bytes, tunnel.open(now.instant, Some(via_address(via)), datagram)))
+            Some((peer.bytes, tunnel.open(now.instant, Some(via_address(via)), datagram, buffer)))
         });
         let Some((peer, opened)) = found else { return false };
         self.handle_opened(now, via, peer, opened);
@@ -236,8 +262,8 @@ impl Engine {
         for sealed in opened.send {
             self.send_sealed(from, sealed);
         }
-        if let Some(packet) = opened.packet {
-            self.handle_inner(now, via, from, packet);
+        if opened.has_packet {
+            self.handle_inner(now, via, from);
         }
     }
 
@@ -268,31 +294,37 @@ impl Engine {
         }
     }
 
-    /// A packet out of a peer's tunnel.
-    fn handle_inner(&mut self, now: Now, via: Via, from: NodeBytes, bytes: Vec<u8>) {
-        let Ok(packet) = Packet::parse(&bytes) else {
+    /// A packet out of a peer's tunnel, in the next buffer.
+    fn handle_inner(&mut self, now: Now, via: Via, from: NodeBytes) {
+        let bytes = self.packets.written();
+        let length = bytes.len();
+        let Ok(packet) = Packet::parse(bytes) else {
             self.counters.malformed_in += 1;
             return;
         };
         if packet.number == number::PROBE {
+            let bytes = bytes.to_vec();
             return self.handle_probe(now, via, from, &packet, &bytes);
         }
-        match self.filter.inbound(now.instant, from, &packet, bytes.len()) {
-            Ok(()) => self.take_inner(now, from, bytes),
-            Err(Refused::NotGranted) => {
-                self.counters.refused_in += 1;
-                self.early_packets.hold(now.instant, from, bytes);
+        match self.filter.inbound(now.instant, from, &packet, length) {
+            Ok(()) => {
+                self.packets.keep();
+                self.count_inner(now, from, length);
             }
-            Err(_) => self.counters.refused_in += 1,
+            Err(refused) => {
+                self.counters.refused_in += 1;
+                if refused == Refused::NotGranted {
+                    self.early_packets.hold(now.instant, from, self.packets.written().to_vec());
+                }
+            }
         }
     }
 
-    fn take_inner(&mut self, now: Now, from: NodeBytes, bytes: Vec<u8>) {
+    fn count_inner(&mut self, now: Now, from: NodeBytes, length: usize) {
         if let Some(peer) = self.peers.get_mut(&from) {
-            peer.bytes_received = peer.bytes_received.saturating_add(bytes.len() as u64);
+            peer.bytes_received = peer.bytes_received.saturating_add(length as u64);
             peer.paths.received(now.instant);
         }
-        super::bounded_push(&mut self.packets, bytes);
     }
 
     /// Looks again at packets that came before their permission. Those that are still not permitted go on waiting.
@@ -300,7 +332,10 @@ impl Engine {
         for waiting in self.early_packets.take(now.instant) {
             let Ok(packet) = Packet::parse(&waiting.thing) else { continue };
             match self.filter.inbound(now.instant, waiting.from, &packet, waiting.thing.len()) {
-                Ok(()) => self.take_inner(now, waiting.from, waiting.thing),
+                Ok(()) => {
+                    self.packets.copy(&waiting.thing);
+                    self.count_inner(now, waiting.from, waiting.thing.len());
+                }
                 Err(Refused::NotGranted) => self.early_packets.give_back(waiting),
                 Err(_) => {}
             }
@@ -346,7 +381,7 @@ impl Engine {
             let ping = Probe::Ping(id).encode(own, peer.address_v4);
             let sealed = ping.and_then(|ping| peer.tunnels.active_mut().seal(now.instant, &ping));
             if let Some(bytes) = sealed {
-                super::bounded_push(&mut self.transmits, super::Transmit { to: address, bytes });
+                self.transmits.copy(address, &bytes);
             }
         }
     }

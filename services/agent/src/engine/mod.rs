@@ -7,7 +7,7 @@
 //!   filter ── pending ── peers (tunnels: WireGuard, paths) ── relay, STUN ── authorizations
 //!                    │                  │                │                │
 //!                    ▼                  ▼                ▼                ▼
-//!              poll_packet        poll_transmit     poll_message     poll_timeout
+//!              take_packets       poll_transmit     poll_message     poll_timeout
 //! ```
 //!
 //! After any input, poll the outputs until they are empty, and call [`Engine::handle_timeout`] no later than
@@ -28,6 +28,7 @@ mod early;
 mod exchange;
 mod filter;
 mod keys;
+mod output;
 mod packet;
 mod paths;
 mod peer;
@@ -60,6 +61,7 @@ use data::{EARLY_HANDSHAKES, EARLY_PACKETS, EarlyHandshake};
 use early::Early;
 use filter::Filter;
 use keys::Keys;
+use output::{Packets, Transmits};
 use peer::Peer;
 use pending::Pending;
 use relay::RelayClient;
@@ -68,6 +70,7 @@ use wireguard::HandshakeLimiter;
 
 pub use exchange::Testimony;
 pub use keys::NextKey;
+pub use output::{HEADROOM, Transmit};
 pub use packet::{Malformed, Packet, Quoted, TcpFlags, Transport};
 pub use paths::PathChange;
 pub use relay::RelayTransport;
@@ -78,7 +81,7 @@ pub use time::Now;
 pub use trace::{FiveTuple, PacketTrace, TraceVerdict, TracedDirection, TracedFlow, TracedGrant};
 pub use wireguard::MTU;
 
-/// Most datagrams, packets and messages that wait to be polled; more are dropped, oldest first.
+/// Most messages that wait to be polled; more are dropped, oldest first.
 const MAX_OUTPUT: usize = 8_192;
 
 /// What the engine needs to begin.
@@ -95,15 +98,6 @@ pub struct Settings {
     pub next_key: Option<NextKey>,
     /// Seeds everything random but the cryptographic keys.
     pub seed: [u8; 32],
-}
-
-/// A datagram to send.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Transmit {
-    /// Where to: a peer, the relay or a STUN server.
-    pub to: SocketAddr,
-    /// What.
-    pub bytes: Vec<u8>,
 }
 
 /// The way a datagram came.
@@ -142,8 +136,8 @@ pub struct Engine {
     is_removed: bool,
     next_tick: Instant,
     next_second: Instant,
-    transmits: VecDeque<Transmit>,
-    packets: VecDeque<Vec<u8>>,
+    transmits: Transmits,
+    packets: Packets,
     messages: VecDeque<AgentMessage>,
     counters: Counters,
     denials: VecDeque<DenialStatus>,
@@ -189,22 +183,32 @@ impl Engine {
             is_removed: false,
             next_tick: now.instant,
             next_second: now.instant,
-            transmits: VecDeque::new(),
-            packets: VecDeque::new(),
+            transmits: Transmits::default(),
+            packets: Packets::default(),
             messages: VecDeque::new(),
             counters: Counters::default(),
             denials: VecDeque::new(),
         }
     }
 
-    /// The next datagram to send.
+    /// The next datagrams to send. Once they are sent, [`Self::reuse`] spares an allocation.
     pub fn poll_transmit(&mut self) -> Option<Transmit> {
-        self.transmits.pop_front()
+        self.transmits.pop()
     }
 
-    /// The next packet for the TUN device.
-    pub fn poll_packet(&mut self) -> Option<Vec<u8>> {
-        self.packets.pop_front()
+    /// Takes the buffer of a transmit for datagrams to come.
+    pub fn reuse(&mut self, transmit: Transmit) {
+        self.transmits.reuse(transmit);
+    }
+
+    /// Lets all packets for the TUN device be written, each behind [`HEADROOM`] bytes. They are gone afterwards, and their
+    /// buffers are used again.
+    pub fn take_packets(&mut self, write: impl FnOnce(&mut [Vec<u8>])) {
+        let waiting = self.packets.waiting();
+        if !waiting.is_empty() {
+            write(waiting);
+            self.packets.clear();
+        }
     }
 
     /// The next message for the control plane; none while there is no session.
@@ -222,12 +226,11 @@ impl Engine {
         self.is_removed
     }
 
-    fn transmit(&mut self, to: SocketAddr, bytes: Vec<u8>) {
-        bounded_push(&mut self.transmits, Transmit { to, bytes });
-    }
-
     fn message(&mut self, message: AgentMessage) {
-        bounded_push(&mut self.messages, message);
+        if self.messages.len() >= MAX_OUTPUT {
+            self.messages.pop_front();
+        }
+        self.messages.push_back(message);
     }
 
     /// A new name for a request.
@@ -240,11 +243,4 @@ impl std::fmt::Debug for Engine {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Engine({}, {} peers)", self.own.membership.node, self.peers.len())
     }
-}
-
-fn bounded_push<T>(queue: &mut VecDeque<T>, item: T) {
-    if queue.len() >= MAX_OUTPUT {
-        queue.pop_front();
-    }
-    queue.push_back(item);
 }

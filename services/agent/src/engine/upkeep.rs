@@ -74,7 +74,7 @@ impl Engine {
         if let Some((to, hello)) =
             self.relay.as_mut().and_then(|relay| Some((relay.address(), RelayClient::poll(relay, now)?)))
         {
-            self.transmit(to, hello);
+            self.transmits.copy(to, &hello);
             // Nobody answers: find out soon whether that is the relay or UDP.
             if self.relay.as_ref().is_some_and(RelayClient::falls_silent) {
                 self.stun.iter_mut().for_each(|client| client.hasten(now.instant));
@@ -87,7 +87,7 @@ impl Engine {
             .filter_map(|client| Some((client.server(), client.poll(now.instant, random)?)))
             .collect();
         for (server, request) in requests {
-            self.transmit(server, request);
+            self.transmits.copy(server, &request);
         }
     }
 

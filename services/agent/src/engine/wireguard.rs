@@ -25,6 +25,8 @@ use boringtun::noise::{Packet as Message, Tunn, TunnResult};
 use boringtun::x25519::{PublicKey, StaticSecret};
 use rand::Rng;
 
+use super::output::HEADROOM;
+
 /// Largest IP packet that is carried, and so the TUN device's MTU: the least that IPv6 allows, so that the tunnel fits
 /// through any path together with the relay's header.
 pub const MTU: usize = 1280;
@@ -32,8 +34,12 @@ pub const MTU: usize = 1280;
 /// Longest datagram that is looked at.
 pub(super) const MAX_DATAGRAM_BYTES: usize = 2048;
 
-/// boringtun writes a packet and 32 bytes, or a handshake message of 148.
+/// The longest handshake message, which boringtun may write wherever it writes something.
+const HANDSHAKE_BYTES: usize = 148;
+/// boringtun writes a packet and 32 bytes, or a handshake message.
 const BUFFER_BYTES: usize = MAX_DATAGRAM_BYTES + 256;
+/// The first byte of a message that carries a packet.
+const DATA: u8 = 4;
 
 /// What boringtun is asked for until a handshake is answered. The first are quick, because the other end may have
 /// verified the authorization a moment later than this one.
@@ -119,8 +125,8 @@ pub(super) fn address_of(datagram: &[u8]) -> Address {
 pub(super) struct Opened {
     /// WireGuard accepted it: it is from the peer.
     pub authentic: bool,
-    /// An IP packet, still to be filtered.
-    pub packet: Option<Vec<u8>>,
+    /// There is an IP packet in the buffer, still to be filtered.
+    pub has_packet: bool,
     /// To be sent back the way it came: a handshake's answer.
     pub reply: Option<Vec<u8>>,
     /// To be sent by the path of the moment: a keepalive and what was queued for the handshake.
@@ -135,13 +141,15 @@ pub(super) struct Tunnel {
     theirs: PublicKey,
     established: Option<Instant>,
     retry: Option<(Instant, usize)>,
+    /// boringtun holds packets until there is a session.
+    has_queued: bool,
 }
 
 impl Tunnel {
     pub fn new(ours: &OwnKey, theirs: PublicKey, index: u32) -> Self {
         let limiter = Some(ours.limiter.clone());
         let tunn = Tunn::new(ours.secret.clone(), theirs, None, None, index, limiter);
-        Self { tunn, index, ours: ours.public, theirs, established: None, retry: None }
+        Self { tunn, index, ours: ours.public, theirs, established: None, retry: None, has_queued: false }
     }
 
     pub fn index(&self) -> u32 {
@@ -166,24 +174,44 @@ impl Tunnel {
         self.tunn.time_since_last_handshake()
     }
 
-    /// Encrypts a packet, or queues it and begins a handshake.
+    /// Encrypts a packet, or queues it and begins a handshake. Gives what is to be sent.
     pub fn seal(&mut self, now: Instant, packet: &[u8]) -> Option<Vec<u8>> {
-        if packet.len() > MAX_DATAGRAM_BYTES {
+        let mut sealed = Vec::new();
+        self.seal_into(now, packet, &mut sealed).or(Some(sealed).filter(|sealed| !sealed.is_empty()))
+    }
+
+    /// Encrypts a packet behind what a buffer holds: [`sealed_length`] bytes. Without a session it is queued, nothing is
+    /// written, and the first message of a handshake is given if one is to be sent.
+    pub fn seal_into(&mut self, now: Instant, packet: &[u8], out: &mut Vec<u8>) -> Option<Vec<u8>> {
+        let mut padded = [0; MAX_DATAGRAM_BYTES];
+        let length = padded_length(packet.len());
+        let plain = if length == packet.len() {
+            packet
+        } else {
+            padded.get_mut(..packet.len())?.copy_from_slice(packet);
+            padded.get(..length)?
+        };
+        if plain.len() > MAX_DATAGRAM_BYTES {
             return None;
         }
-        let mut buffer = [0; BUFFER_BYTES];
-        let mut padded = [0; MAX_DATAGRAM_BYTES];
-        padded.get_mut(..packet.len())?.copy_from_slice(packet);
-        let length = packet.len().next_multiple_of(16).min(packet.len().max(MTU));
-        let sent = written(self.tunn.encapsulate(padded.get(..length)?, &mut buffer));
+        let start = out.len();
+        out.resize(start.saturating_add(length.saturating_add(32).max(HANDSHAKE_BYTES)), 0);
+        let sealed = written(self.tunn.encapsulate(plain, out.get_mut(start..)?));
+        if let Some(length) = sealed.filter(|_| out.get(start) == Some(&DATA)) {
+            out.truncate(start.saturating_add(length));
+            return None;
+        }
+        let handshake = sealed.and_then(|length| Some(out.get(start..)?.get(..length)?.to_vec()));
+        out.truncate(start);
+        self.has_queued = true;
         self.await_answer(now);
-        sent
+        handshake
     }
 
     /// Begins a handshake.
     pub fn initiate(&mut self, now: Instant) -> Option<Vec<u8>> {
-        let mut buffer = [0; BUFFER_BYTES];
-        let sent = written(self.tunn.format_handshake_initiation(&mut buffer, false));
+        let mut buffer = [0; HANDSHAKE_BYTES];
+        let sent = copied(self.tunn.format_handshake_initiation(&mut buffer, false));
         self.await_answer(now);
         sent
     }
@@ -199,16 +227,23 @@ impl Tunnel {
         self.retry = now.checked_add(wait).map(|at| (at, 0));
     }
 
-    /// Takes a datagram of this tunnel.
-    pub fn open(&mut self, now: Instant, from: Option<IpAddr>, datagram: &[u8]) -> Opened {
+    /// Takes a datagram of this tunnel. A packet in it is put into `buffer`, behind [`HEADROOM`] bytes.
+    pub fn open(
+        &mut self,
+        now: Instant,
+        from: Option<IpAddr>,
+        datagram: &[u8],
+        buffer: &mut Vec<u8>,
+    ) -> Opened {
         let mut opened = Opened::default();
         if datagram.len() > MAX_DATAGRAM_BYTES {
             return opened;
         }
         let is_initiation = matches!(address_of(datagram), Address::Initiation);
         let is_cookie = datagram.first() == Some(&3);
-        let mut buffer = [0; BUFFER_BYTES];
-        match self.tunn.decapsulate(from, datagram, &mut buffer) {
+        buffer.clear();
+        buffer.resize(HEADROOM.saturating_add(datagram.len().max(HANDSHAKE_BYTES)), 0);
+        match self.tunn.decapsulate(from, datagram, buffer.get_mut(HEADROOM..).unwrap_or_default()) {
             TunnResult::Done => opened.authentic = !is_cookie,
             TunnResult::Err(_) => return opened,
             TunnResult::WriteToNetwork(bytes) if is_initiation => {
@@ -223,13 +258,17 @@ impl Tunnel {
             }
             TunnResult::WriteToTunnelV4(packet, _) | TunnResult::WriteToTunnelV6(packet, _) => {
                 opened.authentic = true;
-                opened.packet = Some(packet.to_vec());
+                let length = packet.len();
+                opened.has_packet = true;
+                buffer.truncate(HEADROOM.saturating_add(length));
             }
         }
         if opened.authentic {
             self.established.get_or_insert(now);
             self.retry = None;
-            self.flush_queued(&mut opened.send);
+            if self.has_queued {
+                self.flush_queued(&mut opened.send);
+            }
         }
         opened
     }
@@ -240,12 +279,13 @@ impl Tunnel {
         while let TunnResult::WriteToNetwork(bytes) = self.tunn.decapsulate(None, &[], &mut buffer) {
             send.push(bytes.to_vec());
         }
+        self.has_queued = false;
     }
 
     /// Runs WireGuard's own timers: keepalives and new handshakes. To be called every [`TICK`].
     pub fn tick(&mut self) -> Option<Vec<u8>> {
-        let mut buffer = [0; BUFFER_BYTES];
-        written(self.tunn.update_timers(&mut buffer))
+        let mut buffer = [0; HANDSHAKE_BYTES];
+        copied(self.tunn.update_timers(&mut buffer))
     }
 
     /// Sends an unanswered first handshake again when its time has come.
@@ -255,8 +295,8 @@ impl Tunnel {
         let wait = RETRY_MILLISECONDS.get(tries).or(RETRY_MILLISECONDS.last()).copied().unwrap_or(4_000);
         let jitter = random.random_range(0..=wait / 4);
         self.retry = at.max(now).checked_add(Duration::from_millis(wait + jitter)).map(|at| (at, tries));
-        let mut buffer = [0; BUFFER_BYTES];
-        written(self.tunn.format_handshake_initiation(&mut buffer, true))
+        let mut buffer = [0; HANDSHAKE_BYTES];
+        copied(self.tunn.format_handshake_initiation(&mut buffer, true))
     }
 
     /// When [`Self::retry`] has something to do.
@@ -268,9 +308,28 @@ impl Tunnel {
 /// How often WireGuard's timers run.
 pub(super) const TICK: Duration = Duration::from_millis(250);
 
-fn written(result: TunnResult<'_>) -> Option<Vec<u8>> {
+/// Length of a packet once it is sealed.
+pub(super) fn sealed_length(packet: usize) -> usize {
+    padded_length(packet).saturating_add(32)
+}
+
+fn padded_length(packet: usize) -> usize {
+    packet.next_multiple_of(16).min(packet.max(MTU))
+}
+
+fn copied(result: TunnResult<'_>) -> Option<Vec<u8>> {
     match result {
         TunnResult::WriteToNetwork(bytes) => Some(bytes.to_vec()),
+        TunnResult::Done
+        | TunnResult::Err(_)
+        | TunnResult::WriteToTunnelV4(..)
+        | TunnResult::WriteToTunnelV6(..) => None,
+    }
+}
+
+fn written(result: TunnResult<'_>) -> Option<usize> {
+    match result {
+        TunnResult::WriteToNetwork(bytes) => Some(bytes.len()),
         TunnResult::Done
         | TunnResult::Err(_)
         | TunnResult::WriteToTunnelV4(..)

@@ -12,10 +12,12 @@ mod relay;
 mod resolver;
 mod server;
 mod session;
+mod sockets;
 mod status;
 mod tls;
 mod token;
 mod traces;
+mod tun;
 
 pub use agent::{Options, up};
 pub use status::{AgentStatus, LogLine, SessionStatus, WhyStatus};

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use boringtun::x25519::StaticSecret;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
-use writ_agent::engine::{Engine, EngineStatus, Now, RelayTransport, Settings, Testimony, Transmit};
+use writ_agent::engine::{Engine, EngineStatus, HEADROOM, Now, RelayTransport, Settings, Testimony};
 use writ_agent::trust::{Refusal, StoredLive, StoredTrust, Trust};
 use writ_relay::wire::{Kind, classify};
 use writ_relay::{Limits, Relay, relay_key};
@@ -65,7 +65,7 @@ pub struct Host {
     pub engine: Engine,
     /// What came out of the TUN device.
     pub received: VecDeque<Vec<u8>>,
-    address: SocketAddr,
+    pub address: SocketAddr,
     router: Option<Router>,
     candidates: Vec<Candidate>,
     /// While set, nothing comes directly to this host any more.
@@ -85,12 +85,12 @@ pub struct Host {
 
 impl Host {
     /// From where a datagram goes out, if it does.
-    fn outbound(&mut self, transmit: &Transmit) -> Option<SocketAddr> {
-        let is_for_relay = transmit.to == RELAY.parse().unwrap() && classify(&transmit.bytes) == Kind::Relay;
+    fn outbound(&mut self, to: SocketAddr, datagram: &[u8]) -> Option<SocketAddr> {
+        let is_for_relay = to == RELAY.parse().unwrap() && classify(datagram) == Kind::Relay;
         match (self.stream, &mut self.router) {
             (Some(end), _) if is_for_relay => Some(end),
             _ if self.udp_is_blocked => None,
-            (_, Some(router)) => Some(router.outbound(transmit.to)),
+            (_, Some(router)) => Some(router.outbound(to)),
             (_, None) => Some(self.address),
         }
     }
@@ -103,6 +103,14 @@ impl Host {
                 None => self.address == to,
             }
     }
+}
+
+/// Takes what an engine has for its TUN device.
+pub fn take_packets(engine: &mut Engine) -> Vec<Vec<u8>> {
+    let mut packets = Vec::new();
+    engine
+        .take_packets(|waiting| packets = waiting.iter().map(|packet| packet[HEADROOM..].to_vec()).collect());
+    packets
 }
 
 struct Datagram {
@@ -403,13 +411,15 @@ impl World {
         for host in 0..self.hosts.len() {
             self.tend_stream(host);
             while let Some(transmit) = self.hosts[host].engine.poll_transmit() {
-                if let Some(from) = self.hosts[host].outbound(&transmit) {
-                    self.fly(from, transmit.to, transmit.bytes);
+                for datagram in transmit.datagrams() {
+                    if let Some(from) = self.hosts[host].outbound(transmit.to, datagram) {
+                        self.fly(from, transmit.to, datagram.to_vec());
+                    }
                 }
+                self.hosts[host].engine.reuse(transmit);
             }
-            while let Some(packet) = self.hosts[host].engine.poll_packet() {
-                self.hosts[host].received.push_back(packet);
-            }
+            let packets = take_packets(&mut self.hosts[host].engine);
+            self.hosts[host].received.extend(packets);
             while let Some(ended) = self.hosts[host].engine.poll_ended() {
                 self.hosts[host].node.trust.end(self.control.now, &ended);
             }

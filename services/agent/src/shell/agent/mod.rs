@@ -8,7 +8,6 @@ mod why;
 mod witness;
 
 use std::collections::VecDeque;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -17,19 +16,20 @@ use anyhow::{Context as _, Result, bail};
 use jiff::Timestamp;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
-use tun_rs::AsyncDevice;
 use writ_schema::protocol::{AgentFrame, Netmap, RelayAccess};
 use writ_telemetry::RecentLines;
 
 use super::dial::Dialer;
 use super::keeper::Keeper;
 use super::local::{self, Call, Response};
-use super::net::{self, Family, Sockets};
+use super::net;
 use super::relay::{self, RelayStream};
 use super::resolver::Resolver;
 use super::session::{self, Command, Event, Position, Session};
+use super::sockets::{Family, Sockets};
 use super::status::RefusalStatus;
 use super::traces::Traces;
+use super::tun::Tun;
 use crate::engine::{Engine, Now, Settings};
 use crate::state::{Enrolment, StateDir, WireGuardKeys, random_secret};
 use crate::trust::{Changes, Trust};
@@ -37,10 +37,8 @@ use frames::{Connection, Waiting};
 use start::{bind, resume_trust, take_up};
 use why::Questions;
 
-/// Longest packet or datagram that is read; longer ones are cut off and refused.
-const BUFFER_BYTES: usize = 4096;
-/// Packets taken in one go before the other inputs get their turn.
-const BATCH: usize = 64;
+/// System calls that take packets in one go before what came of them is sent and the other inputs get their turn.
+const READS: usize = 4;
 /// How often this host's addresses are looked at.
 const INTERFACES_INTERVAL: Duration = Duration::from_secs(2);
 /// How often the age of the WireGuard key is looked at.
@@ -94,7 +92,7 @@ pub async fn up(options: Options) -> Result<()> {
         next_key: keys.next.clone(),
         seed: *random_secret()?,
     };
-    let tun = net::open_tun(&options.tun_name, membership)?;
+    let tun = Tun::open(&options.tun_name, membership)?;
     let resolver = Resolver::start(membership.address_v4.into()).await;
     let sockets = bind(options.port, kept.as_ref().map_or(0, |kept| kept.port))?;
     let calls = local::listen(&StateDir::socket_path(&options.state))?;
@@ -154,7 +152,7 @@ struct Agent {
     session: Session,
     /// Where nothing answers over UDP.
     relay_stream: Option<RelayStream>,
-    tun: AsyncDevice,
+    tun: Tun,
     /// Answers for the network's names.
     resolver: Option<Resolver>,
     sockets: Sockets,
@@ -176,8 +174,8 @@ struct Agent {
 
 /// What the agent was woken by.
 enum Wake {
-    Tun(std::io::Result<usize>),
-    Udp(std::io::Result<(Family, usize, SocketAddr)>),
+    Tun(std::io::Result<()>),
+    Udp(std::io::Result<Family>),
     Session(Option<Event>),
     Relay(relay::Event),
     Call(Option<Call>),
@@ -188,16 +186,8 @@ enum Wake {
     Stop,
 }
 
-struct Buffers {
-    tun: Vec<u8>,
-    v4: Vec<u8>,
-    v6: Vec<u8>,
-}
-
 impl Agent {
     async fn run(mut self, mut calls: mpsc::Receiver<Call>) -> Result<()> {
-        let mut buffers =
-            Buffers { tun: vec![0; BUFFER_BYTES], v4: vec![0; BUFFER_BYTES], v6: vec![0; BUFFER_BYTES] };
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut interfaces = tokio::time::interval(INTERFACES_INTERVAL);
@@ -205,8 +195,8 @@ impl Agent {
         loop {
             let deadline = self.engine.poll_timeout().map_or_else(far_off, |(at, _)| at);
             let wake = tokio::select! {
-                received = self.tun.recv(&mut buffers.tun) => Wake::Tun(received),
-                received = self.sockets.receive(&mut buffers.v4, &mut buffers.v6) => Wake::Udp(received),
+                received = self.tun.receive() => Wake::Tun(received),
+                received = self.sockets.receive() => Wake::Udp(received),
                 event = self.session.events.recv() => Wake::Session(event),
                 event = relayed::next(&mut self.relay_stream) => Wake::Relay(event),
                 call = calls.recv() => Wake::Call(call),
@@ -217,12 +207,12 @@ impl Agent {
                 _ = terminate.recv() => Wake::Stop,
                 _ = interrupt.recv() => Wake::Stop,
             };
-            let goes_on = self.handle(wake, &mut buffers)?;
+            let goes_on = self.handle(wake)?;
             self.hear_peers();
             self.keep();
             self.testify();
             self.tend_relay_stream();
-            self.flush();
+            self.flush().await;
             if !goes_on {
                 return self.stop().await;
             }
@@ -230,10 +220,13 @@ impl Agent {
     }
 
     /// Tells whether the agent is to go on.
-    fn handle(&mut self, wake: Wake, buffers: &mut Buffers) -> Result<bool> {
+    fn handle(&mut self, wake: Wake) -> Result<bool> {
         match wake {
-            Wake::Tun(received) => self.take_packets(received.context("the TUN device is gone")?, buffers),
-            Wake::Udp(Ok((family, length, from))) => self.take_datagrams(family, length, from, buffers),
+            Wake::Tun(received) => {
+                received.context("the TUN device is gone")?;
+                self.take_packets();
+            }
+            Wake::Udp(Ok(family)) => self.take_datagrams(family),
             // What the kernel tells about an earlier datagram of ours.
             Wake::Udp(Err(error)) => tracing::trace!(%error, "a socket's error"),
             Wake::Session(Some(event)) => self.take_event(event)?,
@@ -263,53 +256,32 @@ impl Agent {
         Ok(true)
     }
 
-    fn take_packets(&mut self, first: usize, buffers: &mut Buffers) {
-        let mut length = first;
-        for _ in 0..BATCH {
-            if let Some(packet) = buffers.tun.get(..length) {
-                self.engine.handle_tun_packet(now(), packet);
+    fn take_packets(&mut self) {
+        for read in 0..READS {
+            if read > 0 && !self.tun.try_receive() {
+                return;
             }
-            match self.tun.try_recv(&mut buffers.tun) {
-                Ok(next) => length = next,
-                Err(_) => return,
+            let now = now();
+            for packet in self.tun.received() {
+                self.engine.handle_tun_packet(now, packet);
             }
-        }
-        // The last one read belongs to the batch too.
-        if let Some(packet) = buffers.tun.get(..length) {
-            self.engine.handle_tun_packet(now(), packet);
         }
     }
 
-    fn take_datagrams(&mut self, family: Family, first: usize, from: SocketAddr, buffers: &mut Buffers) {
-        let buffer = match family {
-            Family::V4 => &mut buffers.v4,
-            Family::V6 => &mut buffers.v6,
-        };
-        let (mut length, mut from) = (first, from);
-        for _ in 0..BATCH {
-            if let Some(datagram) = buffer.get(..length) {
-                self.engine.handle_datagram(now(), from, datagram);
-            }
-            match self.sockets.try_receive(family, buffer) {
-                Some(next) => (length, from) = next,
-                None => return,
-            }
-        }
-        if let Some(datagram) = buffer.get(..length) {
-            self.engine.handle_datagram(now(), from, datagram);
+    fn take_datagrams(&mut self, family: Family) {
+        let now = now();
+        for (from, datagram) in self.sockets.received(family) {
+            self.engine.handle_datagram(now, from, datagram);
         }
     }
 
     /// Moves out what the engine has to say.
-    fn flush(&mut self) {
+    async fn flush(&mut self) {
         while let Some(transmit) = self.engine.poll_transmit() {
-            self.transmit(transmit);
+            self.transmit(&transmit).await;
+            self.engine.reuse(transmit);
         }
-        while let Some(packet) = self.engine.poll_packet() {
-            if let Err(error) = self.tun.try_send(&packet) {
-                tracing::trace!(%error, "a packet did not fit into the TUN device");
-            }
-        }
+        self.engine.take_packets(|packets| self.tun.send(packets));
         self.flush_messages();
     }
 
@@ -346,7 +318,7 @@ impl Agent {
     async fn stop(mut self) -> Result<()> {
         self.engine.stop(now());
         self.keep();
-        self.flush();
+        self.flush().await;
         if self.session.commands.send(Command::Close).await.is_ok() {
             let _ = tokio::time::timeout(FAREWELL, self.session.task).await;
         }

@@ -46,13 +46,20 @@ impl Agent {
         }
     }
 
-    /// Sends a datagram: over the stream if it is for the relay and there is one, else over UDP. STUN stays on UDP, so that
+    /// Sends datagrams: over the stream if they are for the relay and there is one, else over UDP. STUN stays on UDP, so that
     /// it shows when UDP passes again.
-    pub(super) fn transmit(&mut self, Transmit { to, bytes }: Transmit) {
-        let is_for_relay = || Some(to) == self.engine.relay_address() && classify(&bytes) == Kind::Relay;
-        match &self.relay_stream {
-            Some(stream) if stream.is_open() && is_for_relay() => stream.send(bytes),
-            _ => self.sockets.send(to, &bytes),
+    pub(super) async fn transmit(&mut self, transmit: &Transmit) {
+        let stream = self.relay_stream.as_ref().filter(|stream| stream.is_open());
+        let Some(stream) = stream.filter(|_| Some(transmit.to) == self.engine.relay_address()) else {
+            return self.sockets.send(transmit).await;
+        };
+        for datagram in transmit.datagrams() {
+            match classify(datagram) {
+                Kind::Relay => stream.send(datagram.to_vec()),
+                Kind::Stun | Kind::WireGuard | Kind::Unknown => {
+                    self.sockets.send_one(transmit.to, datagram).await;
+                }
+            }
         }
     }
 }

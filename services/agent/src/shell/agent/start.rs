@@ -9,7 +9,7 @@ use writ_schema::keys::IdentityKey;
 
 use super::now;
 use crate::engine::Engine;
-use crate::shell::net::Sockets;
+use crate::shell::sockets::Sockets;
 use crate::shell::status::RefusalStatus;
 use crate::state::{Enrolment, StateDir};
 use crate::trust::{StoredLive, Trust};
