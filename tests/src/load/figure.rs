@@ -1,5 +1,6 @@
 //! A figure: a number with a name and a unit, one line each.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::time::Duration;
 
@@ -12,13 +13,21 @@ pub enum Unit {
     Milliseconds,
     /// How many times as much as something beside it.
     Times,
+    /// Gigabits in a second.
+    GigabitsPerSecond,
+    /// Processor seconds for each gigabit.
+    SecondsPerGigabit,
+    /// Memory.
+    Mebibytes,
+    /// A share of one processor.
+    Percent,
 }
 
 /// A measured number.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Figure {
     /// What was measured.
-    pub name: &'static str,
+    pub name: Cow<'static, str>,
     /// How much.
     pub value: f64,
     /// Of what.
@@ -26,21 +35,26 @@ pub struct Figure {
 }
 
 impl Figure {
+    /// A number as it is.
+    pub(crate) fn new(name: impl Into<Cow<'static, str>>, value: f64, unit: Unit) -> Self {
+        Self { name: name.into(), value, unit }
+    }
+
     /// A count over a time.
-    pub(crate) fn rate(name: &'static str, count: usize, took: Duration) -> Self {
+    pub(crate) fn rate(name: impl Into<Cow<'static, str>>, count: usize, took: Duration) -> Self {
         #[expect(clippy::cast_precision_loss, reason = "counts are small")]
         let value = count as f64 / took.as_secs_f64().max(1e-9);
-        Self { name, value, unit: Unit::PerSecond }
+        Self::new(name, value, Unit::PerSecond)
     }
 
     /// A time.
-    pub(crate) fn time(name: &'static str, time: Duration) -> Self {
-        Self { name, value: time.as_secs_f64() * 1000.0, unit: Unit::Milliseconds }
+    pub(crate) fn time(name: impl Into<Cow<'static, str>>, time: Duration) -> Self {
+        Self::new(name, time.as_secs_f64() * 1000.0, Unit::Milliseconds)
     }
 
     /// This one in terms of another.
-    pub(crate) fn beside(&self, name: &'static str, other: &Self) -> Self {
-        Self { name, value: self.value / other.value.max(1e-9), unit: Unit::Times }
+    pub(crate) fn beside(&self, name: impl Into<Cow<'static, str>>, other: &Self) -> Self {
+        Self::new(name, self.value / other.value.max(1e-9), Unit::Times)
     }
 }
 
@@ -50,6 +64,10 @@ impl fmt::Display for Unit {
             Self::PerSecond => "1/s",
             Self::Milliseconds => "ms",
             Self::Times => "x",
+            Self::GigabitsPerSecond => "Gbit/s",
+            Self::SecondsPerGigabit => "s/Gbit",
+            Self::Mebibytes => "MiB",
+            Self::Percent => "%",
         })
     }
 }
