@@ -106,6 +106,7 @@ impl Engine {
         for authorization in &restored.authorizations {
             self.admit(now, authorization, Origin::Restored);
         }
+        self.schedule_all();
     }
 
     /// Admits a verified authorization: from here on its peer exists and its packets pass.
@@ -206,6 +207,8 @@ impl Engine {
             exchange: Exchange::default(),
             bytes_sent: 0,
             bytes_received: 0,
+            tick_at: now.instant,
+            due: None,
         };
         self.peers.insert(bytes, peer);
         if let Some(initiation) = initiation {

@@ -54,6 +54,7 @@ impl Engine {
             }
             Verified::Removed => self.removed(),
         }
+        self.schedule_all();
     }
 
     /// The session stands: says again what the control plane may not have heard.
@@ -92,6 +93,7 @@ impl Engine {
         for peer in self.peers.values_mut() {
             peer.paths.network_changed(now.instant);
         }
+        self.schedule_all();
         self.announce_candidates();
     }
 

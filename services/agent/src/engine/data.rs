@@ -88,12 +88,13 @@ impl Engine {
     fn send_packet(&mut self, now: Now, to: NodeBytes, packet: &[u8]) {
         let Some(peer) = self.peers.get_mut(&to) else { return };
         peer.bytes_sent = peer.bytes_sent.saturating_add(packet.len() as u64);
-        peer.paths.sent(now.instant);
+        peer.sent(now.instant);
         // In doubt it goes both ways.
         let direct = peer.paths.direct().filter(|_| !peer.paths.is_doubtful());
         let is_relayed = peer.paths.direct().is_none();
         let tunnel = peer.tunnels.active_mut();
-        let relay = self.relay.as_ref().filter(|relay| is_relayed && relay.answers()).map(RelayClient::address);
+        let relay =
+            self.relay.as_ref().filter(|relay| is_relayed && relay.answers()).map(RelayClient::address);
         let length = sealed_length(packet.len());
         let handshake = match (direct, relay) {
             (Some(address), _) => {
@@ -115,6 +116,7 @@ impl Engine {
         if let Some(message) = handshake {
             self.send_sealed(to, message);
         }
+        self.schedule(to);
     }
 
     /// Sends a WireGuard message by the path of the moment. A handshake goes over the relay as well, and so does everything
@@ -192,6 +194,8 @@ impl Engine {
             for peer in self.peers.values_mut() {
                 peer.paths.network_changed(now.instant);
             }
+            self.schedule_all();
+            self.schedule_all();
         }
     }
 
@@ -265,6 +269,7 @@ impl Engine {
         if opened.has_packet {
             self.handle_inner(now, via, from);
         }
+        self.schedule(from);
     }
 
     /// A peer that begins a handshake by another way than ours may have been restarted.
@@ -323,7 +328,7 @@ impl Engine {
     fn count_inner(&mut self, now: Now, from: NodeBytes, length: usize) {
         if let Some(peer) = self.peers.get_mut(&from) {
             peer.bytes_received = peer.bytes_received.saturating_add(length as u64);
-            peer.paths.received(now.instant);
+            peer.received(now.instant);
         }
     }
 

@@ -253,6 +253,7 @@ impl Engine {
         for peer in self.peers.values_mut().filter(|peer| peer.exchange.next.is_some()) {
             peer.exchange.has_news(now.instant, is_urgent);
         }
+        self.schedule_all();
     }
 
     /// The next thing that a peer said about the log. It is that peer's word, and nothing more.

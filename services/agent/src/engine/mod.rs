@@ -35,6 +35,7 @@ mod peer;
 mod pending;
 mod probe;
 mod relay;
+mod schedule;
 mod status;
 mod stun;
 mod time;
@@ -65,6 +66,7 @@ use output::{Packets, Transmits};
 use peer::Peer;
 use pending::Pending;
 use relay::RelayClient;
+use schedule::Schedule;
 use stun::StunClient;
 use wireguard::HandshakeLimiter;
 
@@ -134,7 +136,7 @@ pub struct Engine {
     early_packets: Early<NodeBytes, Vec<u8>>,
     session_is_up: bool,
     is_removed: bool,
-    next_tick: Instant,
+    schedule: Schedule,
     next_second: Instant,
     transmits: Transmits,
     packets: Packets,
@@ -181,7 +183,7 @@ impl Engine {
             early_packets: Early::new(EARLY_PACKETS),
             session_is_up: false,
             is_removed: false,
-            next_tick: now.instant,
+            schedule: Schedule::default(),
             next_second: now.instant,
             transmits: Transmits::default(),
             packets: Packets::default(),

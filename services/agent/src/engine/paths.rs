@@ -152,15 +152,15 @@ impl Paths {
         self.history.iter()
     }
 
-    /// A packet came from the peer.
-    pub fn received(&mut self, now: Instant) {
+    /// A packet came from the peer. Tells whether it is the first packet after a while.
+    pub fn received(&mut self, now: Instant) -> bool {
         self.heard_at = Some(now);
-        self.touch(now);
+        self.touch(now)
     }
 
-    /// A packet goes to the peer.
-    pub fn sent(&mut self, now: Instant) {
-        self.touch(now);
+    /// A packet goes to the peer. Tells whether it is the first packet after a while.
+    pub fn sent(&mut self, now: Instant) -> bool {
+        let was_idle = self.touch(now);
         let is_quiet = self.heard_at.is_none_or(|at| now.saturating_duration_since(at) >= QUIET);
         if let Some(direct) = &mut self.direct
             && is_quiet
@@ -168,6 +168,7 @@ impl Paths {
         {
             direct.check_at = direct.check_at.min(now);
         }
+        was_idle
     }
 
     /// Whether the direct path may have died: what goes over it goes over the relay as well, and comes once all the same, since
@@ -176,8 +177,8 @@ impl Paths {
         self.direct.is_some_and(|direct| direct.unanswered >= SUSPECT)
     }
 
-    fn touch(&mut self, now: Instant) {
-        let was_idle = self.active_at.is_none_or(|at| now.saturating_duration_since(at) >= ACTIVE_FOR);
+    fn touch(&mut self, now: Instant) -> bool {
+        let was_idle = !self.is_active(now);
         self.active_at = Some(now);
         if was_idle
             && let Some(direct) = &mut self.direct
@@ -186,6 +187,12 @@ impl Paths {
             // The path may have died while nobody looked: find out soon.
             direct.check_at = direct.check_at.min(soon);
         }
+        was_idle
+    }
+
+    /// Whether packets have passed of late.
+    pub fn is_active(&self, now: Instant) -> bool {
+        self.active_at.is_some_and(|at| now.saturating_duration_since(at) < ACTIVE_FOR)
     }
 
     /// The peer announced where it can be tried.
@@ -333,8 +340,7 @@ impl Paths {
     }
 
     fn check_interval(&self, now: Instant) -> Duration {
-        let active = self.active_at.is_some_and(|at| now.saturating_duration_since(at) < ACTIVE_FOR);
-        if active { CHECK_ACTIVE } else { CHECK_IDLE }
+        if self.is_active(now) { CHECK_ACTIVE } else { CHECK_IDLE }
     }
 
     /// When [`Self::poll`] has something to do.

@@ -10,7 +10,7 @@ use writ_schema::NodeId;
 
 use super::exchange::Exchange;
 use super::paths::Paths;
-use super::wireguard::Tunnel;
+use super::wireguard::{TICK, Tunnel};
 
 /// How long packets of a tunnel are still taken after another took its place: WireGuard's own REJECT_AFTER_TIME.
 pub(super) const OLD_TUNNEL_LIFETIME: Duration = Duration::from_secs(180);
@@ -29,6 +29,48 @@ pub(super) struct Peer {
     pub exchange: Exchange,
     pub bytes_sent: u64,
     pub bytes_received: u64,
+    /// When WireGuard's timers run next.
+    pub tick_at: Instant,
+    /// The moment at which the peer stands in the schedule.
+    pub due: Option<Instant>,
+}
+
+impl Peer {
+    /// A packet goes to the peer.
+    pub fn sent(&mut self, now: Instant) {
+        let was_idle = self.paths.sent(now);
+        self.wake(now, was_idle);
+    }
+
+    /// A packet came from the peer.
+    pub fn received(&mut self, now: Instant) {
+        let was_idle = self.paths.received(now);
+        self.wake(now, was_idle);
+    }
+
+    fn wake(&mut self, now: Instant, was_idle: bool) {
+        if was_idle {
+            self.tick_at = now.checked_add(TICK).map_or(self.tick_at, |soon| self.tick_at.min(soon));
+        }
+    }
+
+    /// Whether WireGuard's timers have to be exact: packets pass, or a handshake is under way.
+    pub fn is_busy(&self, now: Instant) -> bool {
+        self.paths.is_active(now) || self.tunnels.retry_at().is_some()
+    }
+
+    /// When there is something to do next, and what.
+    pub fn deadline(&self, says: bool) -> (Instant, &'static str) {
+        let retry = self.tunnels.retry_at().map(|at| (at, "a handshake is not answered"));
+        let probe = self.paths.deadline().map(|at| (at, "a path is probed"));
+        let says = self.exchange.deadline().filter(|_| says);
+        let says = says.map(|at| (at, "a checkpoint is told to a peer"));
+        let tick = (self.tick_at, "WireGuard's timers");
+        [retry, probe, says]
+            .into_iter()
+            .flatten()
+            .fold(tick, |first, other| if other.0 < first.0 { other } else { first })
+    }
 }
 
 /// The tunnels with a peer. While a key changes there are two: packets flow through the old one until the handshake of

@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use writ_relay::wire::NodeBytes;
+
 use super::Engine;
 use super::relay::RelayClient;
 use super::time::Now;
@@ -23,23 +25,26 @@ impl Engine {
             self.next_second = after(now.instant, SECOND);
             self.tend_every_second(now);
         }
-        let is_tick = self.next_tick <= now.instant;
-        if is_tick {
-            self.next_tick = after(now.instant, TICK);
+        for bytes in self.take_due(now.instant) {
+            self.tend_peer(now, bytes);
+            self.schedule(bytes);
         }
-        let peers: Vec<_> = self.peers.keys().copied().collect();
-        for bytes in peers {
-            let Some(peer) = self.peers.get_mut(&bytes) else { continue };
-            let mut sealed = peer.tunnels.retries(now.instant, &mut self.random);
-            if is_tick {
-                sealed.extend(peer.tunnels.all_mut().filter_map(|tunnel| tunnel.tick()));
-            }
-            for message in sealed {
-                self.send_sealed(bytes, message);
-            }
-            self.probe(now, bytes);
-            self.exchange(now, bytes);
+    }
+
+    fn tend_peer(&mut self, now: Now, bytes: NodeBytes) {
+        let Some(peer) = self.peers.get_mut(&bytes) else { return };
+        let mut sealed = peer.tunnels.retries(now.instant, &mut self.random);
+        if peer.tick_at <= now.instant {
+            sealed.extend(peer.tunnels.all_mut().filter_map(|tunnel| tunnel.tick()));
+            // Idle peers are looked at all together, and seldom.
+            let is_busy = peer.is_busy(now.instant);
+            peer.tick_at = if is_busy { after(now.instant, TICK) } else { self.next_second };
         }
+        for message in sealed {
+            self.send_sealed(bytes, message);
+        }
+        self.probe(now, bytes);
+        self.exchange(now, bytes);
     }
 
     /// When [`Self::handle_timeout`] has something to do next, and what.
@@ -51,11 +56,10 @@ impl Engine {
         let relay = self.relay.as_ref().map(|relay| (relay.deadline(), "hello to the relay"));
         let pending =
             self.pending.deadline(self.session_is_up).map(|at| (at, "a packet waits for an answer"));
-        let tick = (!self.peers.is_empty()).then_some((self.next_tick, "WireGuard's timers"));
-        let retries = self.peers.values().filter_map(|peer| peer.tunnels.retry_at());
-        let probes = self.peers.values().filter_map(|peer| peer.paths.deadline());
-        let says =
-            self.testimony.as_ref().map(|_| self.peers.values().filter_map(|it| it.exchange.deadline()));
+        let peers = self.schedule.first().map(|(at, bytes)| {
+            let peer = self.peers.get(&bytes);
+            (at, peer.map_or("a peer is gone", |peer| peer.deadline(self.testimony.is_some()).1))
+        });
         let early = [self.early_handshakes.deadline(), self.early_packets.deadline()].into_iter().flatten();
         [(self.next_second, "authorizations, flows and keys")]
             .into_iter()
@@ -63,10 +67,7 @@ impl Engine {
             .chain(relay)
             .chain(pending)
             .chain(early.map(|at| (at, "what came too early has waited long enough")))
-            .chain(tick)
-            .chain(retries.map(|at| (at, "a handshake is not answered")))
-            .chain(probes.map(|at| (at, "a path is probed")))
-            .chain(says.into_iter().flatten().map(|at| (at, "a checkpoint is told to a peer")))
+            .chain(peers)
             .min_by_key(|(at, _)| *at)
     }
 
@@ -113,6 +114,7 @@ impl Engine {
             }
         }
         self.report_closing();
+        self.schedule_all();
     }
 }
 
