@@ -41,6 +41,17 @@ pub struct Change {
     pub conditions: Option<String>,
 }
 
+/// What changes alike for every pair of nodes of two identities: of one user each, or with the same tags.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IdentityChange {
+    /// The first pair, source and destination: its nodes stand for the two identities.
+    pub example: (NodeId, NodeId),
+    /// Protocols and ports, with the conditions behind, such as `tcp 80, 443; icmp`.
+    pub services: String,
+    /// How many pairs of nodes.
+    pub pairs: usize,
+}
+
 impl Difference {
     /// Whether nothing changed.
     pub fn is_empty(&self) -> bool {
@@ -282,10 +293,12 @@ impl fmt::Display for Difference {
             }
             let newline = if std::mem::take(&mut is_first) { "" } else { "\n" };
             write!(f, "{newline}{title}:")?;
-            let lines = self.grouped(changes);
-            for (source, destination, services, pairs) in lines.iter().take(PRINTED) {
-                let many = if *pairs > 1 { format!(" ({pairs} pairs of nodes)") } else { String::new() };
-                write!(f, "\n  {sign} {source} -> {destination}: {services}{many}")?;
+            let lines = self.by_identity(changes);
+            for line in lines.iter().take(PRINTED) {
+                let (source, destination) = (self.label(&line.example.0), self.label(&line.example.1));
+                let many =
+                    if line.pairs > 1 { format!(" ({} pairs of nodes)", line.pairs) } else { String::new() };
+                write!(f, "\n  {sign} {source} -> {destination}: {}{many}", line.services)?;
             }
             if lines.len() > PRINTED {
                 write!(f, "\n  and {} more", lines.len() - PRINTED)?;
@@ -296,20 +309,33 @@ impl fmt::Display for Difference {
 }
 
 impl Difference {
-    fn grouped(&self, changes: &[Change]) -> Vec<(&str, &str, String, usize)> {
+    /// What is gained, grouped by identity, in order of the identities.
+    pub fn gained_by_identity(&self) -> Vec<IdentityChange> {
+        self.by_identity(&self.gained)
+    }
+
+    /// What is lost, grouped by identity, in order of the identities.
+    pub fn lost_by_identity(&self) -> Vec<IdentityChange> {
+        self.by_identity(&self.lost)
+    }
+
+    fn label(&self, id: &NodeId) -> &str {
+        self.labels.get(id).map_or("unknown", String::as_str)
+    }
+
+    fn by_identity(&self, changes: &[Change]) -> Vec<IdentityChange> {
         let mut by_pair: BTreeMap<(&NodeId, &NodeId), Vec<&Change>> = BTreeMap::new();
         for change in changes {
             by_pair.entry((&change.src, &change.dst)).or_default().push(change);
         }
-        let label = |id: &NodeId| self.labels.get(id).map_or("unknown", String::as_str);
-        let mut groups: BTreeMap<(&str, &str, String), usize> = BTreeMap::new();
+        let mut groups: BTreeMap<(&str, &str, String), IdentityChange> = BTreeMap::new();
         for ((src, dst), changes) in by_pair {
-            *groups.entry((label(src), label(dst), services_text(&changes))).or_default() += 1;
+            let services = services_text(&changes);
+            let group = groups.entry((self.label(src), self.label(dst), services.clone()));
+            let example = (src.clone(), dst.clone());
+            group.or_insert_with(|| IdentityChange { example, services, pairs: 0 }).pairs += 1;
         }
-        groups
-            .into_iter()
-            .map(|((source, destination, services), pairs)| (source, destination, services, pairs))
-            .collect()
+        groups.into_values().collect()
     }
 }
 

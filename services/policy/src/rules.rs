@@ -1,6 +1,7 @@
 //! Rules: the entries of `acls` and `grants`.
 
 use std::fmt;
+use std::str::FromStr;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -45,6 +46,26 @@ pub struct RuleRef {
 impl fmt::Display for RuleRef {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}[{}]", self.section.key(), self.index)
+    }
+}
+
+/// A text that names no rule.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} names no rule: write it as acls[0] or grants[2], counted from 0")]
+pub struct RuleRefError(String);
+
+impl FromStr for RuleRef {
+    type Err = RuleRefError;
+
+    fn from_str(text: &str) -> Result<Self, RuleRefError> {
+        let parts = text.split_once('[').and_then(|(section, rest)| Some((section, rest.strip_suffix(']')?)));
+        let known = [Section::Acls, Section::Grants];
+        let found = parts.and_then(|(name, index)| {
+            let section = known.into_iter().find(|section| section.key() == name)?;
+            let digits = index.bytes().all(|byte| byte.is_ascii_digit()).then_some(index)?;
+            Some(RuleRef { section, index: digits.parse().ok()? })
+        });
+        found.ok_or_else(|| RuleRefError(text.chars().take(32).collect()))
     }
 }
 

@@ -9,6 +9,7 @@
 mod conditions;
 mod conformance;
 mod decisions;
+mod edits;
 mod faces;
 mod fuzz;
 mod network;

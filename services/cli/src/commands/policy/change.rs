@@ -113,23 +113,56 @@ pub fn set(arguments: &Set, app: &App) -> Result<Verdict> {
     let text = check::read(&arguments.file)?;
     let client = connect(app)?;
     let difference = difference::ask(&client, &text)?;
-    let is_meant = arguments.allow_everything && difference::is_everything(&difference);
-    if !difference::is_acceptable(&difference) && !is_meant {
+    let change = Change { text, base: difference.pointer("/base").cloned().unwrap_or_default(), difference };
+    put(app, &client, &change, arguments.allow_everything, arguments.yes)
+}
+
+/// Changes the text of the policy in force, and puts it in force as `set` does. Nothing is done if the edit gives nothing,
+/// or if somebody else changed the policy in between.
+pub fn rewrite(
+    app: &App,
+    yes: bool,
+    edit: impl FnOnce(&str, &str) -> Result<Option<String>>,
+) -> Result<Verdict> {
+    let client = connect(app)?;
+    let data = client.graphql_raw(&moment::document(POLICY, None), json!({ "version": null }))?;
+    let policy = data.pointer("/policy").unwrap_or(&Value::Null);
+    let Some(text) = policy.pointer("/text").and_then(Value::as_str) else {
+        return Err(advised("no policy is in force", "set one with `writ policy set FILE`"));
+    };
+    let base = policy.pointer("/version").cloned().unwrap_or_default();
+    let Some(text) = edit(&format!("version {}", Row(policy).text("/version")), text)? else {
+        return Ok(Verdict::Bad);
+    };
+    let difference = difference::ask(&client, &text)?;
+    put(app, &client, &Change { text, base, difference }, false, yes)
+}
+
+/// A policy to be put in force, the version that it changes, and what it does.
+struct Change {
+    text: String,
+    base: Value,
+    difference: Value,
+}
+
+fn put(app: &App, client: &Client, change: &Change, allow_everything: bool, yes: bool) -> Result<Verdict> {
+    let difference = &change.difference;
+    let is_meant = allow_everything && difference::is_everything(difference);
+    if !difference::is_acceptable(difference) && !is_meant {
         app.out.show(
-            &difference::text(&difference, app.out.paint()),
+            &difference::text(difference, app.out.paint()),
             &json!({ "set": false, "difference": difference }),
         )?;
         return Ok(Verdict::Bad);
     }
-    if !agreed(app, &difference, "Put this policy in force?", arguments.yes)? {
+    if !agreed(app, difference, "Put this policy in force?", yes)? {
         return Ok(Verdict::Bad);
     }
     let variables = json!({
-        "text": text, "base": difference.pointer("/base"), "allowEverything": arguments.allow_everything,
-        "command": command_id()?,
+        "text": change.text, "base": change.base, "allowEverything": allow_everything, "command": command_id()?,
     });
     let done = client.graphql_raw(SET, variables)?;
-    told(app, &client, Row(&done).at("/setPolicy"), &difference)
+    told(app, client, Row(&done).at("/setPolicy"), difference)
 }
 
 /// Compares with the earlier version, asks, restores.

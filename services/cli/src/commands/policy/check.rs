@@ -67,6 +67,12 @@ pub fn run(arguments: &Arguments, app: &App) -> Result<Verdict> {
     Ok(if checked.is_good() { Verdict::Good } else { Verdict::Bad })
 }
 
+/// What is wrong with a changed file, if more is than was before.
+pub fn new_problems(name: &str, before: &str, after: &str, paint: Paint) -> Option<String> {
+    let (before, checked) = (Checked::of(before), Checked::of(after));
+    (checked.problems() > before.problems()).then(|| checked.text(name, after, paint))
+}
+
 /// What is known of a policy without its network.
 #[derive(Default)]
 struct Checked {
@@ -102,7 +108,11 @@ impl Checked {
     }
 
     fn is_good(&self) -> bool {
-        self.errors.is_empty() && self.failures.is_empty() && !self.is_silent
+        self.problems() == 0
+    }
+
+    fn problems(&self) -> usize {
+        self.errors.len() + self.failures.len() + usize::from(self.is_silent)
     }
 
     fn text(&self, name: &str, policy: &str, paint: Paint) -> String {

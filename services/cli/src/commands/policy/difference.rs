@@ -13,11 +13,13 @@ const DIFFERENCE: &str = "query PolicyDifference($text: String!) {
   policyDifference(text: $text) {
     asOf { seq size time } base acceptable allowsEverything failedTests tests gainedCount lostCount connectionsCutCount
     gained { ...permission } lost { ...permission }
+    gainedByIdentityCount gainedByIdentity { ...alike } lostByIdentityCount lostByIdentity { ...alike }
     connectionsCut {
       authorization source { node { ...node } user } destination { ...node } protocol ports rule expiresAt record { seq }
     }
   }
 }
+fragment alike on IdentityChange { source { ...node } destination { ...node } services pairs }
 fragment permission on Permission { source { ...node } destination { ...node } protocol ports conditions }
 fragment node on NodeRef { node name owner { user tags } }";
 
@@ -57,27 +59,27 @@ pub fn is_empty(difference: &Value) -> bool {
         .all(|count| difference.number(count).unwrap_or(0) == 0)
 }
 
-/// The difference in words: what is gained and lost, by pairs of owners, and what is cut.
+/// The difference in words: what is gained and lost, by identity, and what is cut.
 pub fn text(difference: &Value, paint: Paint) -> String {
     let row = Row(difference);
     let base = row.number("/base").map_or("no policy".to_owned(), |version| format!("version {version}"));
     let mut text = format!("Compared with {base}, for the nodes of now:\n");
-    for (pointer, count, sign, title) in
-        [("/gained", "/gainedCount", '+', "Gained"), ("/lost", "/lostCount", '-', "Lost")]
-    {
-        let count = row.number(count).unwrap_or(0);
-        if count > 0 {
-            text.push_str(&format!("\n{title} ({}):\n", counted(count, "permission")));
-            let groups = grouped(row.list(pointer));
-            for line in &groups {
-                let line = format!("  {sign} {}", printable(line));
-                let line = if sign == '+' { paint.green(&line) } else { paint.red(&line) };
-                text.push_str(&format!("{line}\n"));
-            }
-            let listed = row.list(pointer).count() as u64;
-            if count > listed {
-                text.push_str(&format!("  and {} more\n", count - listed));
-            }
+    for (kind, sign, title) in [("gained", '+', "Gained"), ("lost", '-', "Lost")] {
+        let count = row.number(&format!("/{kind}Count")).unwrap_or(0);
+        if count == 0 {
+            continue;
+        }
+        text.push_str(&format!("\n{title} ({}):\n", counted(count, "permission")));
+        let groups = format!("/{kind}ByIdentity");
+        for change in row.list(&groups) {
+            let line = format!("  {sign} {}", printable(&alike(change)));
+            let line = if sign == '+' { paint.green(&line) } else { paint.red(&line) };
+            text.push_str(&format!("{line}\n"));
+        }
+        let listed = row.list(&groups).count() as u64;
+        let more = row.number(&format!("{groups}Count")).unwrap_or(0).saturating_sub(listed);
+        if more > 0 {
+            text.push_str(&format!("  and {more} more\n"));
         }
     }
     text.push_str(&cut(row, paint));
@@ -125,31 +127,15 @@ fn cut(row: Row<'_>, paint: Paint) -> String {
     text
 }
 
-/// One line for each pair of nodes, with everything that changes between them.
-fn grouped<'a>(permissions: impl Iterator<Item = Row<'a>>) -> Vec<String> {
-    let mut groups: Vec<(String, Vec<String>)> = Vec::new();
-    for permission in permissions {
-        let pair = format!("{} -> {}", permission.node("/source"), permission.node("/destination"));
-        let mut service = service(&permission.text("/protocol"), &permission.text("/ports"));
-        if permission.at("/conditions").is_some() {
-            service.push_str(&format!(" if {}", permission.text("/conditions")));
-        }
-        match groups.iter_mut().find(|(known, _)| *known == pair) {
-            Some((_, services)) if services.contains(&service) => {}
-            Some((_, services)) => services.push(service),
-            None => groups.push((pair, vec![service])),
-        }
+/// What changes for nodes of two identities. A single pair of nodes is named.
+fn alike(change: Row<'_>) -> String {
+    let pairs = change.number("/pairs").unwrap_or(0);
+    let services = change.text("/services");
+    if pairs == 1 {
+        return format!("{} -> {}: {services}", change.node("/source"), change.node("/destination"));
     }
-    groups.into_iter().map(|(pair, services)| format!("{pair}: {}", services.join(", "))).collect()
-}
-
-/// A protocol with its ports, in as few words as say it.
-fn service(protocol: &str, ports: &str) -> String {
-    match ports {
-        "0" | "" => protocol.to_owned(),
-        "0-65535" => format!("{protocol} every port"),
-        ports => format!("{protocol} {ports}"),
-    }
+    let (source, destination) = (change.owner("/source/owner"), change.owner("/destination/owner"));
+    format!("{source} -> {destination}: {services} ({pairs} pairs of nodes)")
 }
 
 #[cfg(test)]
@@ -166,25 +152,25 @@ mod tests {
     }
 
     #[test]
-    fn changes_are_grouped_by_pair_and_cuts_are_named() {
-        let permission = |ports: &str| {
+    fn changes_are_grouped_by_identity_and_cuts_are_named() {
+        let change = |services: &str, pairs: u64| {
             json!({
-                "source": node("laptop", "tag:dev"), "destination": node("db", "tag:prod"), "protocol": "tcp", "ports": ports,
+                "source": node("laptop", "tag:dev"), "destination": node("db", "tag:prod"), "services": services, "pairs": pairs,
             })
         };
         let difference = json!({
             "base": 3, "acceptable": true, "tests": 2, "failedTests": [], "gainedCount": 0, "gained": [],
-            "lostCount": 3, "lost": [permission("22"), permission("5432")], "connectionsCutCount": 1,
+            "lostCount": 9, "lostByIdentityCount": 3, "lostByIdentity": [change("tcp 22, 5432", 1), change("udp 53", 7)],
+            "connectionsCutCount": 1,
             "connectionsCut": [{
                 "source": null, "destination": node("db", "tag:prod"), "protocol": "tcp", "ports": "22", "rule": "acls[0]",
                 "record": { "seq": 41 },
             }],
         });
         let text = text(&difference, Paint::for_stream(false));
-        assert!(
-            text.contains("  - laptop (tag:dev) -> db (tag:prod): tcp 22, tcp 5432\n  and 1 more"),
-            "{text}"
-        );
+        let lost = "Lost (9 permissions):\n  - laptop (tag:dev) -> db (tag:prod): tcp 22, 5432\n  \
+                    - tag:dev -> tag:prod: udp 53 (7 pairs of nodes)\n  and 1 more";
+        assert!(text.contains(lost), "{text}");
         assert!(text.contains("  ! (sealed) -> db (tag:prod): tcp 22 by acls[0] (record 41)"), "{text}");
         assert!(text.contains("2 tests of the file") && !text.contains("Nothing changes"), "{text}");
     }

@@ -3,6 +3,7 @@
 mod change;
 mod check;
 mod difference;
+mod edit;
 mod import;
 
 use anyhow::Result;
@@ -10,7 +11,7 @@ use clap::{Args, Subcommand};
 
 use crate::{App, Verdict};
 
-/// Check, import, compare, set and restore the policy
+/// Check, import, edit, compare, set and restore the policy
 #[derive(Args)]
 pub struct Arguments {
     #[command(subcommand)]
@@ -21,6 +22,7 @@ pub struct Arguments {
 enum Command {
     Check(check::Arguments),
     Import(import::Arguments),
+    Edit(edit::Arguments),
     Diff(change::Diff),
     Set(change::Set),
     Undo(change::Undo),
@@ -32,6 +34,7 @@ pub fn run(arguments: Arguments, app: &App) -> Result<Verdict> {
     match arguments.command {
         Command::Check(arguments) => check::run(&arguments, app),
         Command::Import(arguments) => import::run(&arguments, app),
+        Command::Edit(arguments) => edit::run(arguments, app),
         Command::Diff(arguments) => change::diff(&arguments, app),
         Command::Set(arguments) => change::set(&arguments, app),
         Command::Undo(arguments) => change::undo(&arguments, app),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use async_graphql::{Context, Object, Result};
 use jiff::Timestamp;
-use writ_policy::{Change, Compiled, Policy as PolicyText, difference};
+use writ_policy::{Change, Compiled, IdentityChange as Alike, Policy as PolicyText, difference};
 use writ_schema::PolicyVersion;
 use writ_schema::event::Role;
 use writ_schema::net::Protocol;
@@ -16,7 +16,7 @@ use crate::graphql::lookup::Lookup;
 use crate::graphql::mutation::pseudonymised;
 use crate::graphql::scalars::{UInt, read_cursor};
 use crate::graphql::scope::{AsOfInput, moment, page_cost, query, slice};
-use crate::graphql::types::{AsOf, Permission, Policy, PolicyDifference, Rows, rows};
+use crate::graphql::types::{AsOf, IdentityChange, Permission, Policy, PolicyDifference, Rows, rows};
 use crate::sequencer::SequencerHandle;
 use crate::views::{connections, policies};
 
@@ -83,10 +83,14 @@ impl PolicyQuery {
             Some(before) => difference(before, &after),
             None => difference(&nothing()?, &after),
         };
+        let (gained, lost) = (changes.gained_by_identity(), changes.lost_by_identity());
         let as_of = AsOf::new(context, &moment)?;
         let answer = query(context, moment, move |lookup| {
             let list = |changes: &[Change]| -> Result<Vec<Permission>, QueryError> {
                 changes.iter().take(MAX_CHANGES).map(|change| permission(lookup, change)).collect()
+            };
+            let grouped = |changes: &[Alike]| -> Result<Vec<IdentityChange>, QueryError> {
+                changes.iter().take(MAX_CHANGES).map(|change| alike(lookup, change)).collect()
             };
             let mut connections_cut = Vec::new();
             for id in cut.iter().take(MAX_CHANGES) {
@@ -105,6 +109,10 @@ impl PolicyQuery {
                 lost_count: changes.lost.len().into(),
                 gained: list(&changes.gained)?,
                 lost: list(&changes.lost)?,
+                gained_by_identity_count: gained.len().into(),
+                lost_by_identity_count: lost.len().into(),
+                gained_by_identity: grouped(&gained)?,
+                lost_by_identity: grouped(&lost)?,
                 connections_cut_count: cut.len().into(),
                 connections_cut,
                 summary: changes.to_string(),
@@ -147,5 +155,15 @@ fn permission(lookup: &Lookup<'_>, change: &Change) -> Result<Permission, QueryE
         protocol: protocol.to_string(),
         ports: record_ports(protocol, change.ports).to_string(),
         conditions: change.conditions.clone(),
+    })
+}
+
+fn alike(lookup: &Lookup<'_>, change: &Alike) -> Result<IdentityChange, QueryError> {
+    let (source, destination) = &change.example;
+    Ok(IdentityChange {
+        source: lookup.node_ref(source)?,
+        destination: lookup.node_ref(destination)?,
+        services: change.services.clone(),
+        pairs: change.pairs.into(),
     })
 }

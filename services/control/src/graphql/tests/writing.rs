@@ -95,7 +95,8 @@ async fn a_difference_is_shown_before_it_is_made_and_nothing_is_recorded() {
     let authorization = stage.connect(100).await.to_string();
     let records = stage.sequencer.log().size();
     let query = "query($text: String!) { policyDifference(text: $text) { base acceptable gainedCount lostCount
-        lost { source { name } destination { name } protocol ports } connectionsCut { authorization } summary } }";
+        lost { source { name } destination { name } protocol ports } connectionsCut { authorization } summary
+        gainedByIdentityCount lostByIdentity { source { owner { user } } destination { owner { tags } } services pairs } } }";
     let answer = stage.ask(query, json!({ "text": NOTHING })).await["policyDifference"].clone();
     assert_eq!((&answer["gainedCount"], &answer["lostCount"]), (&json!(0), &json!(1)));
     assert_eq!(
@@ -103,6 +104,10 @@ async fn a_difference_is_shown_before_it_is_made_and_nothing_is_recorded() {
         json!({ "source": { "name": "node-1" }, "destination": { "name": "node-2" },
         "protocol": "tcp", "ports": "5432" })
     );
+    assert_eq!(answer["gainedByIdentityCount"], json!(0));
+    let alike = json!([{ "source": { "owner": { "user": fixtures::user(1) } }, "destination": { "owner": { "tags": ["tag:db"] } },
+        "services": "tcp 5432", "pairs": 1 }]);
+    assert_eq!(answer["lostByIdentity"], alike);
     assert_eq!(answer["connectionsCut"], json!([{ "authorization": authorization }]));
     assert_eq!(stage.sequencer.log().size(), records);
     let set = stage.ask(SET_POLICY, json!({ "text": NOTHING, "base": 1 })).await;

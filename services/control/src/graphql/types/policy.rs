@@ -68,6 +68,14 @@ pub struct PolicyDifference {
     pub gained: Vec<Permission>,
     /// The first permissions that go.
     pub lost: Vec<Permission>,
+    /// How many groups the new permissions make by identity.
+    pub gained_by_identity_count: UInt,
+    /// How many groups the permissions that go make by identity.
+    pub lost_by_identity_count: UInt,
+    /// The new permissions, grouped by identity; the first groups.
+    pub gained_by_identity: Vec<IdentityChange>,
+    /// The permissions that go, grouped by identity; the first groups.
+    pub lost_by_identity: Vec<IdentityChange>,
     /// How many live connections would be cut.
     pub connections_cut_count: UInt,
     /// The first live connections that would be cut.
@@ -89,4 +97,17 @@ pub struct Permission {
     pub ports: String,
     /// What the rule asks for besides, in words.
     pub conditions: Option<String>,
+}
+
+/// What changes alike for every pair of nodes of two identities: of one user each, or with the same tags.
+#[derive(SimpleObject)]
+pub struct IdentityChange {
+    /// From a node of the one; its owner is the identity.
+    pub source: NodeRef,
+    /// To a node of the other; its owner is the identity.
+    pub destination: NodeRef,
+    /// Protocols and ports, with what the rules ask for besides, in words.
+    pub services: String,
+    /// How many pairs of nodes it holds for.
+    pub pairs: UInt,
 }
