@@ -321,13 +321,15 @@ fn a_direct_path_that_dies_is_left_within_seconds_and_found_again() {
     let (a, b) = addresses(&world);
     let packet = tcp(a, b, (4000, 80), ACK, SECRET_TEXT);
     let before = world.elapsed();
+    let mut next = before;
     world.run_until(10 * SECOND, "relayed again", |w| {
-        w.send(0, &packet);
+        if w.elapsed() >= next {
+            next = w.elapsed() + SECOND / 50;
+            w.send(0, &packet);
+        }
         relayed(w)
     });
-    assert!(world.elapsed() - before < 4 * SECOND, "{:?}", world.elapsed() - before);
-    // Every step of this world is a packet: more than the relay takes in a second.
-    world.run_for(2 * SECOND);
+    assert!(world.elapsed() - before < 7 * SECOND, "{:?}", world.elapsed() - before);
     world.hosts[1].received.clear();
     exchange(&mut world);
     for host in &mut world.hosts {
