@@ -45,7 +45,7 @@ pub fn run(
     seconds: u32,
     carriers: &[&Process],
 ) -> anyhow::Result<Run> {
-    let listening = server.spawn(Command::new("iperf3").args(["--server", "--one-off"]))?;
+    let listening = server.spawn(Command::new("iperf3").args(["--server", "--one-off", "--forceflush"]))?;
     rank::raise(&listening);
     wait_for(GRACE, "iperf3 listens", || {
         if listening.stdout().contains("listening") { Ok(()) } else { Err(listening.stderr()) }
