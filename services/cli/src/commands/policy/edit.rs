@@ -39,6 +39,7 @@ pub struct Arguments {
 #[derive(Subcommand)]
 enum Change {
     /// Put a user into a group
+    #[command(after_help = "Example:\n  writ policy edit add-user group:oncall ada@example.com")]
     AddUser {
         /// The group, such as `group:oncall`.
         group: String,
@@ -49,6 +50,7 @@ enum Change {
         create: bool,
     },
     /// Take a user out of a group
+    #[command(after_help = "Example:\n  writ policy edit remove-user group:oncall ada@example.com")]
     RemoveUser {
         /// The group.
         group: String,
@@ -56,6 +58,7 @@ enum Change {
         user: String,
     },
     /// Let a user, a group or a tag own a tag
+    #[command(after_help = "Example:\n  writ policy edit add-owner tag:database group:oncall")]
     AddOwner {
         /// The tag, such as `tag:database`.
         tag: String,
@@ -66,6 +69,7 @@ enum Change {
         create: bool,
     },
     /// Let somebody own a tag no more
+    #[command(after_help = "Example:\n  writ policy edit remove-owner tag:database group:oncall")]
     RemoveOwner {
         /// The tag.
         tag: String,
@@ -73,6 +77,7 @@ enum Change {
         owner: String,
     },
     /// Define a host, or give it another address
+    #[command(after_help = "Example:\n  writ policy edit set-host printer 100.64.0.9")]
     SetHost {
         /// Its name.
         host: String,
@@ -80,6 +85,7 @@ enum Change {
         address: String,
     },
     /// Remove a host
+    #[command(after_help = "Example:\n  writ policy edit remove-host printer")]
     RemoveHost {
         /// Its name.
         host: String,
@@ -87,6 +93,7 @@ enum Change {
     /// Put a rule behind the others
     AddRule(NewRule),
     /// Remove a rule; those behind it move up by one
+    #[command(after_help = "Example:\n  writ policy edit remove-rule acls[3]")]
     RemoveRule {
         /// The rule, such as `acls[3]`, counted from 0.
         rule: RuleRef,
@@ -94,6 +101,9 @@ enum Change {
 }
 
 #[derive(Args)]
+#[command(after_help = "\
+Example:
+  writ policy edit add-rule --src group:oncall --dst tag:database:5432 --proto tcp")]
 struct NewRule {
     /// Who may, separated by commas.
     #[arg(
