@@ -382,12 +382,22 @@ impl Engine {
     pub(super) fn probe(&mut self, now: Now, to: NodeBytes) {
         let Some(peer) = self.peers.get_mut(&to) else { return };
         let own = self.own.membership.address_v4;
-        for (id, address) in peer.paths.poll(now, &mut self.random) {
+        let was_doubtful = peer.paths.is_doubtful();
+        let probes = peer.paths.poll(now, &mut self.random);
+        let falls_into_doubt = peer.paths.is_doubtful() && !was_doubtful;
+        for (id, address) in probes {
             let ping = Probe::Ping(id).encode(own, peer.address_v4);
             let sealed = ping.and_then(|ping| peer.tunnels.active_mut().seal(now.instant, &ping));
             if let Some(bytes) = sealed {
                 self.transmits.copy(address, &bytes);
             }
+        }
+        if falls_into_doubt {
+            // The NAT in front of this node may have forgotten everything, the relay's way in as well.
+            if let Some(relay) = &mut self.relay {
+                relay.restart(now.instant);
+            }
+            self.stun.iter_mut().for_each(|client| client.hasten(now.instant));
         }
     }
 
