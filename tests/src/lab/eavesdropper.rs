@@ -48,6 +48,7 @@ struct Packet {
     to: Ipv4Addr,
     is_wireguard: bool,
     has_text: bool,
+    bytes: usize,
     digest: u64,
 }
 
@@ -56,6 +57,8 @@ struct Packet {
 pub struct Heard {
     /// Packets.
     pub packets: usize,
+    /// Bytes of IPv4 in all. A packet can be as long as several, before a network card would cut it up.
+    pub bytes: usize,
     /// Those that are WireGuard's: UDP whose first bytes are one of its four message types.
     pub wireguard: usize,
     /// Those in which the text could be read.
@@ -94,6 +97,7 @@ impl Eavesdropper {
         let packets = self.shared.packets.lock().unwrap_or_else(PoisonError::into_inner);
         packets.iter().filter(|packet| wanted(packet)).fold(Heard::default(), |heard, packet| Heard {
             packets: heard.packets.saturating_add(1),
+            bytes: heard.bytes.saturating_add(packet.bytes),
             wireguard: heard.wireguard.saturating_add(usize::from(packet.is_wireguard)),
             readable: heard.readable.saturating_add(usize::from(packet.has_text)),
         })
@@ -147,6 +151,7 @@ impl Packet {
             to: address(16)?,
             is_wireguard,
             has_text: !text.is_empty() && packet.windows(text.len()).any(|window| window == text),
+            bytes: packet.len(),
             digest: digest.finish(),
         })
     }
