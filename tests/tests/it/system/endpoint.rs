@@ -60,6 +60,8 @@ lab_test! {
         let size = |site: &Site| site.control.records().unwrap().len();
 
         // Before anything is connected.
+        let knows_the_other = || json(&here, &["peers"]).1["reachable"].as_array().is_some_and(|it| !it.is_empty());
+        wait_until(LIMIT, "the netmap names the other", knows_the_other).unwrap();
         let (exit, peers) = json(&here, &["peers"]);
         assert_eq!((exit, peers["peers"].as_array().unwrap().len()), (0, 0));
         assert_eq!(peers["reachable"][0]["node"]["name"], "other", "{peers:#}");
