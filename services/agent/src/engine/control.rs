@@ -97,6 +97,24 @@ impl Engine {
         self.announce_candidates();
     }
 
+    /// The network under this host is another, though its addresses may be the same: another way out, a cable that was
+    /// pulled. Everything that may work differently now is tried at once.
+    pub fn handle_network_change(&mut self, now: Now) {
+        if let Some(relay) = &mut self.relay {
+            relay.restart(now.instant);
+        }
+        self.stun.iter_mut().for_each(|client| client.ask_again(now.instant));
+        self.peers.values_mut().for_each(|peer| peer.paths.network_changed(now.instant));
+        self.schedule_all();
+    }
+
+    /// This host has slept: what NATs remembered of it is probably gone, and it may be elsewhere.
+    pub fn handle_resume(&mut self, now: Now) {
+        self.handle_network_change(now);
+        self.peers.values_mut().for_each(|peer| peer.paths.suspect(now.instant));
+        self.schedule_all();
+    }
+
     /// Begins a key rotation; `None` while one is under way. The key must be stored before the outputs are polled.
     pub fn rotate(&mut self, secret: StaticSecret) -> Option<NextKey> {
         if self.keys.next.is_some() {

@@ -195,7 +195,6 @@ impl Engine {
                 peer.paths.network_changed(now.instant);
             }
             self.schedule_all();
-            self.schedule_all();
         }
     }
 
@@ -385,18 +384,28 @@ impl Engine {
         let was_doubtful = peer.paths.is_doubtful();
         let probes = peer.paths.poll(now, &mut self.random);
         let falls_into_doubt = peer.paths.is_doubtful() && !was_doubtful;
+        let looks_around = peer.paths.take_unfound();
+        let mut handshakes = Vec::new();
         for (id, address) in probes {
             let ping = Probe::Ping(id).encode(own, peer.address_v4);
             let sealed = ping.and_then(|ping| peer.tunnels.active_mut().seal(now.instant, &ping));
-            if let Some(bytes) = sealed {
-                self.transmits.copy(address, &bytes);
+            match sealed {
+                // The session has run out, and the probe waits for a new one.
+                Some(bytes) if bytes.first() == Some(&1) => handshakes.push(bytes),
+                Some(bytes) => self.transmits.copy(address, &bytes),
+                None => {}
             }
+        }
+        for initiation in handshakes {
+            self.send_sealed(to, initiation);
         }
         if falls_into_doubt {
             // The NAT in front of this node may have forgotten everything, the relay's way in as well.
             if let Some(relay) = &mut self.relay {
                 relay.restart(now.instant);
             }
+        }
+        if falls_into_doubt || looks_around {
             self.stun.iter_mut().for_each(|client| client.hasten(now.instant));
         }
     }

@@ -3,7 +3,7 @@
 //! States: *relayed*, from the first packet on; *direct* to one address. A direct path is only ever taken because a probe
 //! inside the tunnel came back over it, so WireGuard has authenticated both directions. Probes run in rounds: to every
 //! candidate at once, quickly at first and then ever more seldom, but never more than half a minute apart; what is new (a
-//! candidate, a network, a lost path) begins a new series. On a direct path probes go on: three unanswered in a row and the
+//! candidate, a network, a lost path, a peer heard directly) begins a new series. On a direct path probes go on: three unanswered in a row and the
 //! peer is reached over the relay again, while the probing begins anew.
 
 use std::collections::{BTreeSet, VecDeque};
@@ -38,6 +38,14 @@ const MAX_PROBES: usize = 128;
 const PROBE_LIFETIME: Duration = Duration::from_secs(5);
 /// Addresses that a peer was seen at, beside those it announced.
 const MAX_REFLEXIVE: usize = 8;
+/// How often in so long a packet from a peer begins a series of probes: where both NATs draw a port for each destination,
+/// every probe is seen from a new one, and two peers could set each other on for ever.
+const MAX_SIGHTINGS: u32 = 4;
+const SIGHTINGS_WITHIN: Duration = Duration::from_secs(10);
+/// From this round on without a direct path, this node may be seen at another address than it was.
+const UNFOUND: usize = 4;
+/// What a path through a NAT is behind one without, in round-trip time.
+const NAT_HANDICAP: Duration = Duration::from_millis(10);
 /// Changes of path that are remembered.
 const MAX_HISTORY: usize = 16;
 
@@ -91,6 +99,10 @@ pub(super) struct Paths {
     active_at: Option<Instant>,
     /// When the peer was heard last, by whatever path.
     heard_at: Option<Instant>,
+    /// Series of probes that packets of the peer began, since then.
+    sightings: (Option<Instant>, u32),
+    /// Rounds go by and no direct path is found.
+    is_unfound: bool,
     history: VecDeque<PathChange>,
 }
 
@@ -105,6 +117,8 @@ impl Paths {
             round: None,
             active_at: None,
             heard_at: None,
+            sightings: (None, 0),
+            is_unfound: false,
             history: VecDeque::new(),
         };
         paths.set_announced(candidates);
@@ -213,19 +227,30 @@ impl Paths {
         self.announced = usable.map(|c| Remote { address: c.address, kind: c.kind }).collect();
     }
 
-    /// An authentic packet came directly from this address: it is worth a probe at once.
+    /// An authentic packet came directly from this address. Where there is no direct path, or the address is new, it is worth
+    /// a probe at once.
     pub fn seen_from(&mut self, now: Instant, address: SocketAddr) {
         self.heard = Some(address).filter(|address| is_usable(*address));
-        let known = self.announced.iter().any(|remote| remote.address == address)
-            || self.reflexive.contains(&address);
-        if known || !is_usable(address) {
+        let is_known = self.kind_announced(address).is_some() || self.reflexive.contains(&address);
+        if !is_usable(address) || (is_known && self.direct.is_some()) {
             return;
         }
-        if self.reflexive.len() >= MAX_REFLEXIVE {
-            self.reflexive.remove(0);
+        if !is_known {
+            if self.reflexive.len() >= MAX_REFLEXIVE {
+                self.reflexive.remove(0);
+            }
+            self.reflexive.push(address);
         }
-        self.reflexive.push(address);
-        self.restart(now);
+        if self.count_sighting(now) <= MAX_SIGHTINGS {
+            self.restart(now);
+        }
+    }
+
+    fn count_sighting(&mut self, now: Instant) -> u32 {
+        let (since, count) = self.sightings;
+        let is_same = since.is_some_and(|since| now.saturating_duration_since(since) < SIGHTINGS_WITHIN);
+        self.sightings = if is_same { (since, count.saturating_add(1)) } else { (Some(now), 1) };
+        self.sightings.1
     }
 
     /// The peer may not be there any more: it has forgotten its sessions, or no longer names the address. The first path
@@ -287,14 +312,22 @@ impl Paths {
         let wait = ROUNDS_MILLISECONDS.get(number).or(ROUNDS_MILLISECONDS.last()).copied().unwrap_or(30_000);
         let next = now.checked_add(Duration::from_millis(wait)).unwrap_or(now);
         self.round = Some((next, number.saturating_add(1)));
-        // On a direct path that answers only a better kind of path is looked for.
-        let better_than = self.direct.filter(|direct| direct.unanswered < SUSPECT).map(|direct| direct.kind);
-        let announced =
-            self.announced.iter().filter(|remote| better_than.is_none_or(|kind| remote.kind < kind));
+        self.is_unfound |= self.direct.is_none() && number >= UNFOUND;
+        // On a direct path that answers, others are compared with it while it is in use; else only a better kind is looked for.
+        let answers = self.direct.filter(|direct| direct.unanswered < SUSPECT);
+        let any = answers.is_none() || self.is_active(now);
+        let is_other = |address| answers.is_none_or(|direct| direct.address != address);
+        let is_better = |remote: &Remote| any || answers.is_none_or(|direct| remote.kind < direct.kind);
+        let announced = self.announced.iter().filter(|remote| is_other(remote.address) && is_better(remote));
         due.extend(announced.map(|remote| remote.address));
-        if better_than.is_none() {
-            due.extend(&self.reflexive);
+        if any {
+            due.extend(self.reflexive.iter().copied().filter(|address| is_other(*address)));
         }
+    }
+
+    /// Whether it is time to ask anew where this node is seen, since no direct path is found.
+    pub fn take_unfound(&mut self) -> bool {
+        std::mem::take(&mut self.is_unfound)
     }
 
     fn remember_probe(&mut self, now: Instant, to: SocketAddr, random: &mut impl Rng) -> u64 {
@@ -312,8 +345,9 @@ impl Paths {
     pub fn answered(&mut self, now: Now, id: u64, from: Option<SocketAddr>) {
         let Some(at) = self.probes.iter().position(|probe| probe.id == id) else { return };
         let Some(probe) = self.probes.remove(at) else { return };
-        // An answer over the relay, or from elsewhere, does not prove the way back.
-        if from != Some(probe.to) {
+        // An answer over the relay does not prove that there is a direct way back. One from another address than was probed
+        // does: some NATs draw a port for each destination and let everybody in.
+        if from.is_none() {
             return;
         }
         self.heard_at = Some(now.instant);
@@ -322,7 +356,11 @@ impl Paths {
         let check_at = now.instant.checked_add(self.check_interval(now.instant)).unwrap_or(now.instant);
         let found = Direct { address: probe.to, kind, rtt, check_at, unanswered: 0 };
         match self.direct {
-            Some(current) if current.address == found.address => self.direct = Some(found),
+            Some(current) if current.address == found.address => {
+                // Smoothed as TCP does (RFC 6298), but quicker: there is a sample every few seconds only.
+                let rtt = (current.rtt.saturating_mul(3).saturating_add(rtt)) / 4;
+                self.direct = Some(Direct { rtt, ..found });
+            }
             Some(current) if current.unanswered < SUSPECT && !is_better(&found, &current) => {}
             Some(_) | None => {
                 self.direct = Some(found);
@@ -361,10 +399,15 @@ impl Paths {
     }
 }
 
-/// A nearer kind of path, or a clearly shorter one of the same kind.
+/// Clearly shorter, where a path through a NAT counts as longer than it is: by a fifth and some milliseconds, so that two
+/// alike do not take turns.
 fn is_better(found: &Direct, current: &Direct) -> bool {
-    found.kind < current.kind
-        || (found.kind == current.kind && found.rtt.saturating_add(Duration::from_millis(10)) < current.rtt)
+    let cost = |direct: &Direct| match direct.kind {
+        CandidateKind::Host => direct.rtt,
+        CandidateKind::ServerReflexive => direct.rtt.saturating_add(NAT_HANDICAP),
+    };
+    let margin = Duration::from_millis(5);
+    (cost(found).saturating_mul(6) / 5).saturating_add(margin) < cost(current)
 }
 
 /// Whether packets may be sent there. The tunnel must not run through itself, nor leave the hosts it is between.

@@ -67,6 +67,11 @@ impl StunClient {
         }
     }
 
+    /// Asks anew at once, and keeps what was observed until the answer comes.
+    pub fn ask_again(&mut self, now: Instant) {
+        (self.tries, self.next) = (0, now);
+    }
+
     /// Begins anew: the network has changed.
     pub fn restart(&mut self, now: Instant) {
         (self.tries, self.next, self.observed) = (0, now, None);

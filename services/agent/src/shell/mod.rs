@@ -1,6 +1,7 @@
 //! The IO around the engine.
 
 mod agent;
+mod changes;
 pub mod check;
 mod dial;
 mod http;

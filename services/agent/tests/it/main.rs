@@ -5,6 +5,8 @@
 mod allocations;
 mod control_plane;
 mod hostile;
+mod nat;
+mod reference;
 mod restart;
 mod simulation;
 mod state;

@@ -1,7 +1,7 @@
 //! A network in memory: agents behind NATs or not, the real relay, and a control plane that answers as it is told.
 //! Time is virtual and delays come from a seed, so that a run can be repeated.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
@@ -19,45 +19,11 @@ use writ_schema::protocol::*;
 use writ_schema::{AuthorizationId, RequestId, Seq};
 
 use super::control_plane::{ControlPlane, Node, Permit};
+pub use super::nat::Nat;
+use super::nat::Router;
 
 const RELAY: &str = "198.51.100.1:3478";
 const RELAY_SECRET: [u8; 32] = [6; 32];
-
-/// How a host is connected.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Nat {
-    /// With a public address.
-    None,
-    /// Endpoint-independent mapping, address- and port-dependent filtering: a home router.
-    PortRestricted,
-    /// Another port for every destination.
-    Symmetric,
-}
-
-struct Router {
-    nat: Nat,
-    outside: Ipv4Addr,
-    next_port: u16,
-    mappings: BTreeMap<Option<SocketAddr>, u16>,
-    allowed: BTreeSet<(u16, SocketAddr)>,
-}
-
-impl Router {
-    fn outbound(&mut self, to: SocketAddr) -> SocketAddr {
-        let key = if self.nat == Nat::Symmetric { Some(to) } else { None };
-        let next = &mut self.next_port;
-        let port = *self.mappings.entry(key).or_insert_with(|| {
-            *next += 1;
-            *next
-        });
-        self.allowed.insert((port, to));
-        (self.outside, port).into()
-    }
-
-    fn admits(&self, port: u16, from: SocketAddr) -> bool {
-        self.allowed.contains(&(port, from))
-    }
-}
 
 /// A host with an agent.
 pub struct Host {
@@ -72,6 +38,8 @@ pub struct Host {
     pub direct_is_blocked: bool,
     /// While set, its network lets no UDP through.
     pub udp_is_blocked: bool,
+    /// While set, nothing happens on this host.
+    pub sleeps: bool,
     /// The other end of its stream to the relay, if it has one.
     stream: Option<SocketAddr>,
     /// What it says to its peers about the log instead of the truth.
@@ -85,21 +53,21 @@ pub struct Host {
 
 impl Host {
     /// From where a datagram goes out, if it does.
-    fn outbound(&mut self, to: SocketAddr, datagram: &[u8]) -> Option<SocketAddr> {
+    fn outbound(&mut self, now: Duration, to: SocketAddr, datagram: &[u8]) -> Option<SocketAddr> {
         let is_for_relay = to == RELAY.parse().unwrap() && classify(datagram) == Kind::Relay;
         match (self.stream, &mut self.router) {
             (Some(end), _) if is_for_relay => Some(end),
             _ if self.udp_is_blocked => None,
-            (_, Some(router)) => Some(router.outbound(to)),
+            (_, Some(router)) => Some(router.outbound(now, to)),
             (_, None) => Some(self.address),
         }
     }
 
     /// Whether a datagram from outside comes in.
-    fn admits(&self, from: SocketAddr, to: SocketAddr) -> bool {
+    fn admits(&self, now: Duration, from: SocketAddr, to: SocketAddr) -> bool {
         !self.udp_is_blocked
             && match &self.router {
-                Some(router) => router.outside == to.ip() && router.admits(to.port(), from),
+                Some(router) => router.outside == to.ip() && router.admits(now, to.port(), from),
                 None => self.address == to,
             }
     }
@@ -164,6 +132,8 @@ pub struct World {
     flying: Vec<Datagram>,
     random: StdRng,
     loss: f64,
+    /// How many networks there are beside the first of each host.
+    networks: u8,
 }
 
 impl World {
@@ -175,18 +145,7 @@ impl World {
             let node = control.join(&format!("host{number}"), number);
             let now = Now { instant: began, wall: control.now };
             let engine = Engine::new(now, settings(&node, [number; 32]));
-            let outside = Ipv4Addr::new(203, 0, 113, number);
-            let address = match nat {
-                Nat::None => SocketAddr::from((outside, 51820)),
-                Nat::PortRestricted | Nat::Symmetric => SocketAddr::from(([192, 168, number, 2], 51820)),
-            };
-            let router = (*nat != Nat::None).then(|| Router {
-                nat: *nat,
-                outside,
-                next_port: 40_000,
-                mappings: BTreeMap::new(),
-                allowed: BTreeSet::new(),
-            });
+            let (address, router) = connected(*nat, number);
             hosts.push(Host {
                 node,
                 engine,
@@ -196,6 +155,7 @@ impl World {
                 candidates: Vec::new(),
                 direct_is_blocked: false,
                 udp_is_blocked: false,
+                sleeps: false,
                 stream: None,
                 testimony: None,
                 heard: 0,
@@ -223,6 +183,7 @@ impl World {
             flying: Vec::new(),
             random: StdRng::seed_from_u64(seed),
             loss: 0.0,
+            networks: 100,
         };
         for host in 0..world.hosts.len() {
             world.connect_session(host);
@@ -384,7 +345,8 @@ impl World {
     fn step(&mut self) {
         self.settle();
         let datagram = self.flying.iter().map(|d| d.at).min();
-        let timeouts = self.hosts.iter().filter_map(|host| host.engine.poll_timeout());
+        let timeouts =
+            self.hosts.iter().filter(|host| !host.sleeps).filter_map(|host| host.engine.poll_timeout());
         let timeout = timeouts.map(|(at, _)| at.saturating_duration_since(self.began)).min();
         let next = datagram.into_iter().chain(timeout).min().unwrap_or(Duration::MAX);
         let next = next.clamp(self.elapsed, self.elapsed + Duration::from_millis(100));
@@ -399,7 +361,7 @@ impl World {
             self.deliver(datagram);
         }
         let now = self.now();
-        for host in &mut self.hosts {
+        for host in self.hosts.iter_mut().filter(|host| !host.sleeps) {
             if host.engine.poll_timeout().is_some_and(|(at, _)| at <= now.instant) {
                 host.engine.handle_timeout(now);
             }
@@ -412,7 +374,7 @@ impl World {
             self.tend_stream(host);
             while let Some(transmit) = self.hosts[host].engine.poll_transmit() {
                 for datagram in transmit.datagrams() {
-                    if let Some(from) = self.hosts[host].outbound(transmit.to, datagram) {
+                    if let Some(from) = self.hosts[host].outbound(self.elapsed, transmit.to, datagram) {
                         self.fly(from, transmit.to, datagram.to_vec());
                     }
                 }
@@ -450,6 +412,32 @@ impl World {
         }
     }
 
+    /// A host's router restarts and has forgotten everything.
+    pub fn flush_nat(&mut self, host: usize) {
+        if let Some(router) = &mut self.hosts[host].router {
+            router.forget();
+        }
+    }
+
+    /// A host comes up in another network.
+    pub fn roam(&mut self, host: usize, nat: Nat) {
+        self.networks += 1;
+        let (address, router) = connected(nat, self.networks);
+        (self.hosts[host].address, self.hosts[host].router) = (address, router);
+        let now = self.now();
+        self.hosts[host].engine.set_host_addresses(now, vec![address]);
+        self.hosts[host].engine.handle_network_change(now);
+        self.settle();
+    }
+
+    /// A host that slept is awake.
+    pub fn wake(&mut self, host: usize) {
+        self.hosts[host].sleeps = false;
+        let now = self.now();
+        self.hosts[host].engine.handle_resume(now);
+        self.settle();
+    }
+
     fn fly(&mut self, from: SocketAddr, to: SocketAddr, bytes: Vec<u8>) {
         self.wire.push(bytes.clone());
         if self.random.random_bool(self.loss) {
@@ -475,8 +463,11 @@ impl World {
             return;
         }
         let is_direct = from != RELAY.parse().unwrap();
-        let target = self.hosts.iter_mut().find(|host| host.stream == Some(to) || host.admits(from, to));
-        let Some(host) = target.filter(|host| !(is_direct && host.direct_is_blocked)) else { return };
+        let target =
+            self.hosts.iter_mut().find(|host| host.stream == Some(to) || host.admits(self.elapsed, from, to));
+        let Some(host) = target.filter(|host| !(host.sleeps || is_direct && host.direct_is_blocked)) else {
+            return;
+        };
         host.engine.handle_datagram(now, from, &bytes);
     }
 
@@ -612,6 +603,15 @@ impl World {
     pub fn rotate(&mut self, host: usize, secret: [u8; 32]) {
         assert!(self.hosts[host].engine.rotate(StaticSecret::from(secret)).is_some());
         self.settle();
+    }
+}
+
+/// The address of a host in the network of this number, and the router there.
+fn connected(nat: Nat, number: u8) -> (SocketAddr, Option<Router>) {
+    let outside = Ipv4Addr::new(203, 0, 113, number);
+    match nat.behaviour() {
+        None => ((outside, 51820).into(), None),
+        Some(behaviour) => (([192, 168, number, 2], 51820).into(), Some(Router::new(behaviour, outside))),
     }
 }
 

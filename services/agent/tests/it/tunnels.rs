@@ -11,7 +11,7 @@ use super::simulation::{Nat, Said, World};
 
 const SECOND: Duration = Duration::from_secs(1);
 pub const SYN: u8 = 0x02;
-const SYN_ACK: u8 = 0x12;
+pub const SYN_ACK: u8 = 0x12;
 const ACK: u8 = 0x10;
 const SECRET_TEXT: &[u8] = b"the plain text of a connection";
 
@@ -102,7 +102,10 @@ fn udp_that_is_blocked_later_is_noticed_by_the_next_hello() {
     open(&mut world);
     assert_eq!(world.status(0).relay_transport, Some(RelayTransport::Udp));
     world.hosts[0].udp_is_blocked = true;
-    let is_over_tls = |w: &mut World| w.status(0).relay_transport == Some(RelayTransport::Tls);
+    let is_over_tls = |w: &mut World| {
+        let status = w.status(0);
+        status.relay && status.relay_transport == Some(RelayTransport::Tls)
+    };
     world.run_until(HELLO_INTERVAL + 2 * SECOND, "a stream", is_over_tls);
     exchange(&mut world);
 }

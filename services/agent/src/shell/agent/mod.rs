@@ -19,10 +19,10 @@ use tokio::sync::{mpsc, oneshot};
 use writ_schema::protocol::{AgentFrame, Netmap, RelayAccess};
 use writ_telemetry::RecentLines;
 
+use super::changes::{Changes as NetworkChanges, Network, Sleep};
 use super::dial::Dialer;
 use super::keeper::Keeper;
 use super::local::{self, Call, Response};
-use super::net;
 use super::relay::{self, RelayStream};
 use super::resolver::Resolver;
 use super::session::{self, Command, Event, Position, Session};
@@ -39,8 +39,6 @@ use why::Questions;
 
 /// System calls that take packets in one go before what came of them is sent and the other inputs get their turn.
 const READS: usize = 4;
-/// How often this host's addresses are looked at.
-const INTERFACES_INTERVAL: Duration = Duration::from_secs(2);
 /// How often the age of the WireGuard key is looked at.
 const KEY_AGE_INTERVAL: Duration = Duration::from_secs(60);
 /// How long a stopping agent waits for its last messages to go out.
@@ -127,6 +125,8 @@ pub async fn up(options: Options) -> Result<()> {
         told_split_view: None,
         traces: Traces::default(),
         questions: Questions::default(),
+        network: Network::default(),
+        sleep: Sleep::watch(),
         is_ending: false,
         options,
     };
@@ -167,6 +167,9 @@ struct Agent {
     traces: Traces,
     /// Who waits for what the control plane says about the policy.
     questions: Questions,
+    /// The network under this host, when it was looked at last.
+    network: Network,
+    sleep: Sleep,
     /// The session is being given up for a new one.
     is_ending: bool,
     options: Options,
@@ -180,7 +183,7 @@ enum Wake {
     Relay(relay::Event),
     Call(Option<Call>),
     Timeout,
-    Interfaces,
+    Network { was_lost: bool },
     Written,
     KeyAge,
     Stop,
@@ -190,7 +193,7 @@ impl Agent {
     async fn run(mut self, mut calls: mpsc::Receiver<Call>) -> Result<()> {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
-        let mut interfaces = tokio::time::interval(INTERFACES_INTERVAL);
+        let mut network = NetworkChanges::listen();
         let mut key_age = tokio::time::interval(KEY_AGE_INTERVAL);
         loop {
             let deadline = self.engine.poll_timeout().map_or_else(far_off, |(at, _)| at);
@@ -201,7 +204,7 @@ impl Agent {
                 event = relayed::next(&mut self.relay_stream) => Wake::Relay(event),
                 call = calls.recv() => Wake::Call(call),
                 () = tokio::time::sleep_until(deadline.into()) => Wake::Timeout,
-                _ = interfaces.tick() => Wake::Interfaces,
+                was_lost = network.next() => Wake::Network { was_lost },
                 Ok(()) = self.keeper.written.changed() => Wake::Written,
                 _ = key_age.tick() => Wake::KeyAge,
                 _ = terminate.recv() => Wake::Stop,
@@ -238,10 +241,13 @@ impl Agent {
                 }
             }
             Wake::Call(None) => bail!("the local socket has ended"),
-            Wake::Timeout => self.engine.handle_timeout(now()),
-            Wake::Interfaces => {
-                let addresses = net::host_addresses(&self.options.tun_name, self.sockets.port()?);
-                self.engine.set_host_addresses(now(), addresses);
+            Wake::Timeout => {
+                self.notice_sleep();
+                self.engine.handle_timeout(now());
+            }
+            Wake::Network { was_lost } => {
+                self.notice_sleep();
+                self.look_at_network(was_lost)?;
             }
             Wake::Written => self.take_written()?,
             Wake::KeyAge => self.rotate_if_old(),
@@ -254,6 +260,24 @@ impl Agent {
             return Ok(false);
         }
         Ok(true)
+    }
+
+    fn look_at_network(&mut self, was_lost: bool) -> Result<()> {
+        let network = Network::look(&self.options.tun_name, self.sockets.port()?);
+        let before = std::mem::replace(&mut self.network, network);
+        self.engine.set_host_addresses(now(), self.network.addresses.clone());
+        if was_lost || before != self.network {
+            tracing::debug!("the network under this host has changed: paths are tried anew");
+            self.engine.handle_network_change(now());
+        }
+        Ok(())
+    }
+
+    fn notice_sleep(&mut self) {
+        if let Some(slept) = self.sleep.since_last_look() {
+            tracing::info!(seconds = slept.as_secs(), "this host has slept: paths are tried anew");
+            self.engine.handle_resume(now());
+        }
     }
 
     fn take_packets(&mut self) {
