@@ -123,6 +123,11 @@ pub enum AgentMessage {
         /// The destination port; 0 where the protocol has none.
         port: u16,
     },
+    /// "Which checkpoint have witnesses cosigned last?"
+    Cosigned {
+        /// Named by the agent; the answer carries it.
+        request: RequestId,
+    },
     /// "I do not accept what you sent": a record, proof or checkpoint did not verify.
     Reject {
         /// Number of the server's frame.
@@ -218,12 +223,21 @@ pub enum ServerMessage {
     },
     /// The answer to `Explain`: how the policy of this moment decides, and why.
     Explained(Explained),
+    /// The answer to `Cosigned`. The frame's checkpoint, or the newest one told before, goes on from this one.
+    Cosigned {
+        /// The request that is answered.
+        request: RequestId,
+        /// C2SP signed note with the cosignatures of witnesses.
+        note: String,
+        /// RFC 6962 consistency proof from there to the checkpoint: base64 hashes.
+        proof: Vec<String>,
+    },
     /// A request of the agent could not be taken.
     Refused {
         /// The request, if it was one with a name.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         request: Option<RequestId>,
-        /// A stable word: `busy`, `bad_signature`, `wrong_generation`, `beyond_log`, ….
+        /// A stable word: `busy`, `bad_signature`, `wrong_generation`, `beyond_log`, `not_cosigned`, ….
         error: String,
         /// What was wrong, and what to do.
         message: String,

@@ -34,6 +34,7 @@ pub(super) fn print(status: &Value, out: &mut Output) {
     if let Some(why) = status["storage_failure"].as_str() {
         out.line(format!("NOTHING NEW IS TAKEN: what is verified cannot be stored: {why}"));
     }
+    print_witnesses(&status["witnesses"], out);
     print_log_trouble(status, out);
     for peer in items(&status["peers"]) {
         print_peer(peer, out);
@@ -53,6 +54,22 @@ pub(super) fn print(status: &Value, out: &mut Output) {
     for refusal in items(&status["refusals"]) {
         out.gap();
         out.line(format!("not believed {}: {}", text(&refusal["time"]), text(&refusal["reason"])));
+    }
+}
+
+/// How the policy that this node was given is met.
+fn print_witnesses(witnesses: &Value, out: &mut Output) {
+    if let Some(why) = witnesses["why_not"].as_str() {
+        out.line(format!("NO NEW CONNECTIONS: {why}"));
+        out.line("  Live ones go on until they expire. How the witnesses are doing: writ log witnesses");
+    } else if witnesses["is_met"] == true {
+        let names: Vec<_> = items(&witnesses["cosigned_by"]).map(text).collect();
+        out.line(format!(
+            "witnesses have cosigned {} records at {}: {}",
+            witnesses["size"],
+            text(&witnesses["cosigned_at"]),
+            names.join(", ")
+        ));
     }
 }
 

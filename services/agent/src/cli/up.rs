@@ -28,6 +28,10 @@ pub(super) struct Up {
     /// Stay in the foreground. This is the default and only way: a service manager keeps it running.
     #[arg(long)]
     foreground: bool,
+    /// Trust policy (c2sp.org/tlog-policy): no new connection is made unless its quorum of witnesses has cosigned the log in
+    /// the last half hour. Give it at every start.
+    #[arg(long, env = "WRIT_AGENT_POLICY", value_name = "FILE")]
+    policy: Option<PathBuf>,
     /// Name of the TUN device.
     #[arg(long, alias = "interface", default_value = "writ0")]
     tun_name: String,
@@ -61,6 +65,7 @@ pub(super) fn run(arguments: Up) -> Result<ExitCode> {
         state: arguments.at.state,
         ticket,
         name,
+        policy: arguments.policy,
         tun_name: arguments.tun_name,
         port: arguments.port,
         key_lifetime: Duration::from_secs(arguments.key_lifetime),

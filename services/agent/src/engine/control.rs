@@ -36,7 +36,7 @@ impl Engine {
             Verified::Snapshot(snapshot) => self.take_snapshot(now, *snapshot),
             // What was denied may be allowed now.
             Verified::NetmapChanged(_) => self.pending.forget_denials(),
-            Verified::Consistency | Verified::Explained(_) => {}
+            Verified::Consistency | Verified::Explained(_) | Verified::Cosigned { .. } => {}
             Verified::Authorized(authorization) => self.admit(now, &authorization, Origin::Decided),
             Verified::Denied { request, reason, explanation, record } => {
                 self.denied(now, &request, reason, explanation, record);

@@ -10,7 +10,7 @@ use writ_schema::protocol::{Candidate, Explained, Netmap};
 use writ_schema::{NetworkId, NodeId};
 
 use crate::engine::{AuthorizationStatus, EngineStatus, PathStatus};
-use crate::trust::UnprovenCheckpoint;
+use crate::trust::{QuorumStatus, UnprovenCheckpoint};
 
 /// The agent at one moment.
 #[derive(Debug, Clone, Serialize)]
@@ -44,6 +44,9 @@ pub struct AgentStatus {
     pub split_view: Option<SplitViewStatus>,
     /// Checkpoints of peers that the control plane has not proven to be of its log.
     pub unproven_checkpoints: Vec<UnprovenCheckpoint>,
+    /// How the policy that this node was given is met.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub witnesses: Option<QuorumStatus>,
     /// What may be reached, as the control plane says.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub netmap: Option<Netmap>,

@@ -59,6 +59,7 @@ impl Traces {
             | ServerMessage::Candidates { .. }
             | ServerMessage::Consistency { .. }
             | ServerMessage::Explained(_)
+            | ServerMessage::Cosigned { .. }
             | ServerMessage::Removed { .. } => (None, "", Span::none()),
         };
         if let Some(request) = answered.and_then(|request| self.requests.remove(request)) {

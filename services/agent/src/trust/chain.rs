@@ -116,6 +116,11 @@ impl Chain {
         self.keys.trusted()
     }
 
+    /// Whether this is, or was, the log's key.
+    pub(super) fn has_key(&self, key: &VerifierKey) -> bool {
+        self.keys.holds(key) || self.began_with(&key.to_string())
+    }
+
     /// Whether the log can have begun with this key: it is the trusted one, unless that one came by a change.
     pub(super) fn began_with(&self, key: &str) -> bool {
         let introduces = |rotation: &Rotation| rotation.next_key().is_ok_and(|next| next == *self.key());

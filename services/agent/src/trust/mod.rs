@@ -11,6 +11,7 @@ mod chain;
 mod checks;
 mod kept;
 mod peers;
+mod quorum;
 mod refusal;
 mod stored;
 mod verified;
@@ -22,7 +23,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use writ_ledger::VerifierKey;
+use writ_ledger::{TrustPolicy, VerifierKey};
 use writ_schema::event::Side;
 use writ_schema::keys::{IdentityKey, WireGuardKey};
 use writ_schema::protocol::{
@@ -33,10 +34,12 @@ use writ_schema::{AuthorizationId, Event, NetworkId, NodeId, Seq};
 use chain::{expect_event, hashes};
 use checks::{bounded, check_genesis, check_join, check_rotation, expect_node, read_relay};
 use kept::Live;
+use quorum::Quorum;
 use witness::Witness;
 
 pub use chain::Chain;
 pub use kept::*;
+pub use quorum::{MAX_AGE, PolicyRefusal, QuorumStatus};
 pub use refusal::Refusal;
 pub use stored::*;
 pub use verified::*;
@@ -87,6 +90,10 @@ pub struct Trust {
     seen: Arc<BTreeMap<NodeId, SeenKey>>,
     live: Live,
     witness: Witness,
+    /// What this node's own policy demands, if it has one.
+    quorum: Option<Quorum>,
+    /// What satisfied it when this process began.
+    cosigned_before: Option<String>,
     changes: Changes,
 }
 
@@ -153,6 +160,8 @@ impl Trust {
             seen: Arc::default(),
             live: Live::default(),
             witness: Witness::default(),
+            quorum: None,
+            cosigned_before: None,
             changes: Changes::default(),
         }
     }
@@ -160,6 +169,20 @@ impl Trust {
     /// The log as it is verified.
     pub fn chain(&self) -> &Chain {
         &self.chain
+    }
+
+    /// Believes new authorizations only while the quorum of this policy has cosigned the log a short while ago.
+    ///
+    /// # Errors
+    /// When the policy is of another log, or demands nothing.
+    pub fn demand(&mut self, policy: TrustPolicy) -> Result<(), PolicyRefusal> {
+        self.quorum = Some(Quorum::new(policy, &self.chain, self.cosigned_before.as_deref())?);
+        Ok(())
+    }
+
+    /// How this node's own policy is met; `None` without one.
+    pub fn quorum(&self, now: Timestamp) -> Option<QuorumStatus> {
+        self.quorum.as_ref().map(|quorum| quorum.status(now))
     }
 
     /// An authorization is over, by itself or before its time.
@@ -223,9 +246,15 @@ impl Trust {
                 Verified::Consistency
             }
             ServerMessage::Explained(explained) => Verified::Explained(explained),
+            ServerMessage::Cosigned { request, note, proof } => {
+                Verified::Cosigned { frees: self.hear_cosigned(now, &request, &note, hashes(&proof)) }
+            }
             ServerMessage::Refused { request, error, message, retry_after_ms } => {
                 if let Some(request) = &request {
                     self.witness.refused(request, &message);
+                    if let Some(quorum) = &mut self.quorum {
+                        quorum.refused(request, &message);
+                    }
                 }
                 Verified::Refused { request, error, message, retry_after_ms }
             }
@@ -260,6 +289,13 @@ impl Trust {
         let (verified, key) = self.check_authorized(now, &Anchors::all(&self.chain), sent)?;
         if self.witness.found().is_some() && !self.live.knows(verified.authorization()) {
             return Err(Refusal::SplitView(verified.record()));
+        }
+        if let Some(quorum) = &mut self.quorum
+            && !self.live.knows(verified.authorization())
+            && let Some(why) = quorum.unmet(now)
+        {
+            quorum.has_refused();
+            return Err(Refusal::Unwitnessed { seq: verified.record(), why });
         }
         // From here on the identity key is known, so that a later rotation can be checked against it.
         self.remember(key.record, key.identity, &verified.peer().key)?;

@@ -1,6 +1,7 @@
 //! What peers say about the log, the questions that follow from it, and what an administrator decides in the end.
 
 use jiff::Timestamp;
+use writ_ledger::Hash;
 use writ_schema::protocol::AgentMessage;
 use writ_schema::{NodeId, RequestId};
 
@@ -21,15 +22,35 @@ impl Trust {
         heard
     }
 
-    /// What is to be asked of the control plane because of what peers hold, while there is a session.
+    /// What is to be asked of the control plane because of what peers hold or the policy demands, while there is a session.
     pub fn ask(&mut self, now: Timestamp, name: impl FnOnce() -> RequestId) -> Option<AgentMessage> {
+        // Not both at once, since a name can be given once.
+        if let Some(quorum) = self.quorum.as_mut().filter(|quorum| quorum.is_due(now)) {
+            return Some(AgentMessage::Cosigned { request: quorum.ask(now, name()) });
+        }
         let (request, size) = self.witness.ask(now, name)?;
         Some(AgentMessage::Consistency { request, size })
+    }
+
+    /// The control plane shows what witnesses have cosigned. Tells whether something may be believed now that was refused.
+    pub(super) fn hear_cosigned(
+        &mut self,
+        now: Timestamp,
+        request: &RequestId,
+        note: &str,
+        proof: Option<Vec<Hash>>,
+    ) -> bool {
+        let Some(quorum) = &mut self.quorum else { return false };
+        self.changes.trust += 1;
+        quorum.answered(now, &self.chain, request, note, proof)
     }
 
     /// A session began, or ended.
     pub fn session_changed(&mut self, now: Timestamp, is_up: bool) {
         if is_up {
+            if let Some(quorum) = &mut self.quorum {
+                quorum.session_began();
+            }
             self.witness.session_began(now);
         } else {
             self.witness.session_lost();

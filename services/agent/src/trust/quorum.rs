@@ -25,10 +25,14 @@ const IMPATIENT_INTERVAL: SignedDuration = SignedDuration::from_secs(10);
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PolicyRefusal {
     /// It is of another log.
-    #[error("the policy trusts other logs than the one that this node has joined, {0}: give it a line `log {0}`, or none")]
+    #[error(
+        "the policy trusts other logs than the one that this node has joined, {0}: give it a line `log {0}`, or none"
+    )]
     OtherLog(String),
     /// It demands nothing.
-    #[error("the policy has no quorum of witnesses to demand: give it one (c2sp.org/tlog-policy), or leave --policy out")]
+    #[error(
+        "the policy has no quorum of witnesses to demand: give it one (c2sp.org/tlog-policy), or leave --policy out"
+    )]
     NoQuorum,
 }
 
@@ -116,15 +120,16 @@ impl Quorum {
         self.has_refused = true;
     }
 
-    /// The question to the control plane, if it is due.
-    pub fn ask(&mut self, now: Timestamp, name: impl FnOnce() -> RequestId) -> Option<RequestId> {
+    /// Whether the control plane is to be asked.
+    pub fn is_due(&self, now: Timestamp) -> bool {
         let interval = if self.unmet(now).is_none() { INTERVAL } else { IMPATIENT_INTERVAL };
-        if self.asked.as_ref().is_some_and(|(_, at)| now.duration_since(*at).abs() < interval) {
-            return None;
-        }
-        let request = name();
-        self.asked = Some((request.clone(), now));
-        Some(request)
+        self.asked.as_ref().is_none_or(|(_, at)| now.duration_since(*at).abs() >= interval)
+    }
+
+    /// It is asked now, by this name.
+    pub fn ask(&mut self, now: Timestamp, name: RequestId) -> RequestId {
+        self.asked = Some((name.clone(), now));
+        name
     }
 
     /// The session is new: what was asked in the one before is not answered any more.

@@ -146,6 +146,14 @@ pub enum Refusal {
          is decided which history counts"
     )]
     SplitView(Seq),
+    /// The policy that this node was given is not satisfied.
+    #[error("the authorization of record {seq} is new, and not believed: {why}")]
+    Unwitnessed {
+        /// Which record.
+        seq: Seq,
+        /// What the policy lacks.
+        why: String,
+    },
     /// The wall clock shows a time before the one at which the state was written.
     #[error(
         "this machine's clock went back behind {0}: what was live then is not taken up again from the disk"

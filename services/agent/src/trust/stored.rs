@@ -11,6 +11,7 @@ use writ_schema::protocol::RelayAccess;
 use writ_schema::{AuthorizationId, NodeId};
 
 use super::checks::read_relay;
+use super::quorum::Quorum;
 use super::{
     Anchors, Chain, Ended, FoundSplitView, KeptAuthorization, KeptLive, MAX_KEPT, Membership, Refusal, Relay,
     SeenKey, Trust, VerifiedAuthorization,
@@ -43,6 +44,9 @@ pub struct StoredTrust {
     /// That the log has shown two histories.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub split_view: Option<FoundSplitView>,
+    /// The newest checkpoint that satisfied this node's own policy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cosigned: Option<String>,
     /// Proof of a split view that begins at this size or below was decided about by an administrator.
     #[serde(default)]
     pub forgiven: u64,
@@ -93,6 +97,7 @@ impl Trust {
         let mut trust = Self::begin(membership, identity, chain);
         trust.live.ended = stored.ended;
         trust.witness.resume(stored.split_view, stored.forgiven);
+        trust.cosigned_before = stored.cosigned;
         trust.note_checkpoint();
         Ok(trust)
     }
@@ -156,7 +161,8 @@ impl Trust {
         let split_view = self.witness.found().cloned();
         let forgiven = self.witness.forgiven();
         let rotations = self.chain.rotations().to_vec();
-        StoredTrust { checkpoint, rotations, ended: self.live.ended.clone(), split_view, forgiven }
+        let cosigned = self.quorum.as_ref().and_then(Quorum::note).map(str::to_owned);
+        StoredTrust { checkpoint, rotations, ended: self.live.ended.clone(), split_view, cosigned, forgiven }
     }
 
     /// What is to be on disk beside it. Cheap: the records are shared.

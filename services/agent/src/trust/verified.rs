@@ -264,6 +264,11 @@ pub enum Verified {
     Consistency,
     /// How a connection would be decided. For people: nothing is permitted by it.
     Explained(Explained),
+    /// Witnesses have cosigned: see [`Trust::quorum`](super::Trust::quorum).
+    Cosigned {
+        /// What was refused for want of witnesses may be believed now, and has to be told anew.
+        frees: bool,
+    },
     /// The node does not belong to the network any more.
     Removed,
 }

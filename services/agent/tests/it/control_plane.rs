@@ -8,7 +8,9 @@ use ed25519_dalek::SigningKey;
 use jiff::{SignedDuration, Timestamp};
 use writ_agent::trust::{JoiningKeys, Membership, Trust};
 use writ_ledger::tree::{MemoryTree, root_at};
-use writ_ledger::{Checkpoint, ConsistencyProof, InclusionProof, Rotation, VerifierKey, leaf_hash};
+use writ_ledger::{
+    Checkpoint, ConsistencyProof, CosigningKey, InclusionProof, Rotation, VerifierKey, leaf_hash,
+};
 use writ_schema::event::*;
 use writ_schema::keys::{IdentityKey, Statement, WireGuardKey};
 use writ_schema::net::{PortRange, Protocol};
@@ -27,6 +29,8 @@ pub struct ControlPlane {
     pub network: NetworkId,
     pub now: Timestamp,
     key: writ_ledger::SigningKey,
+    /// What its witness cosigned last.
+    cosigned: Option<(u64, String)>,
     /// The records that changed the log's key.
     rotations: Vec<Seq>,
     subject_key: SubjectKey,
@@ -91,6 +95,7 @@ impl ControlPlane {
             network: NetworkId::from_bytes([1; 16]),
             now: "2026-11-23T10:00:00Z".parse().unwrap(),
             key,
+            cosigned: None,
             rotations: Vec::new(),
             subject_key: SubjectKey::from_bytes([9; 32]),
             tree: MemoryTree::new(),
@@ -139,6 +144,35 @@ impl ControlPlane {
         let proof = ConsistencyProof::build(&self.tree, size, self.size()).unwrap().unwrap();
         let proof = proof.hashes.iter().map(ToString::to_string).collect();
         ServerMessage::Consistency { request, size, root, proof }
+    }
+
+    /// The key of its witness.
+    pub fn witness() -> CosigningKey {
+        CosigningKey::from_seed("witness.example", [5; 32]).unwrap()
+    }
+
+    /// The witness cosigns the log as it is now.
+    pub fn be_cosigned(&mut self) {
+        let note = self.checkpoint(0).note;
+        let seconds = u64::try_from(self.now.as_second()).unwrap();
+        let line = Self::witness().cosign(&note.parse().unwrap(), seconds);
+        self.cosigned = Some((self.size(), format!("{note}{line}\n")));
+    }
+
+    /// Shows what the witness has cosigned of another history.
+    pub fn boast_of(&mut self, other: &Self) {
+        self.cosigned.clone_from(&other.cosigned);
+    }
+
+    /// Answers what the witness has cosigned.
+    pub fn cosigned(&self, request: RequestId) -> ServerMessage {
+        let Some((size, note)) = self.cosigned.clone() else {
+            let (error, message) = ("not_cosigned".to_owned(), "there are no witnesses".to_owned());
+            return ServerMessage::Refused { request: Some(request), error, message, retry_after_ms: None };
+        };
+        let proof = ConsistencyProof::build(&self.tree, size, self.size()).unwrap().unwrap();
+        let proof = proof.hashes.iter().map(ToString::to_string).collect();
+        ServerMessage::Cosigned { request, note, proof }
     }
 
     pub fn pass(&mut self, time: Duration) {

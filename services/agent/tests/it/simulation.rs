@@ -517,6 +517,10 @@ impl World {
                     self.tell(host, answer);
                 }
             }
+            AgentMessage::Cosigned { request } => {
+                let answer = self.control_of(host).cosigned(request);
+                self.tell(host, answer);
+            }
             AgentMessage::Hello { .. } | AgentMessage::Reject { .. } | AgentMessage::Explain { .. } => {}
         }
     }

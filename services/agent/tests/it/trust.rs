@@ -1,11 +1,11 @@
 //! What the control plane sends is believed only as it stands in the log: each single alteration is refused.
 
-use writ_agent::trust::{Chain, JoiningKeys, Refusal, Trust, Verified};
-use writ_ledger::{Checkpoint, CheckpointError, Note};
-use writ_schema::AuthorizationId;
+use writ_agent::trust::{Chain, JoiningKeys, PolicyRefusal, Refusal, Trust, Verified};
+use writ_ledger::{Checkpoint, CheckpointError, Note, TrustPolicy};
 use writ_schema::event::{NodeRemoval, NodeRemoved, RevocationReason, Side, Version};
 use writ_schema::keys::IdentityKey;
-use writ_schema::protocol::{Authorized, ProvenRecord, ServerFrame, ServerMessage};
+use writ_schema::protocol::{AgentMessage, Authorized, ProvenRecord, ServerFrame, ServerMessage};
+use writ_schema::{AuthorizationId, RequestId};
 
 use super::control_plane::{ControlPlane, Node, Permit, public};
 
@@ -404,4 +404,108 @@ fn a_change_of_the_logs_key_that_the_old_key_did_not_sign_is_refused() {
         flip(proof, 3);
     });
     assert!(matches!(refusal, Refusal::NotIncluded { .. }), "{refusal}");
+}
+
+fn policy(text: &str) -> TrustPolicy {
+    let witness = ControlPlane::witness().cosigner_key();
+    TrustPolicy::parse(format!("witness ada {witness}\n{text}").as_bytes()).unwrap()
+}
+
+/// The source asks what witnesses have cosigned, and is answered.
+fn hear_witnesses(scene: &mut Scene) -> Verified {
+    let now = scene.control.now;
+    let asked = scene.source.trust.ask(now, || RequestId::from_bytes([1; 16]));
+    let Some(AgentMessage::Cosigned { request }) = asked else { panic!("nothing was asked: {asked:?}") };
+    let answer = scene.control.cosigned(request);
+    let frame = scene.control.frame(scene.source.trust.chain().size(), answer);
+    scene.verify(frame).unwrap()
+}
+
+#[test]
+fn a_nodes_own_policy_lets_nothing_new_be_believed_that_no_quorum_has_witnessed_lately() {
+    let mut scene = Scene::new();
+    let minutes = |minutes: u64| std::time::Duration::from_secs(60 * minutes);
+    scene.source.trust.demand(policy("quorum ada\n")).unwrap();
+    let is_met = |scene: &Scene| scene.source.trust.quorum(scene.control.now).unwrap().is_met;
+    let frame = scene.authorized();
+    let refusal = scene.verify(frame.clone()).unwrap_err();
+    assert!(
+        matches!(&refusal, Refusal::Unwitnessed { why, .. } if why.contains("has come yet")),
+        "{refusal}"
+    );
+    assert!(matches!(hear_witnesses(&mut scene), Verified::Refused { .. }));
+    let status = scene.source.trust.quorum(scene.control.now).unwrap();
+    assert!(status.why_not.unwrap().contains("there are no witnesses"));
+    assert_eq!(status.absent, ["ada"]);
+
+    scene.control.pass(minutes(1));
+    scene.control.be_cosigned();
+    assert!(matches!(hear_witnesses(&mut scene), Verified::Cosigned { frees: true }));
+    assert!(is_met(&scene) && scene.verify(frame.clone()).is_ok());
+    assert!(scene.source.trust.ask(scene.control.now, || RequestId::from_bytes([2; 16])).is_none());
+
+    // The log goes on without its witnesses; what is live stays, and for half an hour what is new is believed.
+    scene.control.pass(minutes(8));
+    let within = scene.authorized();
+    assert!(scene.verify(within.clone()).is_ok() && is_met(&scene));
+    assert!(matches!(hear_witnesses(&mut scene), Verified::Cosigned { frees: false }));
+    scene.control.pass(minutes(21));
+    let kept = Permit { life: minutes(60), ..Permit::tcp(80) };
+    let (_, seq) = scene.control.authorize(&scene.source, &scene.destination, &kept);
+    let message = scene.control.authorized(seq, Side::Source, &scene.destination, Vec::new(), None);
+    let told = |scene: &Scene| {
+        let held = scene.source.trust.chain().size();
+        scene.control.frame(held, ServerMessage::Authorized(Box::new(message.clone())))
+    };
+    let live = told(&scene);
+    assert!(scene.verify(live).is_ok());
+    scene.control.pass(minutes(2));
+    let late = scene.authorized();
+    let refusal = scene.verify(late).unwrap_err();
+    assert!(
+        matches!(&refusal, Refusal::Unwitnessed { why, .. } if why.contains("30 minutes ago")),
+        "{refusal}"
+    );
+    let stored = scene.source.trust.stored();
+    assert!(stored.cosigned.is_some());
+
+    // Cosigned again, it is remembered by the next process.
+    scene.control.be_cosigned();
+    assert!(matches!(hear_witnesses(&mut scene), Verified::Cosigned { frees: true }));
+    let stored = scene.source.trust.stored();
+    let identity = IdentityKey::of(&scene.source.identity);
+    let key = scene.control.log_key();
+    let mut next = Trust::resume(&scene.source.membership, identity, key, stored).unwrap();
+    assert!(next.quorum(scene.control.now).is_none());
+    next.demand(policy("quorum ada\n")).unwrap();
+    assert!(next.quorum(scene.control.now).unwrap().is_met);
+}
+
+#[test]
+fn what_witnesses_have_cosigned_of_another_history_does_not_count() {
+    let mut scene = Scene::new();
+    scene.source.trust.demand(policy("quorum ada\n")).unwrap();
+    let mut honest = scene.control.fork();
+    let _ = honest.join("honest", 70);
+    honest.be_cosigned();
+    // This node is shown the other history, and the witnesses' word about the honest one.
+    let _ = scene.control.join("forged", 71);
+    let _ = scene.control.join("more", 72);
+    scene.control.boast_of(&honest);
+    assert!(matches!(hear_witnesses(&mut scene), Verified::Cosigned { frees: false }));
+    let status = scene.source.trust.quorum(scene.control.now).unwrap();
+    assert!(!status.is_met && status.why_not.unwrap().contains("it was shown another history"));
+    let frame = scene.authorized();
+    assert!(matches!(scene.verify(frame), Err(Refusal::Unwitnessed { .. })));
+}
+
+#[test]
+fn a_policy_that_cannot_be_followed_is_refused_by_name() {
+    let mut scene = Scene::new();
+    let other = ControlPlane::with_key(8).log_key();
+    let other = scene.source.trust.demand(policy(&format!("log {other}\nquorum ada\n")));
+    assert!(matches!(other, Err(PolicyRefusal::OtherLog(_))), "{other:?}");
+    assert_eq!(scene.source.trust.demand(policy("quorum none\n")), Err(PolicyRefusal::NoQuorum));
+    let own = format!("log {}\nquorum ada\n", scene.control.log_key());
+    assert_eq!(scene.source.trust.demand(policy(&own)), Ok(()));
 }

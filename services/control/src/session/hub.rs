@@ -102,6 +102,11 @@ pub(super) enum Input {
         request: RequestId,
         size: u64,
     },
+    Cosigned {
+        node: NodeId,
+        number: u64,
+        request: RequestId,
+    },
     Stop,
 }
 
@@ -226,7 +231,14 @@ impl Hub {
             Input::Consistency { node, number, request, size } if self.is_current(&node, number) => {
                 self.prove_consistency(&node, request, size);
             }
-            Input::CaughtUp { .. } | Input::Tell { .. } | Input::Consistency { .. } | Input::Stop => {}
+            Input::Cosigned { node, number, request } if self.is_current(&node, number) => {
+                self.show_cosigned(&node, request);
+            }
+            Input::CaughtUp { .. }
+            | Input::Tell { .. }
+            | Input::Consistency { .. }
+            | Input::Cosigned { .. }
+            | Input::Stop => {}
         }
     }
 
@@ -400,6 +412,19 @@ impl Hub {
         tracing::error!(%node, asked, size, "a node holds a checkpoint of a longer log than this one");
         let message = format!("this log has {size} records, fewer than the {asked} of that checkpoint");
         let error = "beyond_log".to_owned();
+        let refused = ServerMessage::Refused { request: Some(request), error, message, retry_after_ms: None };
+        self.tell(node, refused, None);
+    }
+
+    /// Shows a node what witnesses have cosigned last, and proves that the log goes on from it.
+    fn show_cosigned(&mut self, node: &NodeId, request: RequestId) {
+        // Taken before the checkpoint of the frame, which covers it therefore.
+        if let Some(cosigned) = self.parts.cosigners.cosigned() {
+            return self.frame(node, None, |_, prover| Ok((prover.cosigned(request, &cosigned)?, true)));
+        }
+        let message =
+            "no quorum of witnesses has cosigned this log since the control plane started".to_owned();
+        let error = "not_cosigned".to_owned();
         let refused = ServerMessage::Refused { request: Some(request), error, message, retry_after_ms: None };
         self.tell(node, refused, None);
     }

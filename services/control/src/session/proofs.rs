@@ -71,6 +71,16 @@ impl<'a, K: OpeningKeys> Prover<'a, K> {
         Ok(ServerMessage::Consistency { request, size, root, proof })
     }
 
+    /// A cosigned checkpoint, and that the newest checkpoint goes on from it.
+    pub fn cosigned(
+        &self,
+        request: RequestId,
+        cosigned: &SignedCheckpoint,
+    ) -> Result<ServerMessage, ProofFailure> {
+        let proof = texts(&self.log.consistency(cosigned.checkpoint().size, self.size())?.hashes);
+        Ok(ServerMessage::Cosigned { request, note: cosigned.text().to_owned(), proof })
+    }
+
     /// A record that holds nothing for the receiver to open.
     pub fn prove(&self, seq: Seq) -> Result<ProvenRecord, ProofFailure> {
         let bytes = self.log.read(seq.0)?;

@@ -102,6 +102,10 @@ impl Sessions {
             AgentMessage::Explain { request, destination, protocol, port } => {
                 self.explain(&speaker, Question { request, destination, protocol, port }).await;
             }
+            AgentMessage::Cosigned { request } => {
+                let Speaker { node, number, .. } = speaker;
+                self.to_hub(Input::Cosigned { node, number, request }).await;
+            }
             AgentMessage::Reject { frame, reason, signature } => {
                 self.reject(speaker, frame, reason, signature).await;
             }

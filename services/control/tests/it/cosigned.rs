@@ -7,13 +7,21 @@ use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
+use jiff::SignedDuration;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use writ_control::config::Config;
 use writ_control::init::{Made, init};
 use writ_control::server::Running;
-use writ_ledger::{Bundle, Checkpoint, CosignedHistory, CosignerKey, Note, SigningKey, TrustPolicy};
+use writ_ledger::{
+    Bundle, Checkpoint, ConsistencyProof, CosignedHistory, CosignerKey, Note, SigningKey, TrustPolicy,
+};
 
+use writ_schema::RequestId;
+use writ_schema::event::NodeOwner;
+use writ_schema::protocol::{AgentMessage, ServerMessage};
+
+use crate::agent::Agent;
 use crate::plane::{Plane, wishes};
 use crate::witness::{self, WitnessProcess};
 
@@ -203,6 +211,26 @@ async fn our_witness_and_one_that_others_wrote_cosign_what_is_published() {
     let proven: Note = bundle.checkpoint().parse().unwrap();
     assert!(keys.iter().all(|key| key.cosigned(&proven).unwrap().is_some()), "{proven}");
     assert!(bundle.verify(&plane.log_key()).is_ok());
+
+    // A node is shown it over its session, with the proof that the log goes on from there.
+    let user = plane.user().await;
+    let owner = NodeOwner::User(user);
+    let secret = plane.enrolment_key(owner, 1, SignedDuration::from_hours(1)).await;
+    let (mut agent, _) = Agent::joined(&plane, &secret).await;
+    let mut session = agent.connected(&plane).await;
+    let request = RequestId::from_bytes([9; 16]);
+    session.say(AgentMessage::Cosigned { request: request.clone() }).await;
+    let frame = session.next().await;
+    let ServerMessage::Cosigned { request: answered, note, proof } = frame.message else {
+        panic!("{frame:?}")
+    };
+    let shown: Note = note.parse().unwrap();
+    assert!(answered == request && keys.iter().all(|key| key.cosigned(&shown).unwrap().is_some()));
+    let shown = Checkpoint::parse(shown.text()).unwrap();
+    let hashes = proof.iter().map(|hash| hash.parse().unwrap()).collect();
+    let proof = ConsistencyProof { old_size: shown.size, new_size: session.agent.size, hashes };
+    assert!(shown.size > 0 && proof.verify(&shown.root, &session.agent.root).is_ok());
+    drop(session);
 
     // The first of the hour is kept, published and found again.
     let history = || async {

@@ -120,6 +120,12 @@ impl TrustPolicy {
         &self.witnesses
     }
 
+    /// Whether any cosignature is needed.
+    #[must_use]
+    pub fn demands_cosignatures(&self) -> bool {
+        self.quorum.is_some()
+    }
+
     /// Whether a checkpoint counts: signed by a log that the policy trusts, and cosigned by a quorum of its witnesses.
     ///
     /// # Errors

@@ -139,6 +139,7 @@ impl Agent {
                 evidence: StateDir::split_view_path(&self.options.state),
             }),
             unproven_checkpoints: self.trust.unproven_checkpoints(now().wall),
+            witnesses: self.trust.quorum(now().wall),
             netmap: self.netmap.clone(),
             candidates: self.engine.announced_candidates().to_vec(),
             engine,

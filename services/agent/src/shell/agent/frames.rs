@@ -155,6 +155,9 @@ impl Agent {
             Verified::Refused { request: Some(request), message, .. } => {
                 self.questions.refused(request, message)
             }
+            Verified::Cosigned { frees: true } => {
+                self.begin_anew("witnesses have cosigned what was not believed without them");
+            }
             Verified::Refused { request: None, error, message, .. } => {
                 tracing::warn!(error, "the control plane refuses: {message}");
             }

@@ -57,6 +57,8 @@ pub struct Options {
     pub tun_name: String,
     /// UDP port; 0 for any.
     pub port: u16,
+    /// The trust policy that this node holds the log to.
+    pub policy: Option<PathBuf>,
     /// Age at which the WireGuard key is replaced.
     pub key_lifetime: Duration,
     /// The process's newest log lines.
@@ -80,7 +82,7 @@ pub async fn up(options: Options) -> Result<()> {
     }
     let membership = &enrolment.membership;
     tracing::info!(node = %membership.node, name = enrolment.name, address = %membership.address_v4, "joined");
-    let (mut trust, kept) = resume_trust(&state, &enrolment, &identity)?;
+    let (mut trust, kept) = resume_trust(&state, &enrolment, &identity, options.policy.as_deref())?;
     let position = Position { checkpoint_size: trust.chain().size(), last_frame: None };
     let settings = Settings {
         membership: membership.clone(),

@@ -1,10 +1,15 @@
 //! Going on from what was verified before this process began.
 
 use std::collections::VecDeque;
+use std::fs::File;
+use std::io::Read as _;
+use std::path::Path;
 
 use anyhow::{Context as _, Result};
 use ed25519_dalek::SigningKey;
 use jiff::Timestamp;
+use writ_ledger::TrustPolicy;
+use writ_ledger::trust_policy::MAX_POLICY_BYTES;
 use writ_schema::keys::IdentityKey;
 
 use super::now;
@@ -19,15 +24,28 @@ pub(super) fn resume_trust(
     state: &StateDir,
     enrolment: &Enrolment,
     identity: &SigningKey,
+    policy: Option<&Path>,
 ) -> Result<(Trust, Option<StoredLive>)> {
     let stored = state
         .trust()?
         .context("the verified checkpoint is missing; remove the state folder and join anew")?;
     let key = enrolment.log_key.parse().context("the stored log key is damaged")?;
     let identity = IdentityKey::of(identity);
-    let trust = Trust::resume(&enrolment.membership, identity, key, stored)
+    let mut trust = Trust::resume(&enrolment.membership, identity, key, stored)
         .context("the stored checkpoint does not verify")?;
+    if let Some(path) = policy {
+        trust.demand(read_policy(path)?).with_context(|| path.display().to_string())?;
+    }
     Ok((trust, state.live()?))
+}
+
+fn read_policy(path: &Path) -> Result<TrustPolicy> {
+    let name = path.display();
+    let file = File::open(path).with_context(|| format!("cannot read the policy {name}"))?;
+    let mut text = Vec::new();
+    let limit = MAX_POLICY_BYTES as u64 + 1;
+    file.take(limit).read_to_end(&mut text).with_context(|| format!("cannot read the policy {name}"))?;
+    TrustPolicy::parse(&text).with_context(|| name.to_string())
 }
 
 /// Takes up what was live and verifies still. Gives what does not.

@@ -48,6 +48,7 @@ fn well() -> Facts {
         checkpoint_size: 7,
         split_view: None,
         unproven_checkpoints: Vec::new(),
+        witnesses: None,
         netmap: None,
         candidates: vec![Candidate { address: HERE.parse().unwrap(), kind: CandidateKind::Host }],
         engine,
