@@ -135,3 +135,62 @@ fn a_policy_demands_its_quorum_and_says_between_when_records_were_logged() {
         ran.stderr
     );
 }
+
+#[test]
+fn a_bundle_of_thousands_of_records_is_made_from_a_folder_of_the_log_or_an_export_of_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let (log, export) = (folder.path().join("log"), folder.path().join("export"));
+    let source = filled(&log, 3000);
+    writ_ledger::directory::export(source.reader(), &source.reader().checkpoint(), &[], &export).unwrap();
+    drop(source);
+    let out = folder.path().join("evidence.json");
+    let out = out.to_str().unwrap();
+    let take = |from: &Path, records: &[&str]| {
+        let _ = fs::remove_file(out);
+        let key = vkey();
+        let mut args = vec!["bundle", "--log", from.to_str().unwrap(), "--key", &key, "--out", out];
+        args.extend(records.iter().flat_map(|record| ["--record", record]));
+        writ(folder.path(), args)
+    };
+    for from in [&export, &log] {
+        let made = take(from, &["0-2998", "2999"]);
+        assert_eq!(made.code, 0, "{}{}", made.stdout, made.stderr);
+        let checked = writ(folder.path(), ["--json", "verify", out, "--key", &vkey()]).json();
+        let records = checked["records"].as_array().unwrap().len();
+        assert_eq!((&checked["verified"], records), (&true.into(), 3000));
+        let beyond = take(from, &["3000"]);
+        assert!(beyond.code != 0 && beyond.stderr.contains("record 3000 is not in"), "{}", beyond.stderr);
+    }
+
+    // Whichever part of it is altered, the first record that is gets named.
+    assert_eq!(take(&log, &["0-2999"]).code, 0);
+    let text = fs::read_to_string(out).unwrap();
+    for seq in [5, 1400, 2800] {
+        fs::write(out, text.replace(&format!("\\\"seq\\\":{seq},"), "\\\"seq\\\":9,")).unwrap();
+        let ran = writ(folder.path(), ["verify", out, "--key", &vkey()]);
+        assert!(ran.code == 1 && ran.stdout.contains(&format!("record {seq} was altered")), "{}", ran.stdout);
+    }
+
+    // Of an export that was altered nothing is made.
+    let tile = export.join("tile/entries/003");
+    let mut bytes = fs::read(&tile).unwrap();
+    let at = bytes.windows(10).position(|bytes| bytes == b"\"seq\":800,").unwrap();
+    bytes[at + 8] = b'1';
+    fs::write(&tile, bytes).unwrap();
+    let refused = take(&export, &["800"]);
+    assert!(refused.code != 0 && refused.stderr.contains("nothing was written"), "{}", refused.stderr);
+    assert!(!Path::new(out).exists());
+}
+
+#[test]
+fn records_that_no_bundle_can_hold_are_refused_before_anything_is_asked() {
+    let folder = tempfile::tempdir().unwrap();
+    let refused = |args: &[&str], problem: &str| {
+        let ran = writ(folder.path(), [&["bundle", "--out", "other.json"], args].concat());
+        assert!(ran.code != 0 && ran.stderr.contains(problem), "{}", ran.stderr);
+    };
+    refused(&["--record", "0-10000"], "at most 10000");
+    refused(&["--record", "7-3"], "7 comes after 3");
+    refused(&["--record", "x"], "no position");
+    refused(&["--record", "0-18446744073709551615", "--log", "."], "at most 1000000");
+}

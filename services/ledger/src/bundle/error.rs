@@ -14,6 +14,11 @@ pub enum BuildError {
     /// Too many records.
     #[error("a bundle holds at most {MAX_ENTRIES} records, not {0}")]
     TooMany(usize),
+    /// Too many bytes.
+    #[error(
+        "the bundle would have {0} bytes; at most {MAX_BUNDLE_BYTES} are read: make several of fewer records"
+    )]
+    TooLarge(usize),
     /// The statement cannot be written.
     #[error("the bundle's statement cannot be written as JSON: {0}")]
     Statement(#[from] serde_json::Error),

@@ -6,8 +6,10 @@
 mod contract;
 mod error;
 mod multiproof;
+mod source;
 
 pub use error::{BuildError, BundleError};
+pub use source::{BundleSource, PublishedLog};
 
 use std::fmt;
 
@@ -29,10 +31,13 @@ use crate::tree::{Hash, leaf_hash};
 pub const FORMAT: &str = "writ-evidence/v1";
 
 /// The largest bundle that is read.
-pub const MAX_BUNDLE_BYTES: usize = 512 * 1024 * 1024;
+pub const MAX_BUNDLE_BYTES: usize = 1024 * 1024 * 1024;
 
 /// The most records in a bundle.
 pub const MAX_ENTRIES: usize = 1_000_000;
+
+/// Fewer records than this are not worth another thread.
+const LEAST_PART: usize = 1000;
 
 /// What a bundle is evidence of, as its maker states it.
 #[derive(Debug, Clone)]
@@ -135,7 +140,7 @@ impl Bundle {
     /// # Errors
     /// When the checkpoint does not cover a record, or it cannot be read.
     pub fn build_under(
-        reader: &Reader,
+        source: &impl BundleSource,
         signed: &SignedCheckpoint,
         indexes: &[u64],
         statement: &Statement,
@@ -147,16 +152,14 @@ impl Bundle {
             return Err(BuildError::TooMany(indexes.len()));
         }
         let size = signed.checkpoint().size;
-        let mut entries = Vec::with_capacity(indexes.len());
-        for index in indexes.iter().copied() {
-            if index >= size {
-                return Err(ReadError::NotThere { seq: index }.into());
-            }
-            let record = String::from_utf8(reader.read(index)?).map_err(|_| BuildError::NotText(index))?;
-            entries.push(Entry { index, leaf: leaf_hash(record.as_bytes()), record });
+        if let Some(seq) = indexes.last().copied().filter(|last| *last >= size) {
+            return Err(ReadError::NotThere { seq }.into());
         }
+        let parts = in_parallel(&indexes, |part| entries(source, part));
+        let parts: Vec<Vec<Entry>> = parts.into_iter().collect::<Result<_, _>>()?;
+        let entries: Vec<Entry> = parts.into_iter().flatten().collect();
         let mut hashes = Vec::new();
-        collect(reader, 0, size, &indexes, &mut hashes)?;
+        collect(source, 0, size, &indexes, &mut hashes)?;
         let keys = to_raw_value(&statement.keys)?;
         let (vkey, checkpoint) = (signed.key().to_string(), signed.text().to_owned());
         let manifest = Manifest {
@@ -204,9 +207,10 @@ impl Bundle {
     /// The bundle's file.
     ///
     /// # Errors
-    /// Never in practice: everything in it was JSON before.
-    pub fn to_json(&self) -> Result<String, serde_json::Error> {
-        serde_json::to_string_pretty(self)
+    /// When it would be larger than any program reads.
+    pub fn to_json(&self) -> Result<String, BuildError> {
+        let text = serde_json::to_string_pretty(self)?;
+        if text.len() > MAX_BUNDLE_BYTES { Err(BuildError::TooLarge(text.len())) } else { Ok(text) }
     }
 
     /// The records. Not to be believed before [`Bundle::verify`].
@@ -297,16 +301,20 @@ impl Bundle {
 
     fn check_entries(&self, size: u64) -> Result<(), BundleError> {
         let mut least = 0;
-        for (position, Entry { index, record, leaf }) in self.entries.iter().enumerate() {
+        for (position, Entry { index, .. }) in self.entries.iter().enumerate() {
             if *index < least || *index >= size {
                 return Err(BundleError::Misplaced { position, index: *index });
             }
-            if leaf_hash(record.as_bytes()) != *leaf || check_record(record.as_bytes()).is_err() {
-                return Err(BundleError::RecordAltered { index: *index });
-            }
             least = index.saturating_add(1);
         }
-        Ok(())
+        let is_altered = |Entry { record, leaf, .. }: &&Entry| {
+            leaf_hash(record.as_bytes()) != *leaf || check_record(record.as_bytes()).is_err()
+        };
+        let first = in_parallel(&self.entries, |part| part.iter().find(is_altered).map(|entry| entry.index));
+        match first.into_iter().flatten().next() {
+            Some(index) => Err(BundleError::RecordAltered { index }),
+            None => Ok(()),
+        }
     }
 
     fn check_digests(&self) -> Result<(), BundleError> {
@@ -396,6 +404,32 @@ impl fmt::Display for BundleReport {
             "subject, query, result and time are claims of whoever made the bundle"
         })
     }
+}
+
+fn entries(source: &impl BundleSource, indexes: &[u64]) -> Result<Vec<Entry>, BuildError> {
+    let records = source.records(indexes)?;
+    let entry = |(index, record): (&u64, Vec<u8>)| {
+        let record = String::from_utf8(record).map_err(|_| BuildError::NotText(*index))?;
+        Ok(Entry { index: *index, leaf: leaf_hash(record.as_bytes()), record })
+    };
+    indexes.iter().zip(records).map(entry).collect()
+}
+
+/// Does a work on parts of many things by all processors at once; the results are in the order of the parts.
+fn in_parallel<T: Sync, R: Send>(items: &[T], work: impl Fn(&[T]) -> R + Sync) -> Vec<R> {
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let part = items.len().div_ceil(threads).max(LEAST_PART);
+    if items.len() <= part {
+        return vec![work(items)];
+    }
+    let work = &work;
+    std::thread::scope(|scope| {
+        let parts: Vec<_> = items.chunks(part).map(|part| scope.spawn(move || work(part))).collect();
+        let join = |part: std::thread::ScopedJoinHandle<'_, R>| {
+            part.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        };
+        parts.into_iter().map(join).collect()
+    })
 }
 
 fn digest(bytes: &[u8]) -> String {

@@ -1,20 +1,19 @@
 //! One proof for many leaves, as the module above defines it.
 
 use super::Entry;
-use crate::store::{ReadError, Reader};
-use crate::tree::{Hash, empty_root, largest_power_below, node_hash, range_hash};
+use crate::tree::{Hash, NodeHashes, empty_root, largest_power_below, node_hash, range_hash};
 
 /// Collects the multiproof for the leaves `indexes`, which all lie in `low..high`.
-pub(super) fn collect(
-    reader: &Reader,
+pub(super) fn collect<N: NodeHashes>(
+    nodes: &N,
     low: u64,
     high: u64,
     indexes: &[u64],
     hashes: &mut Vec<Hash>,
-) -> Result<(), ReadError> {
+) -> Result<(), N::Error> {
     if indexes.is_empty() {
         if low < high {
-            hashes.push(range_hash(reader, low, high)?);
+            hashes.push(range_hash(nodes, low, high)?);
         }
         return Ok(());
     }
@@ -23,8 +22,8 @@ pub(super) fn collect(
     }
     let middle = low + largest_power_below(high - low);
     let (left, right) = indexes.split_at(indexes.partition_point(|index| *index < middle));
-    collect(reader, low, middle, left, hashes)?;
-    collect(reader, middle, high, right, hashes)
+    collect(nodes, low, middle, left, hashes)?;
+    collect(nodes, middle, high, right, hashes)
 }
 
 /// The hash of `low..high` from the entries in it (sorted, unique, inside) and the hashes of the rest; `None` if those run out.

@@ -9,6 +9,8 @@ mod show;
 mod verify;
 mod witnesses;
 
+pub use verify::folder_key;
+
 use anyhow::Result;
 use clap::{Args, Subcommand};
 

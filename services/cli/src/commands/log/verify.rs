@@ -249,7 +249,7 @@ fn directory(tiles: &TilesDirectory, dir: &Path, asked: &Asked<'_>, app: &App) -
 }
 
 /// The key that was given, or the one that this machine knows.
-pub(super) fn folder_key(given: Option<&str>, app: &App) -> Result<VerifierKey> {
+pub fn folder_key(given: Option<&str>, app: &App) -> Result<VerifierKey> {
     given.map_or_else(|| known_key(app), parse_key)
 }
 
