@@ -123,12 +123,23 @@ impl KafkaStore {
                 self.reader.next_offset()
             )));
         }
+        let mut others = false;
         loop {
             let Some(message) = self.reader.next()? else { continue };
             let (at, ignored) = (message.offset, self.take(&message)?);
             if at >= offset {
-                return Ok(ignored);
+                return self.still_ours(others).map(|()| ignored);
             }
+            others |= ignored.is_some();
+        }
+    }
+
+    /// Where entries came that are not this log's, that the topic is still the one that was read before: one that was made anew may
+    /// hold as many entries.
+    fn still_ours(&self, others: bool) -> Result<(), StoreError> {
+        match self.fold.current().filter(|_| others) {
+            Some(current) => same_log(&self.options, current.log),
+            None => Ok(()),
         }
     }
 
@@ -231,12 +242,10 @@ impl LogStore for KafkaStore {
                 self.reader.next_offset()
             )));
         }
-        let mut is_certain = false;
+        let (mut is_certain, mut others) = (false, false);
         while self.reader.next_offset() < end {
             match self.reader.next()? {
-                Some(message) => {
-                    self.take(&message)?;
-                }
+                Some(message) => others |= self.take(&message)?.is_some(),
                 // The last offsets may be markers of transactions, which are not shown; but an end may also be one that has
                 // passed. The one that is told after beginning anew is certain.
                 None if is_certain => self.reader.skip_to(end),
@@ -246,7 +255,7 @@ impl LogStore for KafkaStore {
                 }
             }
         }
-        Ok(())
+        self.still_ours(others)
     }
 
     fn check(&self, batch: &Batch<'_>) -> Result<(), StoreError> {

@@ -232,3 +232,28 @@ fn a_broker_that_is_away_is_told_in_time_and_no_secret_with_it() {
     let refused = refusal(KafkaLog::open(dir.path(), signer(), &options));
     assert!(refused.contains("security.protocol") && !refused.contains("hunter2"), "{refused}");
 }
+
+#[test]
+fn a_topic_that_was_made_anew_and_holds_more_than_before_is_noticed_while_running() {
+    for is_leader in [true, false] {
+        let topic = Topic::new();
+        let mut log = filled(&topic, 12);
+        let mut follower = KafkaLog::follow(&topic.other("follower"), signer(), &topic.options).unwrap();
+        delete_topic(&topic.options);
+        std::thread::sleep(Duration::from_secs(1));
+        let mut anew = KafkaLog::create(&topic.other("new"), signer(), &topic.options).unwrap();
+        for seq in 0..40 {
+            anew.append(&[record(seq)]).unwrap();
+        }
+        let noticed = if is_leader {
+            // Whoever writes the new one has shut it out: what became of the commit is known once it has looked again.
+            log.append(&records(12..13)).unwrap_err();
+            log.lead().unwrap_err().to_string()
+        } else {
+            follower.catch_up().unwrap_err().to_string()
+        };
+        assert!(noticed.contains("made anew"), "leader {is_leader}: {noticed}");
+        assert_holds(&log, 12);
+        assert_holds(&follower, 12);
+    }
+}
