@@ -11,6 +11,16 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+/// Who may sign in.
+pub const USER: &str = "writ";
+
+/// With what.
+pub const PASSWORD: &str = "a-password-that-no-log-line-holds";
+
+/// The certificate alone, and with its key, in the broker's folder.
+const AUTHORITY: &str = "authority.pem";
+const IDENTITY: &str = "identity.pem";
+
 /// Any cluster id does for one node.
 const CLUSTER_ID: &str = "AAAAAAAAAAAAAAAAAAAAAQ";
 
@@ -27,6 +37,7 @@ const PAUSE: Duration = Duration::from_millis(50);
 pub struct Broker {
     folder: tempfile::TempDir,
     address: SocketAddr,
+    secure: SocketAddr,
     jars: PathBuf,
     running: Mutex<Option<Child>>,
 }
@@ -39,12 +50,13 @@ impl Broker {
     pub fn start() -> io::Result<Self> {
         let jars = fetch_jars()?;
         let folder = tempfile::Builder::new().prefix("writ-kafka-").tempdir()?;
-        let (address, controller) = free_ports()?;
+        let [address, controller, secure] = free_ports()?;
+        make_certificate(folder.path())?;
         std::fs::write(
             folder.path().join("server.properties"),
-            properties(folder.path(), address, controller),
+            properties(folder.path(), address, controller, secure),
         )?;
-        let broker = Self { folder, address, jars, running: Mutex::new(None) };
+        let broker = Self { folder, address, secure, jars, running: Mutex::new(None) };
         broker.format()?;
         broker.restart()?;
         Ok(broker)
@@ -54,6 +66,18 @@ impl Broker {
     #[must_use]
     pub fn address(&self) -> String {
         self.address.to_string()
+    }
+
+    /// Where clients connect by TLS and sign in as [`USER`] with [`PASSWORD`], by PLAIN or SCRAM-SHA-512.
+    #[must_use]
+    pub fn secure_address(&self) -> String {
+        self.secure.to_string()
+    }
+
+    /// The certificate by which that address is recognised, a PEM file.
+    #[must_use]
+    pub fn authority(&self) -> PathBuf {
+        self.file(AUTHORITY)
     }
 
     /// Starts it again on its data, after it was stopped or killed.
@@ -115,6 +139,7 @@ impl Broker {
     fn format(&self) -> io::Result<()> {
         let mut command = self.java("kafka.tools.StorageTool");
         command.args(["format", "-t", CLUSTER_ID, "-c"]).arg(self.file("server.properties"));
+        command.arg("--add-scram").arg(format!("SCRAM-SHA-512=[name={USER},password={PASSWORD}]"));
         match command.status()? {
             status if status.success() => Ok(()),
             _ => Err(self.failed("the broker's data folder cannot be made")),
@@ -181,23 +206,43 @@ fn spawn_bound_to_this_process(mut command: Command) -> io::Result<Child> {
     started.recv().map_err(io::Error::other)?
 }
 
-/// Two ports that were free a moment ago.
-fn free_ports() -> io::Result<(SocketAddr, SocketAddr)> {
-    let one = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
-    let other = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
-    Ok((one.local_addr()?, other.local_addr()?))
+/// Ports that were free a moment ago.
+fn free_ports<const N: usize>() -> io::Result<[SocketAddr; N]> {
+    let bound: [_; N] = std::array::from_fn(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)));
+    let mut addresses = [SocketAddr::from((Ipv4Addr::LOCALHOST, 0)); N];
+    for (address, listener) in addresses.iter_mut().zip(&bound) {
+        *address = match listener {
+            Ok(listener) => listener.local_addr()?,
+            Err(error) => return Err(error.kind().into()),
+        };
+    }
+    Ok(addresses)
 }
 
-fn properties(folder: &Path, address: SocketAddr, controller: SocketAddr) -> String {
+/// A certificate of the broker's own.
+fn make_certificate(folder: &Path) -> io::Result<()> {
+    let made = rcgen::generate_simple_self_signed(vec![Ipv4Addr::LOCALHOST.to_string()]);
+    let rcgen::CertifiedKey { cert, signing_key } = made.map_err(io::Error::other)?;
+    std::fs::write(folder.join(AUTHORITY), cert.pem())?;
+    std::fs::write(folder.join(IDENTITY), signing_key.serialize_pem() + &cert.pem())
+}
+
+fn properties(folder: &Path, address: SocketAddr, controller: SocketAddr, secure: SocketAddr) -> String {
+    let jaas = "org.apache.kafka.common.security";
     format!(
         "process.roles=broker,controller\n\
          node.id=1\n\
          controller.quorum.voters=1@{controller}\n\
-         listeners=PLAINTEXT://{address},CONTROLLER://{controller}\n\
-         advertised.listeners=PLAINTEXT://{address}\n\
+         listeners=PLAINTEXT://{address},CONTROLLER://{controller},SECURE://{secure}\n\
+         advertised.listeners=PLAINTEXT://{address},SECURE://{secure}\n\
          controller.listener.names=CONTROLLER\n\
          inter.broker.listener.name=PLAINTEXT\n\
-         listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT\n\
+         listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SECURE:SASL_SSL\n\
+         listener.name.secure.sasl.enabled.mechanisms=PLAIN,SCRAM-SHA-512\n\
+         listener.name.secure.plain.sasl.jaas.config={jaas}.plain.PlainLoginModule required user_{USER}=\"{PASSWORD}\";\n\
+         listener.name.secure.scram-sha-512.sasl.jaas.config={jaas}.scram.ScramLoginModule required;\n\
+         listener.name.secure.ssl.keystore.type=PEM\n\
+         listener.name.secure.ssl.keystore.location={}\n\
          log.dirs={}\n\
          auto.create.topics.enable=false\n\
          offsets.topic.replication.factor=1\n\
@@ -206,6 +251,7 @@ fn properties(folder: &Path, address: SocketAddr, controller: SocketAddr) -> Str
          transaction.state.log.min.isr=1\n\
          transaction.state.log.num.partitions=1\n\
          group.initial.rebalance.delay.ms=0\n",
+        folder.join(IDENTITY).display(),
         folder.join("data").display()
     )
 }

@@ -39,6 +39,10 @@ impl ClientContext for Complaints {
         if error.rdkafka_error_code() == Some(RDKafkaErrorCode::PartitionEOF) {
             return;
         }
+        // It says less than what made the last of them one.
+        if error.rdkafka_error_code() == Some(RDKafkaErrorCode::AllBrokersDown) && self.last().is_some() {
+            return;
+        }
         let code = error.rdkafka_error_code().map_or_else(String::new, |code| format!("{code}: "));
         self.note(format!("{code}{reason}"));
     }

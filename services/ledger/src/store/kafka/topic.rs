@@ -29,6 +29,12 @@ const DEFAULT_MAX_MESSAGE_BYTES: usize = 1_048_588;
 /// is away answers soon that it is.
 const PROBE_PATIENCE: Duration = Duration::from_secs(5);
 
+/// Most complaints of a client that are read after it has failed.
+const MAX_COMPLAINTS: usize = 16;
+
+/// How long the next one may take to come: its log lines come between.
+const COMPLAINT_PATIENCE: Duration = Duration::from_millis(100);
+
 /// What a topic must have to hold a log, and what it has.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TopicSettings {
@@ -140,7 +146,22 @@ fn brokers(options: &KafkaOptions) -> Result<usize, StoreError> {
     let metadata = probe.fetch_metadata(None, options.patience);
     metadata
         .map(|metadata| metadata.brokers().len())
-        .map_err(|error| options.unavailable(complaints.with(&words(&error))))
+        .map_err(|error| unanswered(options, &probe, &complaints, &error))
+}
+
+/// Why a probe got no answer. What its client complains of, a refused password for instance, it tells only when it is polled.
+fn unanswered(
+    options: &KafkaOptions,
+    probe: &BaseConsumer<Complaints>,
+    complaints: &Complaints,
+    error: &KafkaError,
+) -> StoreError {
+    for _ in 0..MAX_COMPLAINTS {
+        if probe.poll(COMPLAINT_PATIENCE).is_none() {
+            break;
+        }
+    }
+    options.unavailable(complaints.with(&words(error)))
 }
 
 fn partition_replicas(options: &KafkaOptions) -> Result<usize, StoreError> {
@@ -149,7 +170,7 @@ fn partition_replicas(options: &KafkaOptions) -> Result<usize, StoreError> {
     loop {
         let metadata = probe
             .fetch_metadata(Some(&options.topic), options.patience)
-            .map_err(|error| options.unavailable(complaints.with(&words(&error))))?;
+            .map_err(|error| unanswered(options, &probe, &complaints, &error))?;
         let topic = metadata.topics().iter().find(|topic| topic.name() == options.topic);
         let partitions = topic.filter(|topic| topic.error().is_none()).map(|topic| topic.partitions());
         match partitions {

@@ -257,3 +257,37 @@ fn a_topic_that_was_made_anew_and_holds_more_than_before_is_noticed_while_runnin
         assert_holds(&follower, 12);
     }
 }
+
+#[test]
+fn a_topic_is_reached_by_tls_with_a_password_and_never_without() {
+    let broker = super::shared();
+    for mechanism in ["PLAIN", "SCRAM-SHA-512"] {
+        let authority = broker.authority();
+        let mut topic = Topic::at(&broker.secure_address());
+        let properties = [
+            ("security.protocol", "SASL_SSL"),
+            ("sasl.mechanism", mechanism),
+            ("sasl.username", writ_test_kafka::USER),
+            ("ssl.ca.location", authority.to_str().unwrap()),
+        ];
+        let properties = properties.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        topic.options.properties.extend(properties);
+        let password = |text: &str| ("sasl.password".to_owned(), Zeroizing::new(text.to_owned()));
+        topic.options.secrets.extend([password(writ_test_kafka::PASSWORD)]);
+        let mut log = filled(&topic, 20);
+        log.append(&records(20..25)).unwrap();
+        drop(log);
+        assert_holds(&topic.open().unwrap(), 25);
+
+        topic.options.patience = Duration::from_secs(2);
+        topic.options.secrets.extend([password("hunter2")]);
+        let refused = refusal(topic.open());
+        assert!(refused.to_lowercase().contains("authentication"), "{mechanism}: {refused}");
+        assert!(!refused.contains("hunter2"), "{refused}");
+        topic.options.secrets.extend([password(writ_test_kafka::PASSWORD)]);
+        // Whoever cannot be recognised gets no password.
+        topic.options.properties.remove("ssl.ca.location");
+        let refused = refusal(topic.open());
+        assert!(refused.to_lowercase().contains("certificate"), "{mechanism}: {refused}");
+    }
+}
