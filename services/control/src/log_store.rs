@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use serde::Deserialize;
 use writ_ledger::store::kafka::{KafkaLog, KafkaOptions};
 use writ_ledger::store::{Copied, StoreError, copy_log};
-use writ_ledger::{FileLog, Log, LogKeys, OpenError, Signer, verify_log};
+use writ_ledger::{CheckpointError, FileLog, Log, LogKeys, NoteError, OpenError, Signer, verify_log};
 use zeroize::Zeroizing;
 
 use crate::config::{Config, ConfigError};
@@ -180,7 +180,20 @@ fn open_by(config: &Config, signer: Box<dyn Signer>, open_topic: OpenTopic) -> R
             open_topic(&dir, signer, &options)
         }
     };
-    log.with_context(|| format!("cannot open the log in {}", dir.display()))
+    let context = || format!("cannot open the log in {}", dir.display());
+    match &log {
+        Err(OpenError::Checkpoint {
+            source: CheckpointError::Note(NoteError::UnknownSigner(ours)), ..
+        }) => {
+            let advice = format!(
+                "its checkpoint is not signed by {ours}, which is the key here. A copy from before the log's key was changed can be \
+                 gone on with by the key of that time alone: put that one back as `log_key`, or restore a copy from after the \
+                 change. `writ log verify` checks either"
+            );
+            log.context(advice).with_context(context)
+        }
+        _ => log.with_context(context),
+    }
 }
 
 fn kafka(config: &Config) -> Result<&KafkaConfig> {

@@ -111,6 +111,23 @@ async fn the_old_key_alone_does_not_go_on_with_the_log() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_copy_from_before_the_change_is_not_gone_on_with_by_the_new_key_and_that_is_said() {
+    let plane = Plane::start().await;
+    let first = plane.log_key();
+    let (data, config) = (plane.made.data.clone(), plane.made.config.clone());
+    let folder = plane.stop().await;
+    let (log, copy) = (data.join("log"), folder.path().join("copy"));
+    assert!(writ_ledger::back_up(&log, &copy, &first).is_ok());
+    rotate(&data);
+    fs::remove_dir_all(&log).unwrap();
+    assert!(writ_ledger::restore(&copy, &log, &first).is_ok());
+    let refused = Running::start(Config::load(&config).unwrap()).await.err().unwrap();
+    let refused = format!("{refused:#}");
+    assert!(refused.contains("A copy from before the log's key was changed"), "{refused}");
+    assert!(verify_log(&log, &first).unwrap().is_sound(), "nothing was changed");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_key_can_move_to_a_pem_file() {
     let plane = Plane::start().await;
     let first = plane.log_key();
