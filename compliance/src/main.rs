@@ -17,6 +17,8 @@ use writ_compliance::report::{Report, build};
 use writ_compliance::server::Server;
 use writ_compliance::text::Lang;
 use writ_compliance::wording::Wording;
+use writ_ledger::TrustPolicy;
+use writ_ledger::trust_policy::MAX_POLICY_BYTES;
 
 /// Largest file of records that is read.
 const MAX_FILE_BYTES: u64 = 1 << 30;
@@ -34,6 +36,10 @@ struct Arguments {
     /// The log's verifier key: every record is proven under it.
     #[arg(long, value_name = "VKEY")]
     log_key: Option<String>,
+    /// Trust policy (c2sp.org/tlog-policy): its quorum of witnesses has to have cosigned the evidence. Without it, the witnesses
+    /// that the server names are counted.
+    #[arg(long, value_name = "FILE", requires = "server")]
+    policy: Option<PathBuf>,
     /// File with the access token; otherwise it is taken from WRIT_TOKEN.
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
@@ -107,6 +113,9 @@ fn from_server(
     if let Some(records) = arguments.bundle_records {
         server = server.with_bundles_of(records);
     }
+    if let Some(path) = &arguments.policy {
+        server = server.with_policy(policy(path)?);
+    }
     let fetched = server.fetch(framework, period)?;
     let mut written = report(&fetched.records, framework, words, &arguments.out)?;
     if arguments.bundle {
@@ -119,6 +128,14 @@ fn from_server(
     }
     server.record_report(&format!("{}/{}", framework.id, framework.version), &fetched)?;
     Ok(written)
+}
+
+fn policy(path: &Path) -> Result<TrustPolicy> {
+    let name = path.display();
+    let size = fs::metadata(path).with_context(|| format!("cannot read {name}"))?.len();
+    ensure!(size <= MAX_POLICY_BYTES as u64, "{name} is larger than {MAX_POLICY_BYTES} bytes");
+    let text = fs::read(path).with_context(|| format!("cannot read {name}"))?;
+    TrustPolicy::parse(&text).with_context(|| name.to_string())
 }
 
 fn token(arguments: &Arguments) -> Result<String> {

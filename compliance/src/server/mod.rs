@@ -17,7 +17,10 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
-use writ_ledger::{Bundle, ConsistencyProof, Hash, LogKeys, Rotation, VerifierKey};
+use writ_ledger::{
+    Bundle, ConsistencyProof, CosignerKey, Hash, LogKeys, Note, Rotation, SignedCheckpoint, TrustPolicy,
+    VerifierKey,
+};
 use writ_schema::{Event, Record, Seq};
 
 use crate::entry::Entry;
@@ -34,6 +37,8 @@ pub struct Server {
     log_key: VerifierKey,
     /// Most records of one bundle; as many as the server allows if absent.
     bundle_records: Option<u32>,
+    /// Who has to have cosigned the bundles' checkpoints.
+    policy: Option<TrustPolicy>,
 }
 
 /// The evidence of a report, verified.
@@ -68,12 +73,42 @@ impl Server {
         let problem = |problem: String| EvidenceError::Source { source_name: url.to_owned(), problem };
         let log_key = log_key.parse().map_err(|error| problem(format!("the log's key: {error}")))?;
         let graphql = Graphql::new(url, pin, token).map_err(|error| problem(format!("{error:#}")))?;
-        Ok(Self { url: url.to_owned(), graphql, log_key, bundle_records: None })
+        Ok(Self { url: url.to_owned(), graphql, log_key, bundle_records: None, policy: None })
     }
 
     /// With at most so many records in one bundle.
     pub fn with_bundles_of(self, records: u32) -> Self {
         Self { bundle_records: Some(records), ..self }
+    }
+
+    /// Counts the witnesses of this policy, whose quorum has to have cosigned; without one, those that the server names.
+    pub fn with_policy(self, policy: TrustPolicy) -> Self {
+        Self { policy: Some(policy), ..self }
+    }
+
+    /// The witnesses that count.
+    fn witnesses(&self) -> Result<Vec<CosignerKey>, EvidenceError> {
+        if let Some(policy) = &self.policy {
+            return Ok(policy.witnesses().iter().map(|witness| witness.key.clone()).collect());
+        }
+        let named: Named =
+            self.ask("query { named: witnesses { witnesses { vkey } } }", json!({}), "named")?;
+        let keys = named.witnesses.iter().map(|witness| witness.vkey.parse());
+        keys.collect::<Result<_, _>>().map_err(|error| self.problem(&format!("a witness's key: {error}")))
+    }
+
+    /// How many witnesses have cosigned the checkpoint of a bundle that is verified.
+    fn cosignatures(&self, bundle: &str, witnesses: &[CosignerKey]) -> Result<u64, EvidenceError> {
+        let wrong = |error: &dyn std::fmt::Display| self.problem(&error.to_string());
+        let bundle = Bundle::parse(bundle.as_bytes()).map_err(|error| wrong(&error))?;
+        if let Some(policy) = &self.policy {
+            let key = bundle.vkey().parse::<VerifierKey>().map_err(|error| wrong(&error))?;
+            let signed = SignedCheckpoint::open(bundle.checkpoint(), &key).map_err(|error| wrong(&error))?;
+            policy.check_cosignatures(&signed).map_err(|error| wrong(&error))?;
+        }
+        let note: Note = bundle.checkpoint().parse().map_err(|error| wrong(&error))?;
+        let cosigned = witnesses.iter().filter(|witness| matches!(witness.cosigned(&note), Ok(Some(_))));
+        Ok(cosigned.count() as u64)
     }
 
     /// Everything that a framework's controls and charts ask for, verified.
@@ -87,6 +122,8 @@ impl Server {
         let last = claimed.last().ok_or_else(|| self.problem("the log is empty"))?;
         let wanted = Wanted::of(framework, period, last, claimed.ends());
         let bundles = self.bundles(&wanted)?;
+        let witnesses = self.witnesses()?;
+        let mut cosigned = u64::MAX;
         let mut entries = BTreeMap::new();
         let mut trees = Vec::new();
         let mut network = None;
@@ -103,6 +140,8 @@ impl Server {
                 }
             }
             trees.push(tree);
+            // What not all of the evidence has, the report does not claim.
+            cosigned = cosigned.min(self.cosignatures(text, &witnesses)?);
             if entries.len() > MAX_ENTRIES {
                 return Err(EvidenceError::TooMany);
             }
@@ -112,7 +151,7 @@ impl Server {
             claimed.checked(period, &wanted.kinds(), &entries).map_err(|what| self.problem(&what))?;
         let checkpoint = self.checkpoint(last.saturating_add(1), &trees)?;
         let records = Records::new(network, period, entries.into_values().collect());
-        let records = records.of_extent(extent).verified(checkpoint, 0);
+        let records = records.of_extent(extent).verified(checkpoint, cosigned);
         Ok(Fetched { records, bundles, as_of_size: last.saturating_add(1) })
     }
 
@@ -276,6 +315,16 @@ impl<'a> Wanted<'a> {
             "selection": { "filters": filters, "after": after, "limit": limit, "asOf": { "record": self.last } },
         })
     }
+}
+
+#[derive(Deserialize)]
+struct Named {
+    witnesses: Vec<NamedWitness>,
+}
+
+#[derive(Deserialize)]
+struct NamedWitness {
+    vkey: String,
 }
 
 #[derive(Deserialize)]

@@ -29,6 +29,9 @@ use crate::sequencer::SequencerHandle;
 /// How long witnesses may be behind before the newest checkpoint is published without them.
 pub const MAX_LAG: Duration = Duration::from_secs(60);
 
+/// How long evidence may wait for cosignatures.
+const PATIENCE: Duration = Duration::from_secs(3);
+
 /// Most witnesses of a log. A note is read with 64 signatures.
 const MAX_WITNESSES: usize = 32;
 
@@ -182,6 +185,20 @@ impl Cosigners {
         match self.cosigned() {
             Some(cosigned) if cosigned.checkpoint().size >= size => cosigned,
             _ => self.newest(),
+        }
+    }
+
+    /// The same, but a cosigned one is waited for as long as one comes soon: witnesses are a fraction of a second behind.
+    pub async fn covering_soon(&self, size: u64) -> Arc<SignedCheckpoint> {
+        let since = *self.0.behind_since.read().unwrap_or_else(PoisonError::into_inner);
+        let is_away = since.is_some_and(|since| since.elapsed() > PATIENCE);
+        let deadline = Instant::now() + if is_away || self.quorum() == 0 { Duration::ZERO } else { PATIENCE };
+        loop {
+            let is_covered = self.cosigned().is_some_and(|signed| signed.checkpoint().size >= size);
+            if is_covered || Instant::now() >= deadline {
+                return self.covering(size);
+            }
+            tokio::time::sleep(Duration::from_millis(25)).await;
         }
     }
 

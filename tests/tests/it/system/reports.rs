@@ -68,3 +68,58 @@ fn after_a_bare_sign_in_reports_judge_the_log_as_whole_and_their_bundles_are_one
     }
     site.assert_log_is_sound();
 }
+
+#[test]
+fn a_report_counts_the_witnesses_that_have_cosigned_its_evidence() {
+    let mut site = Site::public("witnessed");
+    let (data, log_key) = (site.lab.directory().join("witness"), site.control.made().log_key.clone());
+    let mut make = site.programs.command("writd").unwrap();
+    make.args([
+        "witness",
+        "init",
+        "--name",
+        "witness.example",
+        "--listen",
+        "127.0.0.1:8555",
+        "--log",
+        &log_key,
+    ]);
+    make.arg("--data").arg(&data);
+    let told = site.host.spawn(&make).unwrap().output(LIMIT).unwrap();
+    let told = String::from_utf8(told.stdout).unwrap();
+    let vkey = told.lines().find_map(|line| line.trim().strip_prefix("public key  ")).unwrap().to_owned();
+    let mut run = site.programs.command("writd").unwrap();
+    run.args(["witness", "run", "--data"]).arg(&data);
+    let _witness = site.host.spawn(&run).unwrap();
+    site.control.stop().unwrap();
+    let config = site.control.made().config.clone();
+    let text = std::fs::read_to_string(&config).unwrap();
+    let entry = format!("\n[[witness]]\nvkey = \"{vkey}\"\nurl = \"http://127.0.0.1:8555\"\n");
+    std::fs::write(&config, text + &entry).unwrap();
+    site.control.start().unwrap();
+
+    let witnesses = site.operator.run(&["log", "witnesses"]).unwrap();
+    assert!(witnesses.contains("witness.example"), "{witnesses}");
+    let policy = site.lab.directory().join("trust.policy");
+    let now = Timestamp::now();
+    let (from, to) = (now - SignedDuration::from_hours(1), now + SignedDuration::from_hours(1));
+    let (from, to) = (from.to_string(), to.to_string());
+    let report = |policy_text: &str, out: &Path| {
+        std::fs::write(&policy, policy_text).unwrap();
+        let (out, policy) = (out.to_str().unwrap(), policy.to_str().unwrap());
+        let args = ["report", "--framework", "nis2", "--from", &from, "--to", &to, "--out", out];
+        site.operator.try_run(&[&args[..], &["--", "--policy", policy]].concat()).unwrap()
+    };
+    let out = site.lab.directory().join("report");
+    let made = report(&format!("witness ada {vkey}\nquorum ada\n"), &out);
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let files = std::fs::read_dir(&out).unwrap().map(|file| file.unwrap().path());
+    let json = files.into_iter().find(|file| file.to_string_lossy().ends_with("-en.json")).unwrap();
+    let text = std::fs::read_to_string(json).unwrap();
+    assert!(text.contains("1 valid cosignature of a witness"), "{text}");
+    // A quorum that has not cosigned makes no report.
+    let other = writ_ledger::CosigningKey::from_seed("other.example", [6; 32]).unwrap().cosigner_key();
+    let refused = report(&format!("witness bob {other}\nquorum bob\n"), &site.lab.directory().join("none"));
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert!(!refused.status.success() && said.contains("lacks the quorum"), "{said}");
+}

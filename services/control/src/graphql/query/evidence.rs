@@ -134,7 +134,7 @@ impl EvidenceQuery {
         let unavailable = |error: &dyn std::fmt::Display| fail(Code::Unavailable, error.to_string());
         // With cosignatures, if witnesses have seen as much: they say when it was there.
         let needed = indexes.last().map_or(0, |last| last.saturating_add(1));
-        let checkpoint = context.data::<Cosigners>()?.covering(needed);
+        let checkpoint = context.data::<Cosigners>()?.covering_soon(needed).await;
         let bundle = Bundle::build_under(reader, &checkpoint, &indexes, &statement);
         let mut bundle = bundle.map_err(|error| unavailable(&error))?;
         context.data::<SequencerHandle>()?.seal(&mut bundle).map_err(|error| unavailable(&error))?;
