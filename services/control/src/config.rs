@@ -299,14 +299,16 @@ impl Config {
         self.log_dir().join(COSIGNED)
     }
 
-    /// File of the log's signing key.
+    /// File of the log's signing key, unless an ssh-agent holds it.
     pub fn log_key_file(&self) -> PathBuf {
-        self.data.join("log.key")
+        self.log_key.file.clone().unwrap_or_else(|| self.data.join("log.key"))
     }
 
-    /// File of the log's next signing key, while it is being changed.
+    /// File of the log's next signing key, while it is prepared or being changed to.
     pub fn next_log_key_file(&self) -> PathBuf {
-        self.data.join("log.key.next")
+        let mut file = self.log_key_file().into_os_string();
+        file.push(".next");
+        file.into()
     }
 
     /// File of the secret that relay keys follow from.

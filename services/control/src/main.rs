@@ -16,6 +16,7 @@ use writ_control::server::Running;
 use writ_control::vault::Vault;
 use writ_control::views::{self, LogSource};
 use writ_ledger::verify_log;
+use writ_schema::Event;
 use writ_telemetry::LogFormat;
 
 /// The control plane of a Writ network: its log, its decisions, its API and its relay, in one process.
@@ -74,10 +75,15 @@ struct BeginAnewArgs {
 enum LogTask {
     /// Check every record, tile and the checkpoint.
     Verify(Place),
-    /// Change the log's signing key. The control plane must not be running; agents and auditors follow by themselves.
+    /// Prepare the log's next signing key and print its public key. Nothing is changed to it yet.
     ///
-    /// The change is a record under the old key, which both keys sign. Without more, a new key takes the place of `log.key`,
-    /// and the old one is destroyed. With --to-file or --to-ssh-agent, set `log_key` in the configuration to the same then.
+    /// Tell the witnesses, then change to it: `writ log rotate-key`, while the control plane runs, or `writd log rotate-key`.
+    NextKey(NextKeyArgs),
+    /// Change the log's signing key while the control plane does not run; agents and auditors follow by themselves.
+    ///
+    /// The change is a record under the old key, which both keys sign. Without more, the key that `writd log next-key` has
+    /// prepared, or a new one, takes the place of `log.key`, and the old one is destroyed. With --to-file or --to-ssh-agent, set
+    /// `log_key` in the configuration to the same then. `writ log rotate-key` does it while the control plane runs.
     RotateKey(RotateKeyArgs),
     /// Move the log into the other store, its root unchanged. The control plane must not be running.
     Move(MoveArgs),
@@ -102,6 +108,15 @@ struct Place {
     /// The data folder, with its `writ.toml`.
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
+}
+
+#[derive(Args)]
+struct NextKeyArgs {
+    #[command(flatten)]
+    place: Place,
+    /// Take it from this key file, ours or PKCS#8 PEM, instead of making one.
+    #[arg(long, value_name = "FILE")]
+    from_file: Option<PathBuf>,
 }
 
 #[derive(Args)]
@@ -191,6 +206,7 @@ fn act(task: Task) -> Result<ExitCode> {
         Task::Run(RunArgs { place, check: false }) => run(place.load()?),
         Task::Views(ViewsTask::Rebuild(place)) => rebuild(&place.load()?),
         Task::Log(LogTask::Verify(place)) => verify(&place.load()?),
+        Task::Log(LogTask::NextKey(args)) => next_key(&args),
         Task::Log(LogTask::RotateKey(args)) => rotate_key(&args),
         Task::Vault(VaultTask::BeginAnew(args)) => begin_vault_anew(&args),
         Task::Witness(task) => task.act().map(|()| ExitCode::SUCCESS),
@@ -338,6 +354,17 @@ fn begin_vault_anew(args: &BeginAnewArgs) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+fn next_key(args: &NextKeyArgs) -> Result<ExitCode> {
+    let config = args.place.load()?;
+    let key = log_key::prepare(&config, args.from_file.as_deref())?;
+    println!("The log's next key is prepared in {}:", config.next_log_key_file().display());
+    println!("  {key}");
+    println!(
+        "Have the witnesses add it beside the present one, then change to it: writ log rotate-key --to '{key}'"
+    );
+    Ok(ExitCode::SUCCESS)
+}
+
 fn rotate_key(args: &RotateKeyArgs) -> Result<ExitCode> {
     let config = args.place.load()?;
     let wanted = LogKeyConfig {
@@ -345,8 +372,10 @@ fn rotate_key(args: &RotateKeyArgs) -> Result<ExitCode> {
         ssh_agent: args.to_ssh_agent.clone(),
         vkey: args.to_vkey.clone(),
     };
-    let rotated = writ_control::server::rotate_key(&config, &wanted)?;
-    println!("The log's key is changed, in record {}:", rotated.record);
+    let outcome = writ_control::server::rotate_key(&config, &wanted)?;
+    let recorded = outcome.records.first().map(|open| (&open.record.event, open.record.seq));
+    let Some((Event::LogKeyRotated(rotated), seq)) = recorded else { bail!("no change was recorded") };
+    println!("The log's key is changed, in record {seq}:");
     println!("  until then {}", rotated.old_key);
     println!("  from then  {}", rotated.new_key);
     if wanted != LogKeyConfig::default() {

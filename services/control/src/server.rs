@@ -13,10 +13,9 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::net::UdpSocket;
 use tokio::sync::broadcast::error::RecvError;
 use tokio_util::sync::CancellationToken;
-use writ_ledger::VerifierKey;
 use writ_relay::{Limits, RelayHandle};
-use writ_schema::Seq;
 use writ_schema::seal::{KeyRef, OpeningKey, OpeningKeys, Place};
+use writ_schema::{Actor, CommandId};
 use zeroize::Zeroizing;
 
 use crate::config::{Config, Transport};
@@ -24,10 +23,10 @@ use crate::cosigners::Cosigners;
 use crate::graphql::{Deps, Door};
 use crate::http::{self, Listener, LiveSessions, RelayStreams, Services, Sources};
 use crate::init::is_unfinished;
-use crate::log_key::{self, Keys, LogKeyConfig};
+use crate::log_key::{self, Keys, LogKeyChanges, LogKeyConfig};
 use crate::log_store;
 use crate::metrics::Metrics;
-use crate::sequencer::{Options, Sequencer, SequencerGuard, SequencerHandle};
+use crate::sequencer::{Options, Outcome, Sequencer, SequencerGuard, SequencerHandle};
 use crate::session::{Parts, Sessions, TokenGate};
 use crate::tls::Identity;
 use crate::vault::Vault;
@@ -101,6 +100,7 @@ impl Running {
             log: log.clone(),
             views: views.clone(),
             cosigners: cosigners.clone(),
+            log_key: LogKeyChanges::new(config.clone(), sequencer.clone()),
             door,
         };
         let live_sessions = LiveSessions::default();
@@ -238,50 +238,25 @@ async fn start_sequencer(config: &Config) -> Result<(SequencerHandle, SequencerG
     .await?
 }
 
-/// A change of the log's key.
-pub struct RotatedKey {
-    /// The record of it.
-    pub record: Seq,
-    /// Verifier key until then.
-    pub old_key: String,
-    /// Verifier key from then on.
-    pub new_key: String,
-}
-
 /// Changes the log's key to the one that is wanted, or to a new one, and stops. The control plane must not be running.
-pub fn rotate_key(config: &Config, wanted: &LogKeyConfig) -> Result<RotatedKey> {
+pub fn rotate_key(config: &Config, wanted: &LogKeyConfig) -> Result<Outcome> {
     wanted.check()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let (sequencer, guard) = start_sequencer(config).await?;
-        let rotated = rotate(config, wanted, &sequencer).await;
+        let outcome = match random_command() {
+            Ok(id) => log_key::change(config, wanted, None, &sequencer, (id, Actor::System)).await,
+            Err(error) => Err(error),
+        };
         tokio::task::spawn_blocking(move || guard.stop()).await?;
-        rotated
+        outcome
     })
 }
 
-async fn rotate(config: &Config, wanted: &LogKeyConfig, sequencer: &SequencerHandle) -> Result<RotatedKey> {
-    let old_key: VerifierKey = {
-        let state = sequencer.state();
-        state.network().map(|network| network.log_key().parse()).context("there is no network")??
-    };
-    let is_ours = *wanted == LogKeyConfig::default();
-    ensure!(
-        !is_ours || config.log_key == LogKeyConfig::default(),
-        "the log's key is not in {}: say where the next one is, with --to-file or --to-ssh-agent",
-        config.log_key_file().display()
-    );
-    let next = if is_ours {
-        log_key::make_next(config, old_key.name())?
-    } else {
-        wanted.open(&config.log_key_file(), Some(old_key.name()))?
-    };
-    let new_key = next.verifier_key().to_string();
-    let record = sequencer.rotate_key(next).await.map_err(|problem| anyhow!(problem))?;
-    if is_ours {
-        log_key::promote(config)?;
-    }
-    Ok(RotatedKey { record, old_key: old_key.to_string(), new_key })
+fn random_command() -> Result<CommandId> {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes).context("the system gave no random bytes")?;
+    Ok(CommandId::from_bytes(bytes))
 }
 
 /// The views follow every commit at once rather than when they next look.

@@ -53,7 +53,7 @@ pub enum Command {
         /// Version of the program.
         program: String,
     },
-    /// The log's key changes. The sequencer submits it by itself, in a commit of its own.
+    /// The log's key changes. The sequencer makes it, in a commit of its own.
     RotateLogKey {
         /// Verifier key that signs from now on.
         new_key: String,

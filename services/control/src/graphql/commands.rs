@@ -66,7 +66,7 @@ pub(super) async fn outcome(
     sequencer.submit(Submission { id: id.clone(), actor, command, trace: trace() }).await
 }
 
-fn done(id: &CommandId, outcome: &Outcome) -> Done {
+pub(super) fn done(id: &CommandId, outcome: &Outcome) -> Done {
     Done {
         command: id.to_string().into(),
         repeated: outcome.repeated,

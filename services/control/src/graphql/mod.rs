@@ -31,6 +31,7 @@ use std::sync::Arc;
 use writ_ledger::store::Reader;
 
 use crate::cosigners::Cosigners;
+use crate::log_key::LogKeyChanges;
 use crate::sequencer::SequencerHandle;
 use crate::views::Views;
 
@@ -53,6 +54,8 @@ pub struct Deps {
     pub cosigners: Cosigners,
     /// The history.
     pub views: Views,
+    /// The log's key.
+    pub log_key: LogKeyChanges,
     /// What enrolment tickets say about this control plane.
     pub door: Door,
 }
@@ -74,6 +77,7 @@ pub fn schema(deps: Deps) -> Schema {
         .data(deps.sequencer)
         .data(deps.log)
         .data(deps.cosigners)
+        .data(deps.log_key)
         .data(deps.views)
         .data(deps.door)
         .finish()

@@ -7,11 +7,14 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
 
 use tokio::sync::{broadcast, oneshot};
+use writ_ledger::store::HandOverError;
 use writ_ledger::{Bundle, Hash, Reader, SignError, Signer};
-use writ_schema::{CommandId, NodeId, Record, Seq};
+use writ_schema::{Actor, CommandId, NodeId, Record, Seq};
 
 use super::Metrics;
 use super::digest::confidential_id;
+use super::replay::open_record;
+use crate::core::state::Answered;
 use crate::core::{Rejection, State, Submission};
 use crate::vault::Vault;
 
@@ -88,6 +91,27 @@ pub enum SubmitError {
     },
 }
 
+/// Why the log's key was not changed, or not whole.
+#[derive(Debug, thiserror::Error)]
+pub enum KeyChangeError {
+    /// It was not recorded: the present key goes on.
+    #[error(transparent)]
+    Submit(#[from] SubmitError),
+    /// One of both keys cannot sign the change: nothing was done.
+    #[error("the change of the key cannot be signed, and nothing was done: {0}")]
+    Sign(#[source] SignError),
+    /// It is recorded, and nothing more is written until it is finished.
+    #[error(
+        "the key is changed in record {seq}, but the new one cannot take over yet: {source}; restart writd, which finishes it"
+    )]
+    Unfinished {
+        /// The record.
+        seq: Seq,
+        /// What is wrong.
+        source: HandOverError,
+    },
+}
+
 /// A handle to the sequencer. Cheap to clone.
 #[derive(Clone)]
 pub struct SequencerHandle {
@@ -112,20 +136,35 @@ impl Shared {
     pub(super) fn set_problem(&self, problem: Option<String>) {
         *self.problem.write().unwrap_or_else(PoisonError::into_inner) = problem;
     }
+
+    /// The first answer to a command again, from the log.
+    pub(super) fn repeat(&self, answered: &Answered) -> Result<Outcome, SubmitError> {
+        let unavailable = |why: String| SubmitError::Unavailable { why };
+        let first = answered.first.0;
+        let mut records = Vec::new();
+        for entry in self.log.read_range(first..first.saturating_add(u64::from(answered.count))) {
+            let (seq, bytes) = entry.map_err(|error| unavailable(error.to_string()))?;
+            let open = open_record(seq, &bytes, &self.vault);
+            records.push(Arc::new(open.map_err(|error| unavailable(error.to_string()))?));
+        }
+        Ok(Outcome { first: answered.first, records, repeated: true })
+    }
 }
 
 /// What the thread is sent.
 #[derive(Debug)]
 pub(super) enum Message {
     Submit(Box<Pending>),
-    RotateKey(KeyChange),
+    RotateKey(Box<KeyChange>),
     Stop,
 }
 
-/// The log's next key, and whom to tell.
+/// The log's next key, who brings it in, and whom to tell.
 pub(super) struct KeyChange {
     pub(super) next: Box<dyn Signer>,
-    pub(super) answer: oneshot::Sender<Result<Seq, String>>,
+    pub(super) id: CommandId,
+    pub(super) actor: Actor,
+    pub(super) answer: oneshot::Sender<Result<Outcome, KeyChangeError>>,
 }
 
 impl fmt::Debug for KeyChange {
@@ -169,16 +208,33 @@ impl SequencerHandle {
         answered.await.unwrap_or_else(|_| Err(stopped()))
     }
 
-    /// Changes the log's key: recorded under the present one, in a commit of its own, and in force from there on. Gives the
-    /// record of it.
+    /// Changes the log's key: recorded under the present one, in a commit of its own, and in force from there on. The command
+    /// brings about the change to this one key: look at [`SequencerHandle::answered`] first where it may be a repeat.
     ///
     /// # Errors
-    /// What is wrong, and what to do. The present key goes on then.
-    pub async fn rotate_key(&self, next: Box<dyn Signer>) -> Result<Seq, String> {
+    /// What is wrong, and what to do.
+    pub async fn rotate_key(
+        &self,
+        next: Box<dyn Signer>,
+        id: CommandId,
+        actor: Actor,
+    ) -> Result<Outcome, KeyChangeError> {
         let (answer, answered) = oneshot::channel();
-        let busy = "the control plane is busy or stopping; try again";
-        self.queue.try_send(Message::RotateKey(KeyChange { next, answer })).map_err(|_| busy.to_owned())?;
-        answered.await.unwrap_or_else(|_| Err(busy.to_owned()))
+        let change = Box::new(KeyChange { next, id, actor, answer });
+        self.queue.try_send(Message::RotateKey(change)).map_err(|error| match error {
+            TrySendError::Full(_) => SubmitError::Busy { retry_after: RETRY_AFTER },
+            TrySendError::Disconnected(_) => stopped(),
+        })?;
+        answered.await.unwrap_or_else(|_| Err(stopped().into()))
+    }
+
+    /// The first answer to a command, if it is among the last that were carried out.
+    ///
+    /// # Errors
+    /// When its records cannot be read.
+    pub fn answered(&self, id: &CommandId) -> Result<Option<Outcome>, SubmitError> {
+        let answered = self.state().answered(id).cloned();
+        answered.map(|answered| self.shared.repeat(&answered)).transpose()
     }
 
     /// The state of all that is durable. Hold the guard shortly, not across an `await`, and never two at once in one

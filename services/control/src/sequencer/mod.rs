@@ -37,7 +37,7 @@ use crate::vault::Vault;
 use handle::{Message, Shared};
 use writer::Writer;
 
-pub use handle::{Commit, OpenRecord, Outcome, SequencerHandle, SubmitError};
+pub use handle::{Commit, KeyChangeError, OpenRecord, Outcome, SequencerHandle, SubmitError};
 pub use metrics::Metrics;
 pub use replay::{ReplayError, bind_vault, open_record};
 #[cfg(test)]

@@ -8,6 +8,7 @@ use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
+use tokio::sync::oneshot;
 use writ_ledger::store::StoreError;
 use writ_ledger::{AppendError, Log, Signer};
 use writ_schema::record::CommandRef;
@@ -16,7 +17,9 @@ use writ_schema::{Actor, CommandId, Event, Seq};
 
 use super::commit::{PendingCommit, Verdict};
 use super::digest::digest;
-use super::handle::{Commit, KeyChange, Message, OpenRecord, Outcome, Pending, Shared, SubmitError};
+use super::handle::{
+    Commit, KeyChange, KeyChangeError, Message, OpenRecord, Outcome, Pending, Shared, SubmitError,
+};
 use super::replay::open_record;
 use super::seal::{SealFailure, seal};
 use super::{Metrics, Options};
@@ -108,9 +111,10 @@ impl Writer {
             while !batch.is_empty() {
                 self.commit(&mut batch);
             }
-            for KeyChange { next, answer } in key_changes {
+            for change in key_changes {
+                let KeyChange { next, id, actor, answer } = *change;
                 // Whoever does not wait any more finds it in the log.
-                let _ = answer.send(self.rotate_key(next));
+                let _ = answer.send(self.rotate_key(next, id, actor));
             }
             self.finish_erasures();
             if is_stopping {
@@ -355,29 +359,41 @@ impl Writer {
     }
 
     /// Changes the log's key. The record of it ends a commit of its own, so that the rotation can name the tree before it.
-    fn rotate_key(&mut self, next: Box<dyn Signer>) -> Result<Seq, String> {
-        let (seq, new_key) = (Seq(self.log.size()), next.verifier_key().to_string());
-        let rotation = self.log.rotation_to(next.as_ref()).map_err(|error| error.to_string())?;
+    fn rotate_key(
+        &mut self,
+        next: Box<dyn Signer>,
+        id: CommandId,
+        actor: Actor,
+    ) -> Result<Outcome, KeyChangeError> {
+        let new_key = next.verifier_key().to_string();
+        let rotation = self.log.rotation_to(next.as_ref()).map_err(KeyChangeError::Sign)?;
+        let command = Command::RotateLogKey { new_key, rotation: rotation.statement.clone() };
+        let (answer, mut answered) = oneshot::channel();
         let mut pending = PendingCommit::default();
-        self.submit_own(
-            &mut pending,
-            Command::RotateLogKey { new_key, rotation: rotation.statement.clone() },
-        );
-        if pending.records.len() != 1 {
-            let committed = self.committed().clone();
-            self.working = committed;
-            return Err("the change could not be recorded; the log of the control plane says why".to_owned());
-        }
+        let verdict = self.decide(&mut pending, &Submission { id, actor, command, trace: None });
+        pending.answers.push((answer, verdict));
         self.make_durable(pending);
-        if self.log.size() <= seq.0 {
-            return Err("the change could not be written: nothing was done".to_owned());
+        let stopped = || SubmitError::Unavailable { why: "the change was not answered".to_owned() };
+        let outcome = answered.try_recv().unwrap_or_else(|_| Err(stopped()))?;
+        if !outcome.repeated {
+            let seq = outcome.first;
+            let handed_over = self.log.hand_over(next, &rotation);
+            handed_over.map_err(|source| KeyChangeError::Unfinished { seq, source })?;
+            *self.shared.signer.write().unwrap_or_else(PoisonError::into_inner) = self.log.signer();
         }
-        // It is recorded: should handing over fail, the next start finishes it.
-        self.log.hand_over(next, &rotation).map_err(|error| {
-            format!("the change is recorded in record {seq}, but cannot take effect: {error}; restart writd")
-        })?;
-        *self.shared.signer.write().unwrap_or_else(PoisonError::into_inner) = self.log.signer();
-        Ok(seq)
+        Ok(outcome)
+    }
+
+    /// Why nothing may be signed: the key in hand is not the one that the log says, since a change of it is not finished.
+    fn has_former_key(&self) -> Option<String> {
+        let committed = self.committed();
+        let change = committed.network()?.log_keys.last()?;
+        (change.key != self.log.verifier_key().to_string()).then(|| {
+            format!(
+                "the log's key is {} since record {}, and the change is not finished: restart writd, which finishes it",
+                change.key, change.seq
+            )
+        })
     }
 
     /// Appends; then shows, and then answers. Or takes everything back.
@@ -430,6 +446,9 @@ impl Writer {
 
     fn append(&mut self, pending: &PendingCommit) -> Result<String, SubmitError> {
         self.take_up_again().map_err(unavailable)?;
+        if let Some(why) = self.has_former_key() {
+            return Err(unavailable(why));
+        }
         if Seq(self.log.size()) != pending.first().unwrap_or(Seq(self.log.size())) {
             // It was decided on a state that is no longer the newest.
             return Err(unavailable("the log has just been taken up again; try again at once".to_owned()));
@@ -532,15 +551,11 @@ impl Writer {
         let first = answered.first.0;
         let wanted = first..first.saturating_add(u64::from(answered.count));
         let from_commit = records.iter().filter(|record| wanted.contains(&record.record.seq.0));
-        let mut found: Vec<Arc<OpenRecord>> = from_commit.cloned().collect();
-        if found.is_empty() {
-            for entry in self.shared.log.read_range(wanted) {
-                let (seq, bytes) = entry.map_err(|error| unavailable(error.to_string()))?;
-                let open = open_record(seq, &bytes, &self.shared.vault);
-                found.push(Arc::new(open.map_err(|error| unavailable(error.to_string()))?));
-            }
+        let records: Vec<Arc<OpenRecord>> = from_commit.cloned().collect();
+        if records.is_empty() {
+            return self.shared.repeat(answered);
         }
-        Ok(Outcome { first: answered.first, records: found, repeated: true })
+        Ok(Outcome { first: answered.first, records, repeated: true })
     }
 }
 

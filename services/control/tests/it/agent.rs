@@ -11,7 +11,7 @@ use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tokio_tungstenite::tungstenite::{self, Message};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
-use writ_ledger::{ConsistencyProof, Hash, InclusionProof, SignedCheckpoint, VerifierKey, leaf_hash};
+use writ_ledger::{ConsistencyProof, Hash, InclusionProof, LogKeys, Rotation, VerifierKey, leaf_hash};
 use writ_schema::event::{AcknowledgedAction, Event};
 use writ_schema::keys::{IdentityKey, SecretHash, Statement, WireGuardKey};
 use writ_schema::protocol::{
@@ -30,7 +30,9 @@ pub struct Agent {
     pub identity: SigningKey,
     pub wireguard_key: WireGuardKey,
     pub network: NetworkId,
+    /// The key that it trusts, and the changes of it that it has followed.
     key: VerifierKey,
+    rotations: Vec<Rotation>,
     pub size: u64,
     pub root: Hash,
     last_frame: Option<u64>,
@@ -45,6 +47,7 @@ impl Agent {
             wireguard_key: WireGuardKey::from_bytes(random()),
             network: plane.made.network.clone(),
             key: plane.log_key(),
+            rotations: Vec::new(),
             size: 0,
             root: Hash([0; 32]),
             last_frame: None,
@@ -66,6 +69,11 @@ impl Agent {
 
     pub fn node(&self) -> NodeId {
         NodeId::of_identity_key(IdentityKey::of(&self.identity).as_bytes())
+    }
+
+    /// The log's key, as far as its changes were followed.
+    pub fn log_key(&self) -> VerifierKey {
+        LogKeys::trace(self.key.clone(), &self.rotations).unwrap().current().clone()
     }
 
     pub fn join_request(&self, secret: &str) -> Value {
@@ -116,7 +124,15 @@ impl Agent {
     }
 
     fn check_checkpoint(&mut self, update: &CheckpointUpdate) {
-        let checkpoint = SignedCheckpoint::verify(&update.note, &self.key, self.key.name()).unwrap();
+        for change in &update.rotations {
+            let statement = Record::log_key_rotation(change.record.as_bytes()).unwrap();
+            let rotation = Rotation { index: change.seq.0, statement };
+            if !self.rotations.contains(&rotation) {
+                self.rotations.push(rotation);
+            }
+        }
+        let keys = LogKeys::trace(self.key.clone(), &self.rotations).unwrap();
+        let checkpoint = keys.open(&update.note).unwrap().checkpoint().clone();
         assert_eq!(update.from_size, self.size);
         if self.size > 0 && self.size < checkpoint.size {
             let hashes = hashes(&update.consistency);
@@ -124,6 +140,7 @@ impl Agent {
             proof.verify(&self.root, &checkpoint.root).unwrap();
         }
         (self.size, self.root) = (checkpoint.size, checkpoint.root);
+        update.rotations.iter().for_each(|change| drop(self.check(change)));
     }
 
     /// Checks a record against the last checkpoint and opens what it has keys for.

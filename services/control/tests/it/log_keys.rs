@@ -152,3 +152,104 @@ async fn the_key_can_move_to_a_pem_file() {
     assert!(keys.open(&text(&plane, "/log/checkpoint").await).is_ok());
     plane.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_key_changes_while_everything_runs_and_whoever_is_connected_follows() {
+    let plane = Plane::start().await;
+    plane.policy(r#"{ "acls": [ { "action": "accept", "src": ["*"], "dst": ["*:*"] } ] }"#).await;
+    let secret = plane.tagged_key("tag:a", 2).await;
+    let (mut one, _) = Agent::joined(&plane, &secret).await;
+    let (mut other, response) = Agent::joined(&plane, &secret).await;
+    let mut other = other.connected(&plane).await;
+    let mut session = one.connected(&plane).await;
+    let first = plane.log_key();
+
+    // A key that was made elsewhere is laid beside the present one, and its public half told to witnesses.
+    let data = plane.made.data.clone();
+    let pem = data.join("made-elsewhere.pem");
+    let made = Command::new("openssl").args(["genpkey", "-algorithm", "ed25519", "-out"]).arg(&pem).status();
+    assert!(made.unwrap().success());
+    fs::set_permissions(&pem, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    let (prepared, told) = writd(&["log", "next-key", "--from-file", pem.to_str().unwrap()], &data);
+    assert!(prepared, "{told}");
+    let next: VerifierKey =
+        told.lines().find_map(|line| line.trim().parse().ok()).expect("the public key is told");
+    let (again, told) = writd(&["log", "next-key", "--from-file", pem.to_str().unwrap()], &data);
+    assert!(!again && told.contains("prepared already"), "{told}");
+
+    let token = plane.login().await;
+    let change = |named: VerifierKey, command: &str| {
+        let (http, url, token, command) =
+            (plane.http.clone(), plane.url("/graphql"), token.clone(), command.to_owned());
+        async move {
+            let document = "mutation ($key: String, $command: ID) {
+                rotateLogKey(newKey: $key, commandId: $command) { oldKey newKey done { repeated records { seq actor } } } }";
+            let variables = serde_json::json!({ "key": named.to_string(), "command": command });
+            let body = serde_json::json!({ "query": document, "variables": variables });
+            let answer = http.post(url).bearer_auth(&token).json(&body).send().await.unwrap();
+            answer.json::<serde_json::Value>().await.unwrap()
+        }
+    };
+    let command = writ_schema::CommandId::from_bytes(crate::plane::random()).to_string();
+    let refused = change(first.clone(), &command).await;
+    assert!(
+        refused["errors"][0]["message"]
+            .as_str()
+            .unwrap()
+            .contains("the key that is prepared on the server is"),
+        "{refused}"
+    );
+    let changed = change(next.clone(), &command).await;
+    assert_eq!(changed["data"]["rotateLogKey"]["oldKey"], first.to_string(), "{changed}");
+    assert_eq!(changed["data"]["rotateLogKey"]["newKey"], next.to_string());
+    let record = &changed["data"]["rotateLogKey"]["done"]["records"][0];
+    assert_eq!(record["actor"], plane.made.admin.to_string(), "whoever did it is in the record");
+    let repeated = change(next.clone(), &command).await;
+    assert_eq!(repeated["data"]["rotateLogKey"]["done"]["repeated"], true, "{repeated}");
+    assert_eq!(repeated["data"]["rotateLogKey"]["newKey"], next.to_string());
+    assert_eq!(plane.count(|event| matches!(event, Event::LogKeyRotated(_))), 1);
+
+    // Both ends of a new connection are told under the new key, and have the change with it.
+    session.connect(response.address_v4.into(), 443).await;
+    let (at_one, at_other) = (session.authorized().await, other.authorized().await);
+    assert_eq!(session.check_authorized(&at_one), other.check_authorized(&at_other));
+    drop((session, other));
+    assert_eq!(
+        (one.log_key(), fs::read(data.join("log.key")).unwrap()),
+        (next.clone(), fs::read(&pem).unwrap())
+    );
+    assert!(!data.join("log.key.next").exists());
+
+    // So does who comes back later, and the next start needs nothing else.
+    let plane = plane.again().await;
+    plane.user().await;
+    drop(one.connected(&plane).await);
+    let keys = read_rotations(&text(&plane, "/log/rotations").await).unwrap();
+    let keys = LogKeys::trace(first.clone(), &keys).unwrap();
+    assert_eq!(keys.open(&text(&plane, "/log/checkpoint").await).unwrap().key(), &next);
+    let _folder = plane.stop().await;
+    assert!(verify_log(&data.join("log"), &first).unwrap().is_sound());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_an_owner_changes_the_logs_key_and_an_attempt_is_recorded() {
+    let plane = Plane::start().await;
+    let (admin, secret) = (writ_schema::AdminId::from_bytes([9; 16]), "another-secret");
+    let grant = writ_control::core::Command::GrantRole {
+        admin: admin.clone(),
+        name: "second".to_owned(),
+        role: writ_schema::event::Role::Admin,
+        secret_hash: writ_schema::keys::SecretHash::of(secret),
+    };
+    plane.submit(grant).await.unwrap();
+    let (_, answer) =
+        plane.post("/api/v1/login", &serde_json::json!({ "admin": admin, "secret": secret })).await;
+    let token = answer["token"].as_str().unwrap();
+    let body = serde_json::json!({ "query": "mutation { rotateLogKey { newKey } }" });
+    let answer = plane.http.post(plane.url("/graphql")).bearer_auth(token).json(&body).send().await.unwrap();
+    let answer: serde_json::Value = answer.json().await.unwrap();
+    assert_eq!(answer["errors"][0]["extensions"]["code"], "FORBIDDEN", "{answer}");
+    assert_eq!(plane.count(|event| matches!(event, Event::AdminActDenied(_))), 1);
+    assert!(!plane.made.data.join("log.key.next").exists());
+    plane.stop().await;
+}

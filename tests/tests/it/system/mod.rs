@@ -9,6 +9,7 @@ mod fork;
 mod host;
 mod liar;
 mod lies;
+mod log_key;
 mod paths;
 mod power;
 mod reports;

@@ -3,6 +3,7 @@
 mod audit;
 mod copy;
 mod export;
+mod rotate_key;
 mod seen;
 mod served;
 mod show;
@@ -29,6 +30,7 @@ enum Command {
     Show(show::Arguments),
     Backup(copy::Backup),
     Restore(copy::Restore),
+    RotateKey(rotate_key::Arguments),
     Verify(verify::Arguments),
     Witnesses(witnesses::Arguments),
 }
@@ -39,6 +41,7 @@ pub fn run(arguments: Arguments, app: &App) -> Result<Verdict> {
         Command::Export(arguments) => export::run(&arguments, app),
         Command::Backup(arguments) => copy::back_up(&arguments, app),
         Command::Restore(arguments) => copy::restore(&arguments, app),
+        Command::RotateKey(arguments) => rotate_key::run(&arguments, app),
         Command::Show(arguments) => show::run(&arguments, app),
         Command::Verify(arguments) => verify::run(&arguments, app),
         Command::Witnesses(arguments) => witnesses::run(&arguments, app),

@@ -22,13 +22,11 @@ enum Access {
 
 fn access(command: &Command) -> Access {
     match command {
-        Command::CreateNetwork { .. }
-        | Command::OpenLog { .. }
-        | Command::RotateLogKey { .. }
-        | Command::CloseLog => Access::System,
-        Command::GrantRole { .. } | Command::RevokeRole { .. } | Command::LapseRetention { .. } => {
-            Access::Role(Role::Owner)
-        }
+        Command::CreateNetwork { .. } | Command::OpenLog { .. } | Command::CloseLog => Access::System,
+        Command::RotateLogKey { .. }
+        | Command::GrantRole { .. }
+        | Command::RevokeRole { .. }
+        | Command::LapseRetention { .. } => Access::Role(Role::Owner),
         Command::ProvisionUser { .. } | Command::ReceiveLeaver { .. } | Command::EraseUser { .. } => {
             Access::Role(Role::Admin)
         }

@@ -1,6 +1,7 @@
 //! Mutations: each is one command, durable before it is answered.
 
 mod admins;
+mod log;
 mod nodes;
 mod people;
 mod policy;
@@ -17,4 +18,5 @@ pub struct Mutation(
     nodes::NodesMutation,
     policy::PolicyMutation,
     admins::AdminsMutation,
+    log::LogMutation,
 );

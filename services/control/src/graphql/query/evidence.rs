@@ -21,6 +21,7 @@ use crate::graphql::scalars::UInt;
 use crate::graphql::scope::{AsOfInput, moment, query};
 use crate::graphql::types::{AsOf, EvidenceBundle, read_text};
 use crate::graphql::{Deps, Door, schema};
+use crate::log_key::LogKeyChanges;
 use crate::sequencer::SequencerHandle;
 use crate::views::{Moment, Views, records};
 
@@ -181,6 +182,7 @@ async fn run(context: &Context<'_>, query: EvidenceQueryInput) -> Result<(Value,
         log: context.data::<Reader>()?.clone(),
         cosigners: context.data::<Cosigners>()?.clone(),
         views: context.data::<Views>()?.clone(),
+        log_key: context.data::<LogKeyChanges>()?.clone(),
         door: context.data::<Door>()?.clone(),
     });
     let request = Request::new(query.document.clone())

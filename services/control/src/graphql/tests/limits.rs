@@ -147,6 +147,7 @@ const ROOTS: &[(Role, &str)] = &[
     (Role::Owner, "mutation { createAdmin(name: \"x\", role: VIEWER) { secret } }"),
     (Role::Owner, "mutation { lapseRetention(quarter: \"x\") { command } }"),
     (Role::Owner, "mutation { revokeAdmin(admin: \"x\") { command } }"),
+    (Role::Owner, "mutation { rotateLogKey(newKey: \"x\") { newKey } }"),
 ];
 
 #[tokio::test]

@@ -12,10 +12,12 @@ use writ_schema::net::Protocol;
 use writ_schema::seal::{KeyRef, OpeningKey, OpeningKeys, Place};
 use writ_schema::{AdminId, AuthorizationId, Seq};
 
+use crate::config::Config;
 use crate::core::Command;
 use crate::cosigners::{Cosigners, Panel};
 use crate::fixtures::{self, Endpoint};
 use crate::graphql::{Caller, Deps, Door, Schema, schema};
+use crate::log_key::LogKeyChanges;
 use crate::sequencer::{Options, Outcome, Sequencer, SequencerGuard, SequencerHandle};
 use crate::vault::Vault;
 use crate::views::{LogSource, Projector, Source};
@@ -96,7 +98,11 @@ impl Stage {
         let door = Door { url: "https://writ.example".to_owned(), certificate_sha256: None };
         let cosigners =
             Cosigners::new(log.clone(), Panel::default(), folder.path().join("checkpoint.cosigned"));
-        let schema = schema(Deps { sequencer: sequencer.clone(), log, cosigners, views, door });
+        let settings = folder.path().join("writ.toml");
+        let text = format!("data = {:?}\nurl = {:?}\n", folder.path(), door.url);
+        std::fs::write(&settings, text).unwrap();
+        let log_key = LogKeyChanges::new(Config::load(&settings).unwrap(), sequencer.clone());
+        let schema = schema(Deps { sequencer: sequencer.clone(), log, cosigners, views, log_key, door });
         let stage = Self { schema, sequencer, projector: Some(projector), guard: Some(guard), folder, ahead };
         stage.submit(1, fixtures::create_network()).await;
         for role in [Role::Owner, Role::Admin, Role::NetworkAdmin, Role::Auditor, Role::Viewer] {
