@@ -162,6 +162,8 @@ fn wrap(wanted: &Command) -> Command {
     let mut command = Command::new("setpriv");
     command.args(["--pdeathsig", "KILL", "--"]).arg(wanted.get_program()).args(wanted.get_args());
     command.env_clear().env("PATH", command::search_path()).env("LANG", "C.UTF-8");
+    // All hosts of a lab share the machine's /etc, whose resolver no agent of a lab may touch.
+    command.env("WRIT_HOST_DNS", "off");
     for kept in ["HOME", "RUST_BACKTRACE", "TMPDIR"] {
         if let Some(value) = std::env::var_os(kept) {
             command.env(kept, value);

@@ -21,6 +21,14 @@ pub struct Agent {
     state: PathBuf,
     process: Option<Process>,
     otlp_endpoint: Option<String>,
+    own_files: Option<OwnFiles>,
+}
+
+/// Files that an agent sees otherwise than the machine has them.
+#[derive(Debug)]
+struct OwnFiles {
+    script: String,
+    host_dns: &'static str,
 }
 
 impl Agent {
@@ -50,12 +58,19 @@ impl Agent {
             state: state.to_owned(),
             process: None,
             otlp_endpoint: None,
+            own_files: None,
         }
     }
 
     /// Where it is to send its traces from its next start on.
     pub fn trace_to(&mut self, endpoint: &str) {
         self.otlp_endpoint = Some(endpoint.to_owned());
+    }
+
+    /// From its next start on it runs in a mount namespace that this shell script has prepared, and does with the host's resolver
+    /// as `host_dns` says (`auto`, `off`): what it finds there is no other host's.
+    pub fn see(&mut self, script: &str, host_dns: &'static str) {
+        self.own_files = Some(OwnFiles { script: script.to_owned(), host_dns });
     }
 
     /// Starts it with an enrolment key, without waiting.
@@ -66,7 +81,7 @@ impl Agent {
         fs::create_dir_all(&self.state).with_context(|| format!("cannot create {}", self.state.display()))?;
         let file = self.state.join("enrolment-key");
         fs::write(&file, ticket.to_text()).with_context(|| format!("cannot write {}", file.display()))?;
-        let mut command = self.command("up")?;
+        let mut command = self.up()?;
         command.args(["--name", name, "--key-file"]).arg(&file);
         self.process = Some(self.host.spawn(&command)?);
         Ok(())
@@ -77,7 +92,7 @@ impl Agent {
     /// # Errors
     /// When it cannot be started.
     pub fn start(&mut self) -> anyhow::Result<()> {
-        let command = self.command("up")?;
+        let command = self.up()?;
         self.process = Some(self.host.spawn(&command)?);
         Ok(())
     }
@@ -219,6 +234,18 @@ impl Agent {
     /// When it does not run.
     pub fn process(&self) -> anyhow::Result<&Process> {
         self.process.as_ref().context("the agent does not run")
+    }
+
+    fn up(&self) -> anyhow::Result<Command> {
+        let plain = self.command("up")?;
+        let Some(own) = &self.own_files else { return Ok(plain) };
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "sh", "-c", &format!("{}\nexec \"$@\"", own.script), "sh"]);
+        command.arg(plain.get_program()).args(plain.get_args()).env("WRIT_HOST_DNS", own.host_dns);
+        for (name, value) in plain.get_envs() {
+            command.env(name, value.unwrap_or_default());
+        }
+        Ok(command)
     }
 
     fn command(&self, act: &str) -> anyhow::Result<Command> {

@@ -31,6 +31,7 @@ pub(super) fn print(status: &Value, out: &mut Output) {
         (true, _) => out.line(format!("relay {} over UDP", text(&status["relay_address"]))),
         (false, _) => out.line("relay: no answer; see `writ-agent check`"),
     }
+    print_host_dns(&status["host_dns"], out);
     if let Some(why) = status["storage_failure"].as_str() {
         out.line(format!("NOTHING NEW IS TAKEN: what is verified cannot be stored: {why}"));
     }
@@ -70,6 +71,30 @@ fn print_witnesses(witnesses: &Value, out: &mut Output) {
             text(&witnesses["cosigned_at"]),
             names.join(", ")
         ));
+    }
+}
+
+/// How this host's programs find the network's names.
+fn print_host_dns(host_dns: &Value, out: &mut Output) {
+    let server = text(&host_dns["server"]);
+    match (host_dns["state"].as_str(), host_dns["by"].as_str()) {
+        (Some("set_up"), Some("systemd_resolved")) => {
+            let domains: Vec<_> = items(&host_dns["domains"]).map(text).collect();
+            out.line(format!("names: systemd-resolved asks {server} about {}", domains.join(", ")));
+        }
+        (Some("set_up"), _) => {
+            let upstreams: Vec<_> = items(&host_dns["upstreams"]).map(text).collect();
+            let upstreams = upstreams.join(", ");
+            out.line(format!(
+                "names: /etc/resolv.conf leads to {server}, which asks {upstreams} for others'"
+            ));
+        }
+        (Some("not_set_up"), _) => {
+            let (why, remedy) = (text(&host_dns["why"]), text(&host_dns["remedy"]));
+            out.line(format!("names: this host's programs do not find them: {why}; {remedy}"));
+        }
+        (Some("off"), _) => out.line("names: this host's resolver is left alone, as asked"),
+        _ => out.line("names: being set up"),
     }
 }
 

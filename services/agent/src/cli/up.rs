@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use clap::Args;
-use writ_agent::shell::{Options, up};
+use writ_agent::shell::{HostDnsMode, Options, up};
 use writ_telemetry::{Config, LogFormat, RecentLines};
 
 use super::Where;
@@ -38,6 +38,10 @@ pub(super) struct Up {
     /// UDP port; any by default.
     #[arg(long, default_value_t = 0)]
     port: u16,
+    /// Whether this host's resolver is told of the network's names: `auto` tells systemd-resolved, or puts a marked block into
+    /// /etc/resolv.conf, and takes it back at the end; `off` leaves the host's resolver alone.
+    #[arg(long, env = "WRIT_HOST_DNS", value_enum, default_value = "auto")]
+    host_dns: HostDnsMode,
     /// Age in seconds at which the WireGuard key is replaced.
     #[arg(long, default_value_t = 86_400, value_parser = clap::value_parser!(u64).range(60..))]
     key_lifetime: u64,
@@ -68,6 +72,7 @@ pub(super) fn run(arguments: Up) -> Result<ExitCode> {
         policy: arguments.policy,
         tun_name: arguments.tun_name,
         port: arguments.port,
+        host_dns: arguments.host_dns,
         key_lifetime: Duration::from_secs(arguments.key_lifetime),
         recent: recent.clone(),
     };

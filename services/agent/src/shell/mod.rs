@@ -4,6 +4,7 @@ mod agent;
 mod changes;
 pub mod check;
 mod dial;
+mod host_dns;
 mod http;
 mod join;
 mod keeper;
@@ -21,4 +22,5 @@ mod traces;
 mod tun;
 
 pub use agent::{Options, up};
+pub use host_dns::{HostDnsMode, HostDnsStatus, Way};
 pub use status::{AgentStatus, LogLine, SessionStatus, WhyStatus};

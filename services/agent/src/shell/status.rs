@@ -9,6 +9,7 @@ use writ_schema::net::Protocol;
 use writ_schema::protocol::{Candidate, Explained, Netmap};
 use writ_schema::{NetworkId, NodeId};
 
+use super::host_dns::HostDnsStatus;
 use crate::engine::{AuthorizationStatus, EngineStatus, PathStatus};
 use crate::trust::{QuorumStatus, UnprovenCheckpoint};
 
@@ -50,6 +51,8 @@ pub struct AgentStatus {
     /// What may be reached, as the control plane says.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub netmap: Option<Netmap>,
+    /// How this host's programs find the network's names.
+    pub host_dns: HostDnsStatus,
     /// Where this node has announced itself.
     pub candidates: Vec<Candidate>,
     /// The engine.

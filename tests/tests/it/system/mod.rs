@@ -10,6 +10,7 @@ mod host;
 mod liar;
 mod lies;
 mod log_key;
+mod names;
 mod paths;
 mod power;
 mod reports;

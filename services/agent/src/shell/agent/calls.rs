@@ -9,6 +9,7 @@ use tokio::sync::oneshot;
 use super::{Agent, now};
 use crate::shell::check;
 use crate::shell::local::{Call, Request, Response};
+use crate::shell::resolver::Resolver;
 use crate::shell::status::{AgentStatus, LogLine, SessionStatus, SplitViewStatus};
 use crate::state::{StateDir, new_wireguard_key};
 
@@ -94,8 +95,9 @@ impl Agent {
     /// Looks at this host's network, beside the agent's own work.
     fn answer_check(&self, answer: oneshot::Sender<Response>) {
         let (status, enrolment) = (self.status(), self.enrolment.clone());
+        let heard = self.resolver.as_ref().map(Resolver::heard);
         tokio::spawn(async move {
-            let facts = check::gather(&enrolment, status).await;
+            let facts = check::gather(&enrolment, status, heard).await;
             let _ = answer.send(Response::of(&check::diagnose(&facts)));
         });
     }
@@ -141,6 +143,7 @@ impl Agent {
             unproven_checkpoints: self.trust.unproven_checkpoints(now().wall),
             witnesses: self.trust.quorum(now().wall),
             netmap: self.netmap.clone(),
+            host_dns: self.host_dns.status(),
             candidates: self.engine.announced_candidates().to_vec(),
             engine,
             refusals: self.refusals.iter().cloned().collect(),

@@ -173,6 +173,7 @@ impl Agent {
     fn tell_resolver(&self) {
         if let (Some(resolver), Some(netmap)) = (&self.resolver, &self.netmap) {
             resolver.set_netmap(netmap);
+            self.host_dns.set_domains(resolver.domains());
         }
     }
 

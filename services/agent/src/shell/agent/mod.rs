@@ -21,6 +21,7 @@ use writ_telemetry::RecentLines;
 
 use super::changes::{Changes as NetworkChanges, Network, Sleep};
 use super::dial::Dialer;
+use super::host_dns::{self, HostDns, HostDnsMode};
 use super::keeper::Keeper;
 use super::local::{self, Call, Response};
 use super::relay::{self, RelayStream};
@@ -34,7 +35,7 @@ use crate::engine::{Engine, Now, Settings};
 use crate::state::{Enrolment, StateDir, WireGuardKeys, random_secret};
 use crate::trust::{Changes, Trust};
 use frames::{Connection, Waiting};
-use start::{bind, resume_trust, take_up};
+use start::{answer_for_names, bind, resume_trust, take_up};
 use why::Questions;
 
 /// System calls that take packets in one go before what came of them is sent and the other inputs get their turn.
@@ -59,6 +60,8 @@ pub struct Options {
     pub port: u16,
     /// The trust policy that this node holds the log to.
     pub policy: Option<PathBuf>,
+    /// Whether this host's resolver is told of the network's names.
+    pub host_dns: HostDnsMode,
     /// Age at which the WireGuard key is replaced.
     pub key_lifetime: Duration,
     /// The process's newest log lines.
@@ -68,6 +71,7 @@ pub struct Options {
 /// Runs the agent until it is told to stop.
 pub async fn up(options: Options) -> Result<()> {
     let state = StateDir::open(&options.state)?;
+    host_dns::mend(&options.tun_name);
     let identity = state.identity()?;
     let keys = state.wireguard_keys(Timestamp::now().as_second())?;
     let enrolment = match state.enrolment()? {
@@ -93,7 +97,8 @@ pub async fn up(options: Options) -> Result<()> {
         seed: *random_secret()?,
     };
     let tun = Tun::open(&options.tun_name, membership)?;
-    let resolver = Resolver::start(membership.address_v4.into()).await;
+    let mut resolver = answer_for_names(membership).await;
+    let host_dns = HostDns::start(options.host_dns, &options.tun_name, membership, resolver.as_mut()).await;
     let sockets = bind(options.port, kept.as_ref().map_or(0, |kept| kept.port))?;
     let calls = local::listen(&StateDir::socket_path(&options.state))?;
     let dialer = Arc::new(Dialer::new(&enrolment, identity)?);
@@ -116,6 +121,7 @@ pub async fn up(options: Options) -> Result<()> {
         dialer,
         session,
         relay_stream: None,
+        host_dns,
         tun,
         resolver,
         sockets,
@@ -154,6 +160,8 @@ struct Agent {
     session: Session,
     /// Where nothing answers over UDP.
     relay_stream: Option<RelayStream>,
+    /// Before the resolver and the TUN device, which it leads to: it is dropped first.
+    host_dns: HostDns,
     tun: Tun,
     /// Answers for the network's names.
     resolver: Option<Resolver>,

@@ -14,10 +14,12 @@ use writ_schema::keys::IdentityKey;
 
 use super::now;
 use crate::engine::Engine;
+use crate::names::Zone;
+use crate::shell::resolver::Resolver;
 use crate::shell::sockets::Sockets;
 use crate::shell::status::RefusalStatus;
 use crate::state::{Enrolment, StateDir};
-use crate::trust::{StoredLive, Trust};
+use crate::trust::{Membership, StoredLive, Trust};
 
 /// The verified checkpoint, which is verified again, and what was live under it, which is not yet.
 pub(super) fn resume_trust(
@@ -66,6 +68,15 @@ pub(super) fn take_up(
             RefusalStatus { time: Timestamp::now(), frame: 0, reason: refusal.to_string() }
         })
         .collect()
+}
+
+/// Begins to answer for the network's names. Where that cannot be there are none, and the log says why.
+pub(super) async fn answer_for_names(membership: &Membership) -> Option<Resolver> {
+    let resolver = match Zone::of(membership) {
+        Ok(zone) => Resolver::start(membership.address_v4.into(), zone).await,
+        Err(error) => Err(error.into()),
+    };
+    resolver.inspect_err(|error| tracing::warn!("the network's names are not answered for: {error:#}")).ok()
 }
 
 /// Listens where peers know this node to listen, unless it is told otherwise or somebody else does.

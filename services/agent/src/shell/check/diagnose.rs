@@ -1,5 +1,6 @@
 //! Judges what was found out.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 
@@ -8,6 +9,7 @@ use writ_schema::protocol::{CandidateKind, MAX_SESSION_TOKEN_SECONDS};
 
 use super::{Facts, Finding, Health};
 use crate::engine::{EngineStatus, MTU, RelayTransport};
+use crate::shell::host_dns::{HostDnsStatus, Way};
 use crate::shell::status::{AgentStatus, SessionStatus};
 
 /// A clock that is off by this much is worth a look.
@@ -15,11 +17,15 @@ const NOTABLE_SECONDS: u64 = 5;
 /// What carrying a packet adds to it: IPv4 and UDP headers, WireGuard's, and the relay's.
 const OVERHEAD: usize = 20 + 8 + 32 + DATA_HEADER_BYTES;
 
+/// Where a query may go instead of to the agent.
+const ELSEWHERE: &str = "see whom this host asks: `resolvectl status`, /etc/resolv.conf, and the line `hosts:` of /etc/nsswitch.conf";
+
 /// One finding for each thing that was looked at, in the order in which they stand upon each other.
 pub fn diagnose(facts: &Facts) -> Vec<Finding> {
     let engine = &facts.status.engine;
     let mut findings = vec![clock(facts)];
     findings.extend(dns(facts));
+    findings.push(names(facts));
     findings.extend([
         session(&facts.status),
         log(&facts.status),
@@ -36,8 +42,8 @@ fn finding(check: &'static str, health: Health, found: impl Into<String>) -> Fin
 }
 
 impl Finding {
-    fn with(self, remedy: &'static str) -> Self {
-        Self { remedy: Some(remedy), ..self }
+    fn with(self, remedy: impl Into<Cow<'static, str>>) -> Self {
+        Self { remedy: Some(remedy.into()), ..self }
     }
 }
 
@@ -77,6 +83,39 @@ fn dns(facts: &Facts) -> Option<Finding> {
                 .with("look at this host's resolver (`resolvectl status`, /etc/resolv.conf)")
         }
     })
+}
+
+/// Whether this host's programs find the network's names: what was set up, and whether a query gets there.
+fn names(facts: &Facts) -> Finding {
+    let reaches = facts.names_reach_agent == Some(true);
+    let found = |how: &str, reaches: bool| match reaches {
+        true => format!("{how}; a query of this host reaches the agent"),
+        false => format!("{how}, but a query of this host does not reach the agent"),
+    };
+    match &facts.status.host_dns {
+        HostDnsStatus::SetUp { by, server, .. } => {
+            let how = match by {
+                Way::SystemdResolved => format!("systemd-resolved asks {server}"),
+                Way::ResolvConf => format!("/etc/resolv.conf leads to {server}"),
+            };
+            let health = if reaches { Health::Ok } else { Health::Failed };
+            let finding = finding("names", health, found(&how, reaches));
+            if reaches { finding } else { finding.with(ELSEWHERE) }
+        }
+        HostDnsStatus::NotSetUp { .. } | HostDnsStatus::Off | HostDnsStatus::Pending if reaches => {
+            finding("names", Health::Ok, found("set up by hand", true))
+        }
+        HostDnsStatus::NotSetUp { why, remedy } => {
+            finding("names", Health::Attention, format!("this host's programs do not find them: {why}"))
+                .with(remedy.clone())
+        }
+        HostDnsStatus::Off => {
+            finding("names", Health::Ok, "this host's resolver is left alone, as asked (`--host-dns off`)")
+        }
+        HostDnsStatus::Pending => {
+            finding("names", Health::Attention, "being set up").with("ask again in a moment")
+        }
+    }
 }
 
 fn session(status: &AgentStatus) -> Finding {

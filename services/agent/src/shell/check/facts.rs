@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
+use data_encoding::HEXLOWER;
 use jiff::Timestamp;
 use jiff::fmt::rfc2822::DateTimeParser;
 use nix::sys::socket::{getsockopt, sockopt::IpMtu};
@@ -11,6 +12,7 @@ use reqwest::Url;
 use tokio::net::{UdpSocket, lookup_host};
 
 use crate::shell::http;
+use crate::shell::resolver::Heard;
 use crate::shell::server;
 use crate::shell::status::AgentStatus;
 use crate::state::Enrolment;
@@ -28,6 +30,8 @@ pub struct Facts {
     pub name: Option<(String, Result<Vec<SocketAddr>, String>)>,
     /// What the control plane says over plain HTTP.
     pub control_plane: Result<ControlPlaneFacts, String>,
+    /// Whether a query through this host's own resolver reaches the agent's. Nothing where the agent has none.
+    pub names_reach_agent: Option<bool>,
     /// Longest packet that the network lets through to the relay, as the kernel knows.
     pub path_mtu: Option<u32>,
 }
@@ -42,13 +46,19 @@ pub struct ControlPlaneFacts {
 }
 
 /// Finds everything out. Takes a few seconds at most.
-pub async fn gather(enrolment: &Enrolment, status: AgentStatus) -> Facts {
-    let (name, control_plane, path_mtu) = tokio::join!(
+pub(in crate::shell) async fn gather(
+    enrolment: &Enrolment,
+    status: AgentStatus,
+    heard: Option<Heard>,
+) -> Facts {
+    let (name, control_plane, names_reach_agent, path_mtu) = tokio::join!(
         resolve(&enrolment.server),
         ask(&enrolment.server, enrolment.certificate_sha256.as_deref()),
+        reach_agent(&status.network_name, heard),
         path_mtu(status.engine.relay_address),
     );
-    Facts { status, name, control_plane: control_plane.map_err(|error| format!("{error:#}")), path_mtu }
+    let control_plane = control_plane.map_err(|error| format!("{error:#}"));
+    Facts { status, name, control_plane, names_reach_agent, path_mtu }
 }
 
 async fn resolve(server: &str) -> Option<(String, Result<Vec<SocketAddr>, String>)> {
@@ -61,6 +71,18 @@ async fn resolve(server: &str) -> Option<(String, Result<Vec<SocketAddr>, String
         Err(_) => Err("no answer".to_owned()),
     };
     Some((name, found))
+}
+
+/// Asks the C library for a name that nobody has, and looks whether the agent was asked.
+async fn reach_agent(network: &str, heard: Option<Heard>) -> Option<bool> {
+    let heard = heard?;
+    let mut label = [0; 8];
+    getrandom::fill(&mut label).ok()?;
+    // With a dot at its end no search domain is tried.
+    let name = format!("check-{}.{network}.", HEXLOWER.encode(&label));
+    // That there is no such name is the answer.
+    let _ = tokio::time::timeout(LIMIT, lookup_host((name.as_str(), 0))).await;
+    Some(heard.has(&name))
 }
 
 async fn ask(server: &str, pin: Option<&str>) -> Result<ControlPlaneFacts> {

@@ -5,10 +5,13 @@
 mod diagnose;
 mod facts;
 
+use std::borrow::Cow;
+
 use serde::Serialize;
 
 pub use diagnose::diagnose;
-pub use facts::{ControlPlaneFacts, Facts, gather};
+pub(super) use facts::gather;
+pub use facts::{ControlPlaneFacts, Facts};
 
 /// How one thing stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -33,5 +36,5 @@ pub struct Finding {
     pub found: String,
     /// What to do about it.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub remedy: Option<&'static str>,
+    pub remedy: Option<Cow<'static, str>>,
 }

@@ -19,6 +19,11 @@ fn server(number: u8, observed: Option<&str>) -> ServerStatus {
     ServerStatus { address, observed: observed.map(|seen| seen.parse().unwrap()) }
 }
 
+fn set_up(by: Way) -> HostDnsStatus {
+    let server = "100.64.0.1".parse().unwrap();
+    HostDnsStatus::SetUp { by, server, domains: vec!["corp".to_owned()], upstreams: Vec::new() }
+}
+
 /// A host as it should be: no NAT, a relay that answers, the right time.
 fn well() -> Facts {
     let engine = EngineStatus {
@@ -50,6 +55,7 @@ fn well() -> Facts {
         unproven_checkpoints: Vec::new(),
         witnesses: None,
         netmap: None,
+        host_dns: set_up(Way::SystemdResolved),
         candidates: vec![Candidate { address: HERE.parse().unwrap(), kind: CandidateKind::Host }],
         engine,
         refusals: Vec::new(),
@@ -58,6 +64,7 @@ fn well() -> Facts {
         status,
         name: Some(("writ.example".to_owned(), Ok(vec!["198.51.100.1:443".parse().unwrap()]))),
         control_plane: Ok(ControlPlaneFacts { clock_ahead_seconds: 0, took: Duration::from_millis(9) }),
+        names_reach_agent: Some(true),
         path_mtu: Some(1500),
     }
 }
@@ -74,7 +81,7 @@ fn a_host_as_it_should_be_has_nothing_to_do() {
     let findings = diagnose(&well());
     assert!(findings.iter().all(|finding| finding.health == Health::Ok), "{findings:#?}");
     let checks: Vec<_> = findings.iter().map(|finding| finding.check).collect();
-    assert_eq!(checks, ["clock", "dns", "session", "log", "udp", "nat", "relay", "mtu"]);
+    assert_eq!(checks, ["clock", "dns", "names", "session", "log", "udp", "nat", "relay", "mtu"]);
 }
 
 #[test]
@@ -137,6 +144,27 @@ fn what_ends_a_session_is_told() {
     assert!(health(&facts, "log").1.contains("disk full"));
     let facts = Facts { name: Some(("writ.example".to_owned(), Err("no answer".to_owned()))), ..well() };
     assert_eq!(health(&facts, "dns").0, Health::Failed);
+}
+
+#[test]
+fn names_are_judged_by_whether_a_query_gets_to_the_agent() {
+    let not_set_up = HostDnsStatus::NotSetUp { why: "a link".to_owned(), remedy: "by hand".to_owned() };
+    for (status, reaches, judged, word) in [
+        (set_up(Way::SystemdResolved), Some(true), Health::Ok, "systemd-resolved asks 100.64.0.1"),
+        (set_up(Way::ResolvConf), Some(true), Health::Ok, "/etc/resolv.conf leads to"),
+        (set_up(Way::ResolvConf), Some(false), Health::Failed, "does not reach the agent"),
+        (set_up(Way::ResolvConf), None, Health::Failed, "does not reach the agent"),
+        (not_set_up.clone(), Some(false), Health::Attention, "a link"),
+        (not_set_up, Some(true), Health::Ok, "by hand"),
+        (HostDnsStatus::Off, Some(true), Health::Ok, "by hand"),
+        (HostDnsStatus::Off, Some(false), Health::Ok, "as asked"),
+        (HostDnsStatus::Pending, Some(false), Health::Attention, "being set up"),
+    ] {
+        let mut facts = Facts { names_reach_agent: reaches, ..well() };
+        facts.status.host_dns = status.clone();
+        let (health, found) = health(&facts, "names");
+        assert!(health == judged && found.contains(word), "{status:?} {reaches:?}: {health:?} {found}");
+    }
 }
 
 #[test]
