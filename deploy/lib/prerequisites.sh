@@ -9,7 +9,7 @@ export PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin:${CARGO_HOME:-$HOME/.cargo}/b
 WRIT_RUN_NEEDS=(ip:iproute2 nft:nftables unshare:util-linux setpriv:util-linux mount:mount curl:curl pdftotext:poppler-utils zstd:zstd rsync:rsync)
 WRIT_BUILD_NEEDS=(cc:build-essential make:build-essential pkg-config:pkg-config git:git jq:jq)
 # What tests need besides.
-WRIT_TEST_NEEDS=(openssl:openssl ssh-agent:openssh-client openvpn:openvpn dig:bind9-dnsutils)
+WRIT_TEST_NEEDS=(openssl:openssl ssh-agent:openssh-client openvpn:openvpn dig:bind9-dnsutils dbus-daemon:dbus-daemon)
 # The Kafka broker of the tests: Java runs it, Maven fetches it.
 WRIT_BROKER_NEEDS=(java:default-jre-headless mvn:maven)
 
@@ -180,6 +180,28 @@ fetch_go() {
     chmod +x "$directory.new"/bin/* "$directory.new"/pkg/tool/*/*
     find "$directory.new" -name _go.mod -execdir mv _go.mod go.mod ';'
     rm -rf "$directory"
+    mv "$directory.new" "$directory"
+}
+
+# require_resolved: systemd-resolved for the tests. Where it is not installed it is unpacked beside, since installing it would
+# take over this machine's own resolver.
+require_resolved() {
+    [[ -x /usr/lib/systemd/systemd-resolved ]] && return
+    local directory=${XDG_CACHE_HOME:-$HOME/.cache}/writ/systemd-resolved package
+    [[ -x $directory/usr/bin/resolvectl ]] && return
+    command -v apt-get >/dev/null || fail "please install systemd-resolved"
+    echo "unpacking systemd-resolved to $directory"
+    rm -rf "$directory.new"
+    mkdir -p "$directory.new/packages"
+    as_root apt-get update -q >/dev/null || fail "apt could not be brought up to date"
+    (cd "$directory.new/packages" && apt-get download -q systemd-resolved libsystemd-shared >/dev/null 2>&1) ||
+        fail "apt could not download systemd-resolved"
+    for package in "$directory.new"/packages/*.deb; do
+        dpkg-deb -x "$package" "$directory.new"
+    done
+    rm -rf "$directory.new/packages"
+    # Debian 12 has programs of the system in /lib.
+    [[ -d $directory.new/lib ]] && cp -r "$directory.new/lib/." "$directory.new/usr/lib"
     mv "$directory.new" "$directory"
 }
 

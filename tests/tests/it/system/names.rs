@@ -5,10 +5,11 @@ use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::{MetadataExt as _, symlink};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 use serde_json::Value;
-use writ_tests::lab::{Host, wait_until};
+use writ_tests::lab::{Host, Process, wait_until};
 use writ_tests::parts::Agent;
 
 use super::{LIMIT, Site};
@@ -262,5 +263,125 @@ lab_test! {
         let told = scene.wait_state("not_set_up");
         assert!(told["why"].as_str().unwrap().contains("cannot be written"), "{told}");
         assert_eq!(fs::read_to_string(etc.join("resolv.conf")).unwrap(), theirs);
+    }
+}
+
+/// A systemd-resolved on a host, with a message bus of its own. Both go by the folders that are seen as `/etc` and `/run`.
+struct Resolved {
+    script: String,
+    host: Host,
+    process: Process,
+    _bus: Process,
+}
+
+/// Lets everybody do everything: who may set a link's servers is not what is tested.
+const BUS: &str = r#"<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Configuration 1.0//EN"
+    "http://www.freedesktop.org/standards/dbus/1.0/busconfig.dtd">
+<busconfig>
+    <type>system</type>
+    <listen>unix:path=/run/dbus/system_bus_socket</listen>
+    <auth>EXTERNAL</auth>
+    <policy context="default">
+        <allow user="*"/> <allow own="*"/> <allow send_destination="*"/> <allow receive_sender="*"/>
+        <allow send_type="method_call"/>
+    </policy>
+</busconfig>"#;
+
+impl Resolved {
+    fn start(scene: &Scene) -> Self {
+        let (etc, run) = (scene.etc("etc"), scene.site.lab.directory().join("run"));
+        for folder in [run.join("dbus"), run.join("systemd/resolve"), etc.join("systemd")] {
+            fs::create_dir_all(folder).unwrap();
+        }
+        symlink("/run/systemd/resolve/stub-resolv.conf", etc.join("resolv.conf")).unwrap();
+        let settings =
+            format!("[Resolve]\nDNS={}\nDNSSEC=no\nLLMNR=no\nMulticastDNS=no\n", scene.upstream.ip());
+        fs::write(etc.join("systemd/resolved.conf"), settings).unwrap();
+        fs::write(etc.join("bus.conf"), BUS).unwrap();
+        let root = resolved_root();
+        let script = format!(
+            "set -e; export PATH={root}/usr/bin:$PATH LD_LIBRARY_PATH=$(echo {root}/usr/lib/*/systemd | tr ' ' :)\n\
+             mount --bind {etc} /etc; mount --bind {run} /run; set +e",
+            root = root.display(),
+            etc = etc.display(),
+            run = run.display(),
+        );
+        let host = scene.host.clone();
+        let bus = start(&host, &script, "dbus-daemon --config-file=/etc/bus.conf --nofork --nopidfile");
+        wait_until(LIMIT, "the bus listens", || run.join("dbus/system_bus_socket").exists()).unwrap();
+        let process = Self::spawn(&host, &script);
+        Self { script, host, process, _bus: bus }
+    }
+
+    fn spawn(host: &Host, script: &str) -> Process {
+        let process =
+            start(host, script, &format!("{}/usr/lib/systemd/systemd-resolved", resolved_root().display()));
+        let command = format!("{script}\nresolvectl status");
+        let answers = || {
+            host.exec(["unshare", "--mount", "sh", "-c", &command]).is_ok_and(|told| told.status.success())
+        };
+        wait_until(LIMIT, "systemd-resolved answers", answers)
+            .unwrap_or_else(|error| panic!("{error}: {}", process.stderr()));
+        process
+    }
+
+    fn restart(&mut self) {
+        self.process.kill().unwrap();
+        self.process = Self::spawn(&self.host, &self.script);
+    }
+
+    fn told(&self, what: &str) -> String {
+        let command = format!("{}\nresolvectl {what} writ0", self.script);
+        let output = self.host.exec(["unshare", "--mount", "sh", "-c", &command]).unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    }
+}
+
+fn start(host: &Host, script: &str, program: &str) -> Process {
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "sh", "-c", &format!("{script}\nexec {program}")]);
+    host.spawn(&command).unwrap()
+}
+
+/// Where systemd-resolved is: on this machine, or unpacked by `tests/run`.
+fn resolved_root() -> PathBuf {
+    let program = "usr/lib/systemd/systemd-resolved";
+    let home = || Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache"));
+    let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).or_else(home);
+    let unpacked = cache.unwrap_or_default().join("writ/systemd-resolved");
+    let root = [PathBuf::from("/"), unpacked].into_iter().find(|root| root.join(program).is_file());
+    root.unwrap_or_else(|| {
+        panic!("there is no systemd-resolved: tests/run unpacks it, see deploy/lib/prerequisites.sh")
+    })
+}
+
+lab_test! {
+    fn systemd_resolved_asks_the_agent_about_the_network_and_forgets_it_with_the_interface() {
+        let mut scene = scene("corp");
+        let mut resolved = Resolved::start(&scene);
+        scene.agent.see(&resolved.script, "auto");
+        scene.join();
+        let told = scene.wait_state("set_up");
+        assert_eq!(told["by"], "systemd_resolved", "{told}");
+        scene.assert_all_names_are_found(&resolved.script);
+        let domains = resolved.told("domain");
+        assert!(domains.contains("~corp ~64.100.in-addr.arpa ~"), "{domains}");
+        assert!(resolved.told("default-route").trim().ends_with("no"));
+        let (code, finding) = scene.check();
+        assert_eq!((code, &finding["health"]), (Some(0), &"ok".into()), "{finding:#}");
+
+        // It remembers over a restart of its own; the agent tells it anew after one.
+        resolved.restart();
+        scene.assert_all_names_are_found(&resolved.script);
+        scene.agent.kill().unwrap();
+        assert!(!resolved.told("domain").contains("corp"));
+        scene.assert_others_are_found(&resolved.script);
+        scene.agent.start().unwrap();
+        scene.agent.wait_connected(LIMIT).unwrap();
+        scene.wait_state("set_up");
+        scene.assert_all_names_are_found(&resolved.script);
+        scene.agent.stop().unwrap();
+        assert!(!resolved.told("domain").contains("corp"));
+        scene.assert_others_are_found(&resolved.script);
     }
 }
