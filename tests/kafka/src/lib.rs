@@ -1,5 +1,5 @@
-//! A real Apache Kafka broker for tests: one node of KRaft on loopback ports that are free, its data in a folder that is
-//! removed, its jars fetched once by Maven (`pom.xml`) into the target folder.
+//! Real Apache Kafka brokers for tests: one node of KRaft, or several, on loopback ports that are free, their data in folders that
+//! are removed, their jars fetched once by Maven (`pom.xml`) into the target folder.
 //!
 //! A broker ends with whoever started it: when it is dropped, and by the kernel when the process dies.
 
@@ -21,7 +21,7 @@ pub const PASSWORD: &str = "a-password-that-no-log-line-holds";
 const AUTHORITY: &str = "authority.pem";
 const IDENTITY: &str = "identity.pem";
 
-/// Any cluster id does for one node.
+/// Any cluster id does: a cluster ends with its test.
 const CLUSTER_ID: &str = "AAAAAAAAAAAAAAAAAAAAAQ";
 
 /// How long a broker may take to serve: two Java programs start, on a machine that does much else.
@@ -32,12 +32,72 @@ const STOP_LIMIT: Duration = Duration::from_secs(30);
 
 const PAUSE: Duration = Duration::from_millis(50);
 
+/// Where a broker listens.
+#[derive(Debug, Clone, Copy)]
+struct Ports {
+    plain: SocketAddr,
+    controller: SocketAddr,
+    secure: SocketAddr,
+}
+
+impl Ports {
+    fn free() -> io::Result<Self> {
+        let [plain, controller, secure] = free_ports()?;
+        Ok(Self { plain, controller, secure })
+    }
+}
+
+/// Brokers that replicate to each other and elect a controller among them.
+#[derive(Debug)]
+pub struct Cluster(Vec<Broker>);
+
+impl Cluster {
+    /// Fetches the jars if need be, and starts so many brokers with no data.
+    ///
+    /// # Errors
+    /// As for [`Broker::start`].
+    pub fn start(brokers: usize) -> io::Result<Self> {
+        let members = (0..brokers).map(|_| Ports::free()).collect::<io::Result<Vec<_>>>()?;
+        let brokers = (0..brokers).map(|node| Broker::new(node, &members)).collect::<io::Result<_>>()?;
+        let cluster = Self(brokers);
+        cluster.each(|broker| {
+            broker.format()?;
+            broker.restart()
+        })?;
+        Ok(cluster)
+    }
+
+    /// The brokers; the one with Kafka's number 1 comes first.
+    #[must_use]
+    pub fn brokers(&self) -> &[Broker] {
+        &self.0
+    }
+
+    /// Starts again whichever does not run. None serves before most of them do.
+    ///
+    /// # Errors
+    /// When one does not come up; its log is in the error.
+    pub fn restart(&self) -> io::Result<()> {
+        self.each(Broker::restart)
+    }
+
+    fn each(&self, work: impl Fn(&Broker) -> io::Result<()> + Sync) -> io::Result<()> {
+        let work = &work;
+        std::thread::scope(|scope| {
+            let working: Vec<_> = self.0.iter().map(|broker| scope.spawn(move || work(broker))).collect();
+            let results = working.into_iter().map(|worker| {
+                worker.join().unwrap_or_else(|_| Err(io::Error::other("a thread of a broker has ended")))
+            });
+            results.collect::<Vec<_>>().into_iter().collect()
+        })
+    }
+}
+
 /// A broker that can be stopped, killed and started again on the same data.
 #[derive(Debug)]
 pub struct Broker {
     folder: tempfile::TempDir,
-    address: SocketAddr,
-    secure: SocketAddr,
+    ports: Ports,
     jars: PathBuf,
     running: Mutex<Option<Child>>,
 }
@@ -48,30 +108,35 @@ impl Broker {
     /// # Errors
     /// When Java or Maven is missing, or the broker does not come up; its log is in the error.
     pub fn start() -> io::Result<Self> {
-        let jars = fetch_jars()?;
-        let folder = tempfile::Builder::new().prefix("writ-kafka-").tempdir()?;
-        let [address, controller, secure] = free_ports()?;
-        make_certificate(folder.path())?;
-        std::fs::write(
-            folder.path().join("server.properties"),
-            properties(folder.path(), address, controller, secure),
-        )?;
-        let broker = Self { folder, address, secure, jars, running: Mutex::new(None) };
+        let broker = Self::new(0, &[Ports::free()?])?;
         broker.format()?;
         broker.restart()?;
         Ok(broker)
     }
 
+    /// One of the members of a cluster, which does not run yet.
+    fn new(node: usize, members: &[Ports]) -> io::Result<Self> {
+        let jars = fetch_jars()?;
+        let folder = tempfile::Builder::new().prefix("writ-kafka-").tempdir()?;
+        let ports = *members.get(node).ok_or(io::ErrorKind::NotFound)?;
+        make_certificate(folder.path())?;
+        std::fs::write(
+            folder.path().join("server.properties"),
+            properties(folder.path(), node, members, ports),
+        )?;
+        Ok(Self { folder, ports, jars, running: Mutex::new(None) })
+    }
+
     /// Where clients connect.
     #[must_use]
     pub fn address(&self) -> String {
-        self.address.to_string()
+        self.ports.plain.to_string()
     }
 
     /// Where clients connect by TLS and sign in as [`USER`] with [`PASSWORD`], by PLAIN or SCRAM-SHA-512.
     #[must_use]
     pub fn secure_address(&self) -> String {
-        self.secure.to_string()
+        self.ports.secure.to_string()
     }
 
     /// The certificate by which that address is recognised, a PEM file.
@@ -93,7 +158,7 @@ impl Broker {
         command.arg(self.file("server.properties"));
         *running = Some(spawn_bound_to_this_process(command)?);
         let deadline = Instant::now() + START_LIMIT;
-        while TcpStream::connect_timeout(&self.address, PAUSE).is_err() {
+        while TcpStream::connect_timeout(&self.ports.plain, PAUSE).is_err() {
             let ended = running.as_mut().map(Child::try_wait).transpose()?.flatten();
             if ended.is_some() || Instant::now() > deadline {
                 return Err(self.failed("the broker does not come up"));
@@ -227,14 +292,21 @@ fn make_certificate(folder: &Path) -> io::Result<()> {
     std::fs::write(folder.join(IDENTITY), signing_key.serialize_pem() + &cert.pem())
 }
 
-fn properties(folder: &Path, address: SocketAddr, controller: SocketAddr, secure: SocketAddr) -> String {
+fn properties(folder: &Path, node: usize, members: &[Ports], ports: Ports) -> String {
+    let Ports { plain, controller, secure } = ports;
     let jaas = "org.apache.kafka.common.security";
+    let node = node + 1;
+    let voters: Vec<String> =
+        (1..).zip(members).map(|(node, member)| format!("{node}@{}", member.controller)).collect();
+    let voters = voters.join(",");
+    let replicas = members.len().min(3);
+    let min_in_sync = replicas.div_ceil(2);
     format!(
         "process.roles=broker,controller\n\
-         node.id=1\n\
-         controller.quorum.voters=1@{controller}\n\
-         listeners=PLAINTEXT://{address},CONTROLLER://{controller},SECURE://{secure}\n\
-         advertised.listeners=PLAINTEXT://{address},SECURE://{secure}\n\
+         node.id={node}\n\
+         controller.quorum.voters={voters}\n\
+         listeners=PLAINTEXT://{plain},CONTROLLER://{controller},SECURE://{secure}\n\
+         advertised.listeners=PLAINTEXT://{plain},SECURE://{secure}\n\
          controller.listener.names=CONTROLLER\n\
          inter.broker.listener.name=PLAINTEXT\n\
          listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SECURE:SASL_SSL\n\
@@ -245,10 +317,12 @@ fn properties(folder: &Path, address: SocketAddr, controller: SocketAddr, secure
          listener.name.secure.ssl.keystore.location={}\n\
          log.dirs={}\n\
          auto.create.topics.enable=false\n\
-         offsets.topic.replication.factor=1\n\
+         broker.session.timeout.ms=4000\n\
+         broker.heartbeat.interval.ms=500\n\
+         offsets.topic.replication.factor={replicas}\n\
          offsets.topic.num.partitions=1\n\
-         transaction.state.log.replication.factor=1\n\
-         transaction.state.log.min.isr=1\n\
+         transaction.state.log.replication.factor={replicas}\n\
+         transaction.state.log.min.isr={min_in_sync}\n\
          transaction.state.log.num.partitions=1\n\
          group.initial.rebalance.delay.ms=0\n",
         folder.join(IDENTITY).display(),

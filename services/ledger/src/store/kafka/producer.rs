@@ -71,6 +71,7 @@ pub(super) struct FencedProducer {
     topic: String,
     producer: Arc<ThreadedProducer<Deliveries>>,
     results: Receiver<Result<i64, String>>,
+    complaints: Complaints,
     transaction: Transaction,
     /// Ends the thread that commits when it is dropped.
     _committing: Sender<()>,
@@ -91,7 +92,7 @@ impl FencedProducer {
         let committing = commit_in_time(producer.clone(), transaction.clone(), options.patience)
             .map_err(|error| options.unavailable(format!("no thread can be started: {error}")))?;
         let topic = options.topic.clone();
-        Ok(Self { topic, producer, results, transaction, _committing: committing })
+        Ok(Self { topic, producer, results, complaints, transaction, _committing: committing })
     }
 
     /// Writes an entry and waits until all replicas that must have it have it. Returns its offset.
@@ -108,7 +109,9 @@ impl FencedProducer {
         match self.results.recv_timeout(patience) {
             Ok(Ok(offset)) => Ok(offset),
             Ok(Err(why)) => Err(SendFailure::Unknown(why)),
-            Err(RecvTimeoutError::Timeout) => Err(SendFailure::Unknown("no answer in time".to_owned())),
+            Err(RecvTimeoutError::Timeout) => {
+                Err(SendFailure::Unknown(self.complaints.with("no answer in time")))
+            }
             Err(RecvTimeoutError::Disconnected) => {
                 Err(SendFailure::Unknown("the client has ended".to_owned()))
             }

@@ -96,6 +96,14 @@ pub fn make_topic(options: &KafkaOptions, partitions: i32, settings: &[(&str, &s
         .unwrap();
 }
 
+/// Which broker leads the topic now, by its number; none while there is no leader.
+pub fn leader(options: &KafkaOptions) -> Option<usize> {
+    let consumer: BaseConsumer = client(options).create().unwrap();
+    let metadata = consumer.fetch_metadata(Some(&options.topic), LIMIT).ok()?;
+    let partition = metadata.topics().first()?.partitions().first()?;
+    usize::try_from(partition.leader()).ok()
+}
+
 pub fn delete_topic(options: &KafkaOptions) {
     admin(options, async |admin, asked| {
         admin.delete_topics(&[&options.topic], asked).await.unwrap()[0].clone()

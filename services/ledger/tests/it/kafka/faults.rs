@@ -10,7 +10,7 @@ use super::{Place, Topic};
 use crate::{assert_holds, records, signer};
 
 /// Takes a log up again as a server does: until it works.
-fn lead_again(log: &mut Log) {
+pub fn lead_again(log: &mut Log) {
     let deadline = Instant::now() + Duration::from_secs(90);
     while let Err(error) = log.lead() {
         assert!(Instant::now() < deadline, "{error}");

@@ -3,6 +3,7 @@
 mod broker;
 mod faults;
 mod races;
+mod replicas;
 mod topic;
 
 use std::path::{Path, PathBuf};
@@ -27,10 +28,14 @@ impl Topic {
     }
 
     fn at(address: &str) -> Self {
+        Self::across(vec![address.to_owned()])
+    }
+
+    fn across(brokers: Vec<String>) -> Self {
         let dir = tempfile::tempdir().unwrap();
         // The folder's name is unique, and so is the topic's.
         let name = dir.path().file_name().unwrap().to_str().unwrap().trim_start_matches('.').to_owned();
-        Self { options: options(address, &name), dir }
+        Self { options: KafkaOptions { brokers, ..options("", &name) }, dir }
     }
 
     /// A folder for another process beside this one.
