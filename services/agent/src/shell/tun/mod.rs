@@ -1,13 +1,16 @@
 //! The TUN device, with segmentation offload: the kernel hands over and takes up to 64 KiB of a TCP connection or of a UDP
 //! flow at a time, so that a system call moves dozens of packets.
 
-use std::io;
+mod coalesce;
+
+use std::io::{self, IoSlice};
 
 use anyhow::{Context as _, Result};
-use tun_rs::{AsyncDevice, DeviceBuilder, GROTable, VIRTIO_NET_HDR_LEN};
+use tun_rs::{AsyncDevice, DeviceBuilder, VIRTIO_NET_HDR_LEN};
 
 use crate::engine::{HEADROOM, MTU};
 use crate::trust::Membership;
+use coalesce::{MAX_SEGMENTS, Run, first_run};
 
 /// Packets that wait in the TUN device.
 const TUN_QUEUE: u32 = 2_000;
@@ -34,7 +37,6 @@ pub(super) struct Tun {
     packets: Vec<Vec<u8>>,
     lengths: Vec<usize>,
     count: usize,
-    coalescing: GROTable,
 }
 
 impl Tun {
@@ -57,7 +59,6 @@ impl Tun {
             packets: vec![vec![0; PACKET_BYTES]; PACKETS],
             lengths: vec![0; PACKETS],
             count: 0,
-            coalescing: GROTable::new(),
         })
     }
 
@@ -100,11 +101,30 @@ impl Tun {
     }
 
     /// Writes packets, each behind [`HEADROOM`] bytes, as far as the device takes them.
-    pub fn send(&mut self, packets: &mut [Vec<u8>]) {
-        // Not the device's asynchronous method: what does not fit now is lost, as everywhere in a network.
-        if let Err(error) = (*self.device).send_multiple(&mut self.coalescing, packets, HEADROOM) {
-            tracing::trace!(%error, "a packet did not fit into the TUN device");
+    pub fn send(&self, packets: &mut [Vec<u8>]) {
+        let (has_offload, takes_udp) = (self.device.tcp_gso(), self.device.udp_gso());
+        let mut rest = packets;
+        while !rest.is_empty() {
+            let run =
+                if has_offload { first_run(rest, takes_udp) } else { Run { packets: 1, header_bytes: 0 } };
+            let (packets, others) = rest.split_at_mut(run.packets.clamp(1, rest.len()));
+            let start = if has_offload { HEADROOM - VIRTIO_NET_HDR_LEN } else { HEADROOM };
+            // What does not fit now is lost, as everywhere in a network.
+            if let Err(error) = self.write(packets, start, HEADROOM.saturating_add(run.header_bytes)) {
+                tracing::trace!(%error, "a packet did not fit into the TUN device");
+            }
+            rest = others;
         }
+    }
+
+    /// Writes the first packet from `start` on and, behind it, the others from `payload_at` on.
+    fn write(&self, packets: &[Vec<u8>], start: usize, payload_at: usize) -> io::Result<usize> {
+        let mut slices = [IoSlice::new(&[]); MAX_SEGMENTS];
+        let starts = std::iter::once(start).chain(std::iter::repeat(payload_at));
+        for ((slice, packet), from) in slices.iter_mut().zip(packets).zip(starts) {
+            *slice = IoSlice::new(packet.get(from..).unwrap_or_default());
+        }
+        self.device.try_send_vectored(slices.get(..packets.len()).unwrap_or_default())
     }
 }
 
