@@ -88,7 +88,8 @@ pub(super) fn run(arguments: Up) -> Result<ExitCode> {
         filter: std::env::var("RUST_LOG").unwrap_or_default(),
         recent: Some(recent),
     };
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    // One thread, which waits for packets itself: with others each wake-up would have to be handed over between threads.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let telemetry = writ_telemetry::init(telemetry)?;
         let outcome = up(options).await;

@@ -229,6 +229,8 @@ impl Agent {
             if !goes_on {
                 return self.stop().await;
             }
+            // Everything else on this thread gets its turn, and what is readable is looked at anew, however many packets come.
+            tokio::task::yield_now().await;
         }
     }
 
