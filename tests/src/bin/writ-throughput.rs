@@ -7,9 +7,9 @@ use std::process::ExitCode;
 use clap::Parser;
 use writ_tests::lab::{privilege, signals};
 use writ_tests::parts::Programs;
-use writ_tests::throughput::{Kind, Plan, is_permitted, measure};
+use writ_tests::throughput::{Kind, Plan, is_permitted, measure, measure_idle};
 
-/// Measures throughput with `iperf3` and prints `figure NAME VALUE UNIT` lines, ratios first.
+/// Measures throughput with `iperf3`, and what idle peers cost, and prints `figure NAME VALUE UNIT` lines, ratios first.
 #[derive(Debug, Parser)]
 #[command(name = "writ-throughput")]
 struct Options {
@@ -22,6 +22,9 @@ struct Options {
     /// Measures gotatun beside.
     #[arg(long, value_name = "PROGRAM")]
     gotatun: Option<PathBuf>,
+    /// Measures only what an agent with a thousand idle peers costs.
+    #[arg(long)]
+    idle: bool,
     /// How often; the median counts.
     #[arg(long, default_value_t = 3)]
     rounds: u16,
@@ -50,8 +53,13 @@ fn run(options: Options) -> anyhow::Result<()> {
     if !is_permitted() {
         eprintln!("`chrt` may not be used here: what else runs on this machine is measured too");
     }
+    let mut figures = measure_idle(&programs)?;
+    if !options.idle {
+        let plan = Plan { beside, rounds: options.rounds, seconds: options.seconds };
+        figures.splice(0..0, measure(&programs, &plan)?);
+    }
     let mut out = std::io::stdout().lock();
-    for figure in measure(&programs, &Plan { beside, rounds: options.rounds, seconds: options.seconds })? {
+    for figure in figures {
         writeln!(out, "{figure}")?;
     }
     Ok(())

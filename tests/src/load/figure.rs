@@ -17,6 +17,8 @@ pub enum Unit {
     GigabitsPerSecond,
     /// Processor seconds for each gigabit.
     SecondsPerGigabit,
+    /// How many.
+    Count,
     /// Memory.
     Mebibytes,
     /// A share of one processor.
@@ -66,6 +68,7 @@ impl fmt::Display for Unit {
             Self::Times => "x",
             Self::GigabitsPerSecond => "Gbit/s",
             Self::SecondsPerGigabit => "s/Gbit",
+            Self::Count => "1",
             Self::Mebibytes => "MiB",
             Self::Percent => "%",
         })

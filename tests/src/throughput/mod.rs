@@ -4,6 +4,7 @@
 //! are ratios. The agents are as everywhere: with a control plane, filter, routing and accounting.
 
 mod carrier;
+mod idle;
 mod iperf;
 mod rank;
 mod wireguard;
@@ -15,6 +16,7 @@ use std::time::Duration;
 use anyhow::ensure;
 
 pub use self::carrier::Kind;
+pub use self::idle::measure as measure_idle;
 pub use self::rank::is_permitted;
 
 use self::carrier::Carrier;
