@@ -9,6 +9,8 @@ use zeroize::Zeroizing;
 
 /// No file of the state is longer.
 const MAX_FILE_BYTES: u64 = 16 * 1024 * 1024;
+/// What is written at a time.
+const BUFFER_BYTES: usize = 64 * 1024;
 
 /// Makes a folder that only its owner can enter.
 pub(super) fn create_private_dir(path: &Path) -> io::Result<()> {
@@ -32,13 +34,39 @@ pub(super) fn read(path: &Path) -> io::Result<Option<Zeroizing<String>>> {
 }
 
 /// Puts a file in place of the one before: written beside it, made durable, renamed.
-pub(super) fn replace(path: &Path, text: &str) -> io::Result<()> {
+pub(super) fn replace(path: &Path, write: impl FnOnce(&mut Writer) -> io::Result<()>) -> io::Result<()> {
     let beside = path.with_extension("new");
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
-    file.write_all(text.as_bytes())?;
-    file.sync_all()?;
+    let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
+    let mut writer = Writer { file, buffer: Zeroizing::new(Vec::with_capacity(BUFFER_BYTES)) };
+    write(&mut writer)?;
+    writer.flush()?;
+    writer.file.sync_all()?;
     fs::rename(&beside, path)?;
     sync_parent(path)
+}
+
+/// Writes a file piece by piece, so that a long one is never in memory whole, and leaves nothing of it there.
+pub(super) struct Writer {
+    file: File,
+    /// Never grows, which would leave a copy behind.
+    buffer: Zeroizing<Vec<u8>>,
+}
+
+impl Write for Writer {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.buffer.len() >= BUFFER_BYTES {
+            self.flush()?;
+        }
+        let taken = bytes.len().min(BUFFER_BYTES.saturating_sub(self.buffer.len()));
+        self.buffer.extend_from_slice(bytes.get(..taken).unwrap_or_default());
+        Ok(taken)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.write_all(&self.buffer)?;
+        self.buffer.clear();
+        Ok(())
+    }
 }
 
 /// Renames a file if it is there. Tells whether it was.

@@ -6,7 +6,7 @@
 mod files;
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use boringtun::x25519::StaticSecret;
@@ -260,15 +260,13 @@ impl StateDir {
     }
 
     fn write_json<T: Serialize>(&self, path: &Path, value: &T) -> Result<(), StateError> {
-        let text = serde_json::to_string_pretty(value).map_err(|error| StateError::File {
-            path: path.to_owned(),
-            source: io::Error::other(error.to_string()),
-        })?;
-        self.write(path, &Zeroizing::new(text))
+        let write =
+            |file: &mut files::Writer| serde_json::to_writer_pretty(file, value).map_err(io::Error::from);
+        files::replace(path, write).map_err(file_error(path))
     }
 
     fn write(&self, path: &Path, text: &str) -> Result<(), StateError> {
-        files::replace(path, text).map_err(file_error(path))
+        files::replace(path, |file| file.write_all(text.as_bytes())).map_err(file_error(path))
     }
 }
 

@@ -231,8 +231,9 @@ impl Filter {
         bytes: usize,
     ) -> Option<NodeBytes> {
         let protocol = Protocol::of_number(ends.key.number);
-        let at = self.covering(flow.peer, flow.side, protocol, flow.service)?;
-        self.count(now, flow, at, direction, bytes);
+        let grants = &mut self.peers.get_mut(&flow.peer)?.grants;
+        let grant = grants.iter_mut().find(|grant| grant.covers(flow.side, protocol, flow.service))?;
+        count(grant, now, flow, direction, bytes);
         if let Some(known) = self.flows.get_mut(&ends.key) {
             known.last = now;
             known.ended =
@@ -260,21 +261,10 @@ impl Filter {
             peer.flows += 1;
         }
         self.flows.insert(ends.key, flow);
-        self.count(now, flow, at, direction, bytes);
-        Ok(())
-    }
-
-    fn count(&mut self, now: Instant, flow: Flow, at: usize, direction: Direction, bytes: usize) {
-        let Some(grant) = self.peers.get_mut(&flow.peer).and_then(|peer| peer.grants.get_mut(at)) else {
-            return;
-        };
-        let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
-        match direction {
-            Direction::Out => grant.bytes_sent = grant.bytes_sent.saturating_add(bytes),
-            Direction::In => grant.bytes_received = grant.bytes_received.saturating_add(bytes),
+        if let Some(grant) = peer.grants.get_mut(at) {
+            count(grant, now, flow, direction, bytes);
         }
-        grant.used = Some(now);
-        grant.last_port = flow.service;
+        Ok(())
     }
 
     /// An error of this node about a packet that a peer sent in a flow.
@@ -311,6 +301,16 @@ impl Filter {
         let flow = self.live_flow(now, &key).filter(|flow| flow.peer == from).ok_or(Refused::NoFlow)?;
         self.pass(now, &Ends::quoted(key), flow, Direction::In, bytes).map(|_| ()).ok_or(Refused::NotGranted)
     }
+}
+
+fn count(grant: &mut Grant, now: Instant, flow: Flow, direction: Direction, bytes: usize) {
+    let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
+    match direction {
+        Direction::Out => grant.bytes_sent = grant.bytes_sent.saturating_add(bytes),
+        Direction::In => grant.bytes_received = grant.bytes_received.saturating_add(bytes),
+    }
+    grant.used = Some(now);
+    grant.last_port = flow.service;
 }
 
 #[cfg(test)]
