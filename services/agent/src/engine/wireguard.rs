@@ -135,7 +135,8 @@ pub(super) struct Opened {
 
 /// One WireGuard tunnel: one of our keys with one of a peer's.
 pub(super) struct Tunnel {
-    tunn: Tunn,
+    /// Eleven thousand bytes: a peer has room for three tunnels, and mostly one.
+    tunn: Box<Tunn>,
     index: u32,
     ours: PublicKey,
     theirs: PublicKey,
@@ -148,7 +149,7 @@ pub(super) struct Tunnel {
 impl Tunnel {
     pub fn new(ours: &OwnKey, theirs: PublicKey, index: u32) -> Self {
         let limiter = Some(ours.limiter.clone());
-        let tunn = Tunn::new(ours.secret.clone(), theirs, None, None, index, limiter);
+        let tunn = Box::new(Tunn::new(ours.secret.clone(), theirs, None, None, index, limiter));
         Self { tunn, index, ours: ours.public, theirs, established: None, retry: None, has_queued: false }
     }
 
@@ -183,11 +184,12 @@ impl Tunnel {
     /// Encrypts a packet behind what a buffer holds: [`sealed_length`] bytes. Without a session it is queued, nothing is
     /// written, and the first message of a handshake is given if one is to be sent.
     pub fn seal_into(&mut self, now: Instant, packet: &[u8], out: &mut Vec<u8>) -> Option<Vec<u8>> {
-        let mut padded = [0; MAX_DATAGRAM_BYTES];
+        let mut padded;
         let length = padded_length(packet.len());
         let plain = if length == packet.len() {
             packet
         } else {
+            padded = [0; MAX_DATAGRAM_BYTES];
             padded.get_mut(..packet.len())?.copy_from_slice(packet);
             padded.get(..length)?
         };
