@@ -22,6 +22,9 @@ struct Options {
     /// Measures gotatun beside.
     #[arg(long, value_name = "PROGRAM")]
     gotatun: Option<PathBuf>,
+    /// The MTU of what is measured beside (default: what WireGuard's tools choose on Ethernet).
+    #[arg(long, value_name = "BYTES", default_value_t = 1420)]
+    mtu: u16,
     /// Measures only what an agent with a thousand idle peers costs.
     #[arg(long)]
     idle: bool,
@@ -55,7 +58,7 @@ fn run(options: Options) -> anyhow::Result<()> {
     }
     let mut figures = measure_idle(&programs)?;
     if !options.idle {
-        let plan = Plan { beside, rounds: options.rounds, seconds: options.seconds };
+        let plan = Plan { beside, mtu: options.mtu, rounds: options.rounds, seconds: options.seconds };
         figures.splice(0..0, measure(&programs, &plan)?);
     }
     let mut out = std::io::stdout().lock();

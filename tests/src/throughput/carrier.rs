@@ -68,10 +68,11 @@ impl Carrier {
     }
 
     /// Sets a WireGuard program of others up. `number` tells its network and its interfaces from those beside it.
-    pub fn wireguard(lab: &Lab, kind: Kind, program: &Path, number: u8) -> anyhow::Result<Self> {
+    pub fn wireguard(lab: &Lab, kind: Kind, program: &Path, number: u8, mtu: u16) -> anyhow::Result<Self> {
         let end = |name: &str, last| {
             let host = lab.host(&format!("{}-{name}", kind.to_string().replace('_', "-")))?;
-            End::new(&host, program, &format!("wgt{number}{name}"), Ipv4Addr::new(10, 99, number, last))
+            let address = Ipv4Addr::new(10, 99, number, last);
+            End::new(&host, program, &format!("wgt{number}{name}"), address, mtu)
         };
         Ok(Self::WireGuard { ends: Box::new([end("a", 1)?, end("b", 2)?]), processes: None })
     }

@@ -9,7 +9,7 @@ use writ_schema::net::Protocol;
 use writ_schema::protocol::EnrolmentTicket;
 
 use super::iperf::cpu_seconds;
-use crate::lab::{Lab, Process};
+use crate::lab::{Lab, Process, wait_for};
 use crate::load::{Answer, Figure, Node, Session, Unit};
 use crate::parts::{Agent, ControlPlane, Operator, Owner, Programs, Settings};
 
@@ -43,12 +43,14 @@ pub fn measure(programs: &Programs) -> anyhow::Result<Vec<Figure>> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         runtime.block_on(connect(&many, address))
     })??;
-    let peers = agent.status()?["peers"].as_array().map_or(0, Vec::len);
+    wait_for(SETTLE, "the agent knows its peers", || match agent.status() {
+        Ok(status) if status["peers"].as_array().is_some_and(|peers| peers.len() == PEERS as usize) => Ok(()),
+        Ok(_) => Err("some are missing".to_owned()),
+        Err(error) => Err(error.to_string()),
+    })?;
     let among = cost(agent.process()?)?;
-    #[expect(clippy::cast_precision_loss, reason = "a thousand")]
-    let peers = peers as f64;
     Ok(vec![
-        Figure::new("idle_peers", peers, Unit::Count),
+        Figure::new("idle_peers", f64::from(PEERS), Unit::Count),
         Figure::new("idle_memory", among.0, Unit::Mebibytes),
         Figure::new("idle_memory_without_peers", alone.0, Unit::Mebibytes),
         Figure::new("idle_cpu", among.1, Unit::Percent),

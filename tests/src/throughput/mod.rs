@@ -40,6 +40,8 @@ const FIRST_PORT: u16 = 9000;
 pub struct Plan {
     /// Programs of others, where they are.
     pub beside: Vec<(Kind, PathBuf)>,
+    /// The MTU that they are given.
+    pub mtu: u16,
     /// How often each load is put on each carrier. The median counts.
     pub rounds: u16,
     /// How long each time.
@@ -56,7 +58,7 @@ pub fn measure(programs: &Programs, plan: &Plan) -> anyhow::Result<Vec<Figure>> 
     let lab = Lab::new("throughput")?;
     let mut carriers = vec![(Kind::Writ, Carrier::writ(programs, &lab)?)];
     for (number, (kind, program)) in (0..).zip(&plan.beside) {
-        carriers.push((*kind, Carrier::wireguard(&lab, *kind, program, number)?));
+        carriers.push((*kind, Carrier::wireguard(&lab, *kind, program, number, plan.mtu)?));
     }
     carriers.push((Kind::Raw, Carrier::raw(&lab)?));
     let mut first = BTreeMap::<Kind, Vec<Duration>>::new();

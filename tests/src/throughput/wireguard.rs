@@ -15,8 +15,6 @@ use crate::lab::{Host, Process, wait_for};
 
 const LIMIT: Duration = Duration::from_secs(10);
 const PORT: u16 = 51820;
-/// What WireGuard's tools choose on Ethernet.
-const MTU: &str = "1420";
 
 /// One end.
 pub struct End {
@@ -25,6 +23,7 @@ pub struct End {
     interface: String,
     secret: StaticSecret,
     address: Ipv4Addr,
+    mtu: u16,
 }
 
 impl End {
@@ -32,7 +31,13 @@ impl End {
     ///
     /// # Errors
     /// When there are no random bytes.
-    pub fn new(host: &Host, program: &Path, interface: &str, address: Ipv4Addr) -> anyhow::Result<Self> {
+    pub fn new(
+        host: &Host,
+        program: &Path,
+        interface: &str,
+        address: Ipv4Addr,
+        mtu: u16,
+    ) -> anyhow::Result<Self> {
         let mut secret = [0; 32];
         getrandom::fill(&mut secret).context("there are no random bytes")?;
         Ok(Self {
@@ -41,6 +46,7 @@ impl End {
             interface: interface.to_owned(),
             secret: secret.into(),
             address,
+            mtu,
         })
     }
 
@@ -76,10 +82,10 @@ impl End {
         );
         let answer = ask(&socket, &settings).with_context(|| format!("{}", socket.display()))?;
         ensure!(answer.contains("errno=0"), "{} refuses: {answer}", self.program.display());
-        let address = format!("{}/24", self.address);
+        let (address, mtu) = (format!("{}/24", self.address), self.mtu.to_string());
         for command in [
             &["ip", "address", "add", &address, "dev", &self.interface][..],
-            &["ip", "link", "set", &self.interface, "mtu", MTU, "up"],
+            &["ip", "link", "set", &self.interface, "mtu", &mtu, "up"],
         ] {
             let output = self.host.exec(command)?;
             ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr).trim());
