@@ -172,6 +172,8 @@ impl From<Event> for Fact {
             }
             Event::ReportGenerated(_) => Self::ReportGenerated,
             Event::NetworkCreated(_)
+            | Event::NodeRoutesAdvertised(_)
+            | Event::NodeRoutesApproved(_)
             | Event::LogKeyRotated(_)
             | Event::KeyShredded(_)
             | Event::RetentionLapsed(_)

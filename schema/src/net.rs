@@ -1,8 +1,10 @@
-//! Small words of the network: protocols, ports, tags.
+//! Small words of the network: protocols, ports, prefixes, tags.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::str::FromStr;
 
+use ipnet::IpNet;
 use schemars::JsonSchema;
 
 use crate::text::as_text;
@@ -151,6 +153,76 @@ impl From<PortRange> for String {
     }
 }
 
+/// An IP prefix, written `10.20.0.0/16`. No bit of the address is set behind the prefix.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, JsonSchema)]
+#[schemars(with = "String")]
+pub struct Prefix(IpNet);
+
+as_text!(Prefix);
+
+impl Prefix {
+    /// The prefix that an address and a length name, bits behind the length left out.
+    pub fn of(net: IpNet) -> Self {
+        Self(net.trunc())
+    }
+
+    /// The single address.
+    pub fn single(address: IpAddr) -> Self {
+        Self(IpNet::from(address))
+    }
+
+    /// The prefix as an address and a length.
+    pub fn net(self) -> IpNet {
+        self.0
+    }
+
+    /// Its first address.
+    pub fn first(self) -> IpAddr {
+        self.0.network()
+    }
+
+    /// Whether the address is in it.
+    pub fn contains(self, address: IpAddr) -> bool {
+        self.0.contains(&address)
+    }
+
+    /// Whether every address of the other is in it.
+    pub fn covers(self, other: Self) -> bool {
+        self.0.contains(&other.0)
+    }
+
+    /// Whether there is an address in both.
+    pub fn overlaps(self, other: Self) -> bool {
+        self.covers(other) || other.covers(self)
+    }
+
+    /// Whether it is every address of its family.
+    pub fn is_everything(self) -> bool {
+        self.0.prefix_len() == 0
+    }
+}
+
+impl fmt::Display for Prefix {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl FromStr for Prefix {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let echo: String = text.chars().take(80).collect();
+        let net: IpNet = text
+            .parse()
+            .map_err(|_| format!("`{echo}` is not a prefix such as 10.20.0.0/16 or fd00:1::/64"))?;
+        if net.trunc() != net {
+            return Err(format!("`{echo}` has bits behind its prefix: write {}", net.trunc()));
+        }
+        Ok(Self(net))
+    }
+}
+
 /// A tag, written `tag:` and a name of letters, digits, `-` and `_`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, JsonSchema)]
 #[schemars(with = "String")]
@@ -215,6 +287,20 @@ mod tests {
         }
         assert_eq!("6".parse(), Ok(Protocol::Tcp));
         assert_eq!("tag:web".parse::<Tag>().unwrap().as_str(), "tag:web");
+    }
+
+    #[test]
+    fn a_prefix_reads_as_it_is_written_and_has_nothing_behind_it() {
+        for text in ["10.20.0.0/16", "0.0.0.0/0", "fd00:1::/64", "192.0.2.1/32"] {
+            assert_eq!(text.parse::<Prefix>().unwrap().to_string(), text);
+        }
+        for bad in ["10.20.0.1/16", "10.20.0.0", "10.20.0.0/33", "", "fd00::1/64", "10.20.0.0/-1"] {
+            assert!(bad.parse::<Prefix>().is_err(), "{bad}");
+        }
+        let wide: Prefix = "10.0.0.0/8".parse().unwrap();
+        let narrow: Prefix = "10.20.0.0/16".parse().unwrap();
+        assert!(wide.covers(narrow) && !narrow.covers(wide) && narrow.overlaps(wide));
+        assert!(narrow.contains("10.20.3.4".parse().unwrap()) && !narrow.contains("::1".parse().unwrap()));
     }
 
     #[test]

@@ -7,9 +7,9 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Version, sealed_fields};
+use super::{Version, VersionUpTo, sealed_fields};
 use crate::keys::Signature;
-use crate::net::{PortRange, Protocol};
+use crate::net::{PortRange, Prefix, Protocol};
 use crate::seal::{Sealable, Sealed};
 use crate::{AuthorizationId, ID_CHARS, NodeId, PolicyVersion, Seq, UserId};
 
@@ -28,17 +28,20 @@ impl Sealable for Source {
     const PAD_BYTES: usize = r#"{"node":"","user":""}"#.len() + 2 * ID_CHARS;
 }
 
-/// One node may reach another on these ports until a moment.
+/// One node may reach another, or what lies behind it, on these ports until a moment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ConnectionAuthorized {
-    /// Version of this kind.
-    pub v: Version<1>,
+    /// Version of this kind: the second where a route is named.
+    pub v: VersionUpTo<2>,
     /// Name of the permission.
     pub authorization: AuthorizationId,
     /// Who may.
     pub source: Sealed<Source>,
     /// Whom it may reach.
     pub destination: NodeId,
+    /// The addresses behind the destination that are meant, and not the destination itself, which carries packets for them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub route: Option<Prefix>,
     /// By which protocol.
     pub protocol: Protocol,
     /// On which destination ports; `0` alone where the protocol has none.
@@ -54,6 +57,18 @@ pub struct ConnectionAuthorized {
     pub renews: Option<AuthorizationId>,
     /// When it ends by itself.
     pub expires_at: Timestamp,
+}
+
+impl ConnectionAuthorized {
+    /// The version that can say where this leads.
+    pub fn version(route: Option<Prefix>) -> VersionUpTo<2> {
+        if route.is_some() { VersionUpTo::NEWEST } else { VersionUpTo::FIRST }
+    }
+
+    /// Whether the version is the one that can say where this leads.
+    pub fn is_consistent(&self) -> bool {
+        self.v == Self::version(self.route)
+    }
 }
 
 /// How the owner of a node was known when a connection was decided.
@@ -119,12 +134,25 @@ pub enum DenialReason {
 /// A permission was withdrawn before its time. The record that brought it about is named as its cause.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ConnectionRevoked {
-    /// Version of this kind.
-    pub v: Version<1>,
+    /// Version of this kind: the second for the reasons that came with routes.
+    pub v: VersionUpTo<2>,
     /// Which.
     pub authorization: AuthorizationId,
     /// Why.
     pub reason: RevocationReason,
+}
+
+impl ConnectionRevoked {
+    /// A withdrawal for a reason.
+    pub fn new(authorization: AuthorizationId, reason: RevocationReason) -> Self {
+        let v = match reason {
+            RevocationReason::PolicyChanged
+            | RevocationReason::UserDisabled
+            | RevocationReason::NodeRemoved => VersionUpTo::FIRST,
+            RevocationReason::RouteWithdrawn | RevocationReason::RouterReplaced => VersionUpTo::NEWEST,
+        };
+        Self { v, authorization, reason }
+    }
 }
 
 /// Why a permission was withdrawn.
@@ -137,6 +165,10 @@ pub enum RevocationReason {
     UserDisabled,
     /// An end was removed.
     NodeRemoved,
+    /// The destination no longer offers the route, or it is no longer approved.
+    RouteWithdrawn,
+    /// The destination is not connected any more, and another node carries packets for the route.
+    RouterReplaced,
 }
 
 /// Which end of a connection.

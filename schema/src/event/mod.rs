@@ -53,6 +53,43 @@ impl<const N: u64> JsonSchema for Version<N> {
     }
 }
 
+/// The version of an event kind that has grown: the first, or any later one up to `NEWEST`. A record is of the oldest version
+/// that can say what it says, so that older programs go on reading whatever they understand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct VersionUpTo<const NEWEST: u64>(u64);
+
+impl<const NEWEST: u64> VersionUpTo<NEWEST> {
+    /// The first version.
+    pub const FIRST: Self = Self(1);
+    /// The newest version.
+    pub const NEWEST: Self = Self(NEWEST);
+}
+
+impl<const NEWEST: u64> Serialize for VersionUpTo<NEWEST> {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_u64(self.0)
+    }
+}
+
+impl<'de, const NEWEST: u64> Deserialize<'de> for VersionUpTo<NEWEST> {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match u64::deserialize(deserializer)? {
+            n if (1..=NEWEST).contains(&n) => Ok(Self(n)),
+            n => Err(serde::de::Error::custom(format!("version {n} where 1 to {NEWEST} are known"))),
+        }
+    }
+}
+
+impl<const NEWEST: u64> JsonSchema for VersionUpTo<NEWEST> {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        format!("VersionUpTo{NEWEST}").into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({ "type": "integer", "minimum": 1, "maximum": NEWEST })
+    }
+}
+
 macro_rules! catalogue {
     ($($kind:literal $variant:ident($body:ident) $version:literal,)*) => {
         /// A fact, in the past tense.
@@ -110,15 +147,17 @@ catalogue! {
     "node.joined" NodeJoined(NodeJoined) 1,
     "node.join_refused" NodeJoinRefused(NodeJoinRefused) 1,
     "node.removed" NodeRemoved(NodeRemoved) 1,
+    "node.routes_advertised" NodeRoutesAdvertised(NodeRoutesAdvertised) 1,
+    "node.routes_approved" NodeRoutesApproved(NodeRoutesApproved) 1,
     "key.rotated" KeyRotated(KeyRotated) 1,
     "session.started" SessionStarted(SessionStarted) 1,
     "session.terminated" SessionTerminated(SessionTerminated) 1,
     "session.frame_rejected" SessionFrameRejected(SessionFrameRejected) 1,
     "policy.change_proposed" PolicyChangeProposed(PolicyChangeProposed) 1,
     "policy.activated" PolicyActivated(PolicyActivated) 1,
-    "connection.authorized" ConnectionAuthorized(ConnectionAuthorized) 1,
+    "connection.authorized" ConnectionAuthorized(ConnectionAuthorized) 2,
     "connection.denied" ConnectionDenied(ConnectionDenied) 1,
-    "connection.revoked" ConnectionRevoked(ConnectionRevoked) 1,
+    "connection.revoked" ConnectionRevoked(ConnectionRevoked) 2,
     "connection.acknowledged" ConnectionAcknowledged(ConnectionAcknowledged) 1,
     "connection.closed" ConnectionClosed(ConnectionClosed) 1,
     "audit.query_executed" AuditQueryExecuted(AuditQueryExecuted) 1,

@@ -7,8 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{NodeOwner, Source, Version, sealed_fields};
 use crate::keys::{IdentityKey, Signature, WireGuardKey};
+use crate::net::Prefix;
 use crate::seal::{Sealable, Sealed};
-use crate::{EnrolmentKeyId, NodeId};
+use crate::{EnrolmentKeyId, NodeId, PolicyVersion};
 
 /// A node belongs to the network.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -105,6 +106,32 @@ pub enum NodeRemoval {
     OwnerDisabled,
 }
 
+/// A node offers to carry packets for what lies behind it. Takes the place of what it offered before; nothing is carried
+/// that is not approved as well.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct NodeRoutesAdvertised {
+    /// Version of this kind.
+    pub v: Version<1>,
+    /// Which node.
+    pub node: NodeId,
+    /// All that it offers, in order and without repeats: at most [`MAX_ROUTES`](crate::protocol::MAX_ROUTES).
+    pub routes: Vec<Prefix>,
+}
+
+/// What a node may carry packets for has changed. Takes the place of what was approved before.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct NodeRoutesApproved {
+    /// Version of this kind.
+    pub v: Version<1>,
+    /// Which node.
+    pub node: NodeId,
+    /// All that is approved, offered at the moment or not, in order and without repeats.
+    pub routes: Vec<Prefix>,
+    /// The policy whose `autoApprovers` did it; absent where an administrator did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy: Option<PolicyVersion>,
+}
+
 /// A node has a new WireGuard key, signed by its identity key.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct KeyRotated {
@@ -194,6 +221,8 @@ sealed_fields! {
     NodeJoined { name }
     NodeJoinRefused {}
     NodeRemoved {}
+    NodeRoutesAdvertised {}
+    NodeRoutesApproved {}
     KeyRotated {}
     SessionStarted {}
     SessionTerminated {}

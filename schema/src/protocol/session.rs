@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::{CheckpointUpdate, ProvenRecord};
 use crate::event::{AcknowledgedAction, CloseReason, DenialReason, PathKind, RevocationReason, Side};
 use crate::keys::{Signature, WireGuardKey};
-use crate::net::{PortRange, Protocol};
+use crate::net::{PortRange, Prefix, Protocol};
 use crate::{AuthorizationId, CommandId, NodeId, PolicyVersion, RequestId, Seq};
 
 /// Longest frame that an agent may send, in bytes.
@@ -20,6 +20,9 @@ pub const MAX_SERVER_FRAME_BYTES: usize = 4 * 1024 * 1024;
 
 /// Most candidates that a node may announce.
 pub const MAX_CANDIDATES: usize = 16;
+
+/// Most prefixes that a node may offer to carry packets for.
+pub const MAX_ROUTES: usize = 64;
 
 /// Longest reason of a rejection, in characters.
 pub const MAX_REASON_CHARS: usize = 200;
@@ -67,6 +70,12 @@ pub enum AgentMessage {
     Candidates {
         /// At most [`MAX_CANDIDATES`].
         candidates: Vec<Candidate>,
+    },
+    /// "I carry packets for these." Sent once a session has begun, and again when it changes; replaces what was offered before.
+    /// What is not approved is not carried.
+    Routes {
+        /// At most [`MAX_ROUTES`].
+        routes: Vec<Prefix>,
     },
     /// "I have carried out this record."
     Acknowledge {
@@ -298,6 +307,12 @@ pub struct Netmap {
     pub network_name: String,
     /// What it may reach, ordered by node.
     pub reachable: Vec<Reachable>,
+    /// What it may reach behind other nodes, in part at least, in order: packets for these belong into the tunnel.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub routes: Vec<Prefix>,
+    /// What of the node's own offer is approved, in order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub approved: Vec<Prefix>,
 }
 
 /// A node in a netmap.

@@ -16,11 +16,20 @@ use crate::ssh_tests::{self, SshTest};
 use crate::tests_section::{self, PolicyTest};
 
 /// Sections of a policy file that are read.
-const SECTIONS: [&str; 8] =
-    ["groups", "tagOwners", "hosts", "postures", "defaultSrcPosture", "acls", "grants", "tests"];
+const SECTIONS: [&str; 9] = [
+    "groups",
+    "tagOwners",
+    "hosts",
+    "postures",
+    "defaultSrcPosture",
+    "acls",
+    "grants",
+    "autoApprovers",
+    "tests",
+];
 
 /// Sections that the engine understands and the product does not enforce.
-const UNDERSTOOD: [&str; 5] = ["autoApprovers", "ssh", "sshTests", "nodeAttrs", "randomizeClientPort"];
+const UNDERSTOOD: [&str; 4] = ["ssh", "sshTests", "nodeAttrs", "randomizeClientPort"];
 
 /// Sections that Tailscale's or Headscale's files may have and that are refused by name.
 const UNSUPPORTED: [&str; 6] =

@@ -272,7 +272,6 @@ fn read_grant(
 }
 
 fn read_via(document: &Document<'_>, names: &Names, value: &Value) -> Result<Vec<Selector>, PolicyError> {
-    document.note_unsupported(value.start, "\"via\" is not supported");
     let mut routers = Vec::new();
     for token in document.strings(value)? {
         let entry = format!("via={:?}", token.text);

@@ -22,6 +22,8 @@ pub struct Agent {
     process: Option<Process>,
     otlp_endpoint: Option<String>,
     own_files: Option<OwnFiles>,
+    /// Further arguments of `up`.
+    arguments: Vec<String>,
 }
 
 /// Files that an agent sees otherwise than the machine has them.
@@ -59,6 +61,7 @@ impl Agent {
             process: None,
             otlp_endpoint: None,
             own_files: None,
+            arguments: Vec::new(),
         }
     }
 
@@ -73,6 +76,11 @@ impl Agent {
         self.own_files = Some(OwnFiles { script: script.to_owned(), host_dns });
     }
 
+    /// Gives `up` further arguments from its next start on, in place of those before.
+    pub fn set_arguments(&mut self, arguments: &[&str]) {
+        self.arguments = arguments.iter().map(ToString::to_string).collect();
+    }
+
     /// Starts it with an enrolment key, without waiting.
     ///
     /// # Errors
@@ -82,7 +90,7 @@ impl Agent {
         let file = self.state.join("enrolment-key");
         fs::write(&file, ticket.to_text()).with_context(|| format!("cannot write {}", file.display()))?;
         let mut command = self.up()?;
-        command.args(["--name", name, "--key-file"]).arg(&file);
+        command.args(["--name", name, "--key-file"]).arg(&file).args(&self.arguments);
         self.process = Some(self.host.spawn(&command)?);
         Ok(())
     }
@@ -92,7 +100,8 @@ impl Agent {
     /// # Errors
     /// When it cannot be started.
     pub fn start(&mut self) -> anyhow::Result<()> {
-        let command = self.up()?;
+        let mut command = self.up()?;
+        command.args(&self.arguments);
         self.process = Some(self.host.spawn(&command)?);
         Ok(())
     }

@@ -36,6 +36,7 @@ pub(super) fn print(status: &Value, out: &mut Output) {
         out.line(format!("NOTHING NEW IS TAKEN: what is verified cannot be stored: {why}"));
     }
     print_witnesses(&status["witnesses"], out);
+    print_routes(status, out);
     print_log_trouble(status, out);
     for peer in items(&status["peers"]) {
         print_peer(peer, out);
@@ -95,6 +96,23 @@ fn print_host_dns(host_dns: &Value, out: &mut Output) {
         }
         (Some("off"), _) => out.line("names: this host's resolver is left alone, as asked"),
         _ => out.line("names: being set up"),
+    }
+}
+
+/// What lies behind others, and what behind this node.
+fn print_routes(status: &Value, out: &mut Output) {
+    let reached: Vec<_> = items(&status["reached_routes"]).map(text).collect();
+    if !reached.is_empty() {
+        out.line(format!("reached through other nodes: {}", reached.join(", ")));
+    }
+    for route in items(&status["advertised_routes"]) {
+        let prefix = text(&route["prefix"]);
+        out.line(match route["approved"] == true {
+            true => format!("carries packets for {prefix}"),
+            false => {
+                format!("offers to carry packets for {prefix}; waits for approval by policy or administrator")
+            }
+        });
     }
 }
 

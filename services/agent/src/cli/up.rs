@@ -4,9 +4,11 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use clap::Args;
 use writ_agent::shell::{HostDnsMode, Options, up};
+use writ_schema::net::Prefix;
+use writ_schema::protocol::MAX_ROUTES;
 use writ_telemetry::{Config, LogFormat, RecentLines};
 
 use super::Where;
@@ -45,6 +47,13 @@ pub(super) struct Up {
     /// Age in seconds at which the WireGuard key is replaced.
     #[arg(long, default_value_t = 86_400, value_parser = clap::value_parser!(u64).range(60..))]
     key_lifetime: u64,
+    /// Prefixes to carry packets for, as 10.20.0.0/16,fd01::/64. Nothing is carried that the policy or an administrator has not
+    /// approved.
+    #[arg(long, value_name = "PREFIX", value_delimiter = ',')]
+    advertise_routes: Vec<Prefix>,
+    /// Do not reach what lies behind other nodes: this host keeps its routes as they are.
+    #[arg(long)]
+    no_routes: bool,
     /// OTLP/HTTP collector for traces, as `http://127.0.0.1:4318`.
     #[arg(long, env = "WRIT_OTLP_ENDPOINT")]
     otlp_endpoint: Option<String>,
@@ -74,6 +83,8 @@ pub(super) fn run(arguments: Up) -> Result<ExitCode> {
         port: arguments.port,
         host_dns: arguments.host_dns,
         key_lifetime: Duration::from_secs(arguments.key_lifetime),
+        advertised_routes: routes(arguments.advertise_routes)?,
+        accepts_routes: !arguments.no_routes,
         recent: recent.clone(),
     };
     let telemetry = Config {
@@ -97,6 +108,18 @@ pub(super) fn run(arguments: Up) -> Result<ExitCode> {
         outcome
     })?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// In order and without repeats.
+fn routes(mut routes: Vec<Prefix>) -> Result<Vec<Prefix>> {
+    routes.sort_unstable();
+    routes.dedup();
+    ensure!(
+        routes.len() <= MAX_ROUTES,
+        "at most {MAX_ROUTES} prefixes can be advertised, not {}",
+        routes.len()
+    );
+    Ok(routes)
 }
 
 fn read_key(file: &Path) -> Result<String> {

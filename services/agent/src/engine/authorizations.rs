@@ -8,7 +8,7 @@ use rand::Rng;
 use writ_relay::wire::NodeBytes;
 use writ_schema::event::{AcknowledgedAction, CloseReason, Side};
 use writ_schema::keys::Statement;
-use writ_schema::net::{PortRange, Protocol};
+use writ_schema::net::{PortRange, Prefix, Protocol};
 use writ_schema::protocol::{AgentMessage, is_due_for_renewal};
 use writ_schema::{AuthorizationId, PolicyVersion, RequestId, Seq};
 
@@ -35,6 +35,7 @@ const FOLLOWER_PATIENCE: Duration = Duration::from_secs(1);
 pub(super) struct Live {
     pub peer: NodeBytes,
     pub side: Side,
+    pub route: Option<Prefix>,
     pub protocol: Protocol,
     pub ports: PortRange,
     pub rule: String,
@@ -61,6 +62,7 @@ impl Live {
         Self {
             peer: NodeBytes::from(authorization.peer().node()),
             side: authorization.side(),
+            route: authorization.route(),
             protocol: authorization.protocol(),
             ports: authorization.ports(),
             rule: authorization.rule().clone(),
@@ -113,7 +115,8 @@ impl Engine {
     pub(super) fn admit(&mut self, now: Now, authorization: &VerifiedAuthorization, origin: Origin) {
         let id = authorization.authorization().clone();
         let is_known = self.live.contains_key(&id);
-        if authorization.expires_at() <= now.wall || (!is_known && self.live.len() >= MAX_LIVE) {
+        let is_full = !is_known && self.live.len() >= MAX_LIVE;
+        if authorization.expires_at() <= now.wall || is_full || !self.may_carry(authorization) {
             self.counters.authorizations_dropped += 1;
             if !is_known {
                 self.ended.push_back(id);
@@ -124,6 +127,7 @@ impl Engine {
         if !is_known {
             let mut grant =
                 Grant::new(id.clone(), authorization.side(), authorization.protocol(), authorization.ports());
+            grant.route = authorization.route();
             if let Some(old) = authorization.renews() {
                 self.continue_from(old, &mut grant);
             }
@@ -137,6 +141,14 @@ impl Engine {
             self.replay_early(now);
             self.replay_early_packets(now);
             self.release_pending(now, authorization);
+        }
+    }
+
+    /// Whoever is let in through this node gets no further than where this node itself offers to carry packets.
+    fn may_carry(&self, authorization: &VerifiedAuthorization) -> bool {
+        match (authorization.side(), authorization.route()) {
+            (Side::Destination, Some(route)) => self.filter.offers(route),
+            _ => true,
         }
     }
 
@@ -168,9 +180,9 @@ impl Engine {
             None => Default::default(),
         };
         let (protocol, ports) = (authorization.protocol(), authorization.ports());
-        let addresses = authorization.peer().addresses();
+        let (addresses, route) = (authorization.peer().addresses(), authorization.route());
         packets.extend(self.pending.grant_covered(|wish: &Wish| {
-            addresses.contains(&wish.address)
+            route.map_or(addresses.contains(&wish.address), |route| route.contains(wish.address))
                 && wish.protocol == protocol
                 && (!protocol.has_ports() || ports.contains(wish.port))
         }));
@@ -339,7 +351,7 @@ impl Engine {
         live.renewal = Renewal::Asked(request.clone(), now.instant);
         let message = AgentMessage::Connect {
             request,
-            address: peer.address_v4.into(),
+            address: live.route.map_or(peer.address_v4.into(), Prefix::first),
             protocol: live.protocol,
             port: grant.last_port,
             renews: Some(id.clone()),

@@ -23,6 +23,11 @@ impl OwnCandidates {
         true
     }
 
+    /// The addresses of the interfaces.
+    pub fn hosts(&self) -> &[SocketAddr] {
+        &self.hosts
+    }
+
     /// What was announced last.
     pub fn announced(&self) -> &[Candidate] {
         self.announced.as_deref().unwrap_or_default()

@@ -9,6 +9,7 @@ use rand::Rng;
 use writ_relay::wire::NodeBytes;
 use writ_schema::event::{AcknowledgedAction, CloseReason, DenialReason};
 use writ_schema::keys::Statement;
+use writ_schema::net::Prefix;
 use writ_schema::protocol::{AgentMessage, MAX_REASON_CHARS};
 use writ_schema::{CommandId, RequestId, Seq};
 
@@ -62,6 +63,7 @@ impl Engine {
         self.session_is_up = true;
         self.candidates.forget_announced();
         self.announce_candidates();
+        self.message(AgentMessage::Routes { routes: self.filter.offered().to_vec() });
         self.pending.ask_again(now.instant);
         self.ask(now);
         self.send_rotation();
@@ -77,6 +79,17 @@ impl Engine {
         }
         // Wishes are asked anew when there is a session; answers that were due will not come.
         self.messages.retain(|message| !matches!(message, AgentMessage::Connect { .. }));
+    }
+
+    /// Packets for these prefixes belong into a tunnel: the host's routes for them lead here.
+    pub fn set_accepted_routes(&mut self, routes: Vec<Prefix>) {
+        self.accepted = routes;
+    }
+
+    /// This node carries packets for these prefixes, as far as that is approved. It is told to the control plane when a session
+    /// begins.
+    pub fn set_offered_routes(&mut self, routes: Vec<Prefix>) {
+        self.filter.set_offered(routes);
     }
 
     /// The addresses of this host's interfaces, with the port that is listened on.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use boringtun::x25519::PublicKey;
 use writ_relay::wire::{self, Kind, NodeBytes};
+use writ_schema::net::Prefix;
 
 use super::early::Bounds;
 use super::exchange::Part;
@@ -40,7 +41,7 @@ impl Engine {
             self.counters.malformed_out += 1;
             return;
         };
-        if self.is_removed || bytes.len() > MAX_DATAGRAM_BYTES || !self.is_overlay(packet.destination) {
+        if self.is_removed || bytes.len() > MAX_DATAGRAM_BYTES || !self.is_ours(packet.destination) {
             self.counters.ignored_out += 1;
             return;
         }
@@ -150,7 +151,8 @@ impl Engine {
         } else {
             peer.paths.heard_from().into_iter().collect()
         };
-        for address in targets {
+        let hosts = self.candidates.hosts();
+        for address in targets.into_iter().filter(|it| is_outside(&self.accepted, hosts, it.ip())) {
             self.transmits.copy(address, sealed);
         }
     }
@@ -379,6 +381,7 @@ impl Engine {
 
     /// Sends the probes of a peer that are due.
     pub(super) fn probe(&mut self, now: Now, to: NodeBytes) {
+        let (accepted, hosts) = (&self.accepted, self.candidates.hosts());
         let Some(peer) = self.peers.get_mut(&to) else { return };
         let own = self.own.membership.address_v4;
         let was_doubtful = peer.paths.is_doubtful();
@@ -386,6 +389,7 @@ impl Engine {
         let falls_into_doubt = peer.paths.is_doubtful() && !was_doubtful;
         let looks_around = peer.paths.take_unfound();
         let mut handshakes = Vec::new();
+        let probes = probes.into_iter().filter(|(_, address)| is_outside(accepted, hosts, address.ip()));
         for (id, address) in probes {
             let ping = Probe::Ping(id).encode(own, peer.address_v4);
             let sealed = ping.and_then(|ping| peer.tunnels.active_mut().seal(now.instant, &ping));
@@ -410,6 +414,11 @@ impl Engine {
         }
     }
 
+    /// Whether packets for an address belong into a tunnel.
+    pub(super) fn is_ours(&self, address: IpAddr) -> bool {
+        self.is_overlay(address) || self.accepted.iter().any(|route| route.contains(address))
+    }
+
     /// Whether an address belongs to the overlay and to another node than this.
     pub(super) fn is_overlay(&self, address: IpAddr) -> bool {
         let in_prefix = match address {
@@ -421,6 +430,13 @@ impl Engine {
         };
         in_prefix && !self.own.addresses.contains(&address)
     }
+}
+
+/// Whether a datagram to an address leaves the host: the host's route to what lies behind a peer leads into the tunnel, which
+/// must not run through itself, unless the host is in that network too.
+fn is_outside(accepted: &[Prefix], hosts: &[SocketAddr], address: IpAddr) -> bool {
+    let mut behind = accepted.iter().filter(|route| route.contains(address));
+    behind.all(|route| hosts.iter().any(|host| route.contains(host.ip())))
 }
 
 /// What handshakes are limited by: the address, or the node that the relay names.

@@ -52,6 +52,7 @@ use ed25519_dalek::SigningKey;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use writ_relay::wire::NodeBytes;
+use writ_schema::net::Prefix;
 use writ_schema::protocol::AgentMessage;
 use writ_schema::{AuthorizationId, NetworkId, NodeId, RequestId};
 
@@ -117,6 +118,8 @@ pub struct Engine {
     random: StdRng,
     keys: Keys,
     filter: Filter,
+    /// What is reached behind other nodes.
+    accepted: Vec<Prefix>,
     pending: Pending,
     peers: BTreeMap<NodeBytes, Peer>,
     by_index: HashMap<u32, NodeBytes>,
@@ -167,6 +170,7 @@ impl Engine {
             random: StdRng::from_seed(settings.seed),
             keys,
             filter: Filter::new(addresses),
+            accepted: Vec::new(),
             pending: Pending::default(),
             peers: BTreeMap::new(),
             by_index: HashMap::new(),

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use jiff::Timestamp;
 use serde::Serialize;
 use writ_schema::event::{DenialReason, PathKind, Side};
-use writ_schema::net::{PortRange, Protocol};
+use writ_schema::net::{PortRange, Prefix, Protocol};
 use writ_schema::protocol::Candidate;
 use writ_schema::{AuthorizationId, NodeId, PolicyVersion, Seq};
 
@@ -65,6 +65,9 @@ pub struct AuthorizationStatus {
     pub record: Seq,
     /// Which end this node is.
     pub side: Side,
+    /// The addresses behind the destination that are meant instead of its own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub route: Option<Prefix>,
     /// The protocol.
     pub protocol: Protocol,
     /// The destination ports.
@@ -226,6 +229,7 @@ impl Engine {
             id: grant.authorization.clone(),
             record: live.record,
             side: live.side,
+            route: live.route,
             protocol: live.protocol,
             ports: live.ports,
             rule: live.rule.clone(),

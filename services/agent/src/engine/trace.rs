@@ -9,7 +9,7 @@ use writ_schema::net::Protocol;
 use writ_schema::{AuthorizationId, NodeId};
 
 use super::Engine;
-use super::filter::{Flow, Grant, Outbound, Refused};
+use super::filter::{Flow, Grant, Outbound, Refused, Service};
 use super::packet::{Packet, TcpFlags, Transport, number};
 use super::status::AuthorizationStatus;
 use super::time::Now;
@@ -111,16 +111,22 @@ impl Engine {
     pub fn trace(&self, now: Now, tuple: &FiveTuple) -> PacketTrace {
         let packet = packet_of(tuple);
         let is_inbound =
-            self.own.addresses.contains(&tuple.destination) && !self.own.addresses.contains(&tuple.source);
+            !self.own.addresses.contains(&tuple.source) && self.filter.owner(tuple.source).is_some();
         let tried = if is_inbound { self.try_inbound(now, &packet) } else { self.try_outbound(now, &packet) };
         let side = match tried.direction {
             TracedDirection::Out => Side::Source,
             TracedDirection::In => Side::Destination,
         };
+        let is_own = match tried.direction {
+            TracedDirection::Out => self.filter.owner(tuple.destination).is_some(),
+            TracedDirection::In => self.own.addresses.contains(&tuple.destination),
+        };
+        let behind = (!is_own).then_some(tuple.destination);
+        let service = Service { behind, port: tuple.destination_port };
         let grants = tried.peer.map(|peer| self.filter.grants(peer)).unwrap_or_default();
         let traced = grants.iter().filter_map(|grant| {
             let authorization = self.authorization_status(grant)?;
-            let lacks = lack(grant, side, tuple.protocol, tuple.destination_port);
+            let lacks = lack(grant, side, tuple.protocol, service);
             Some(TracedGrant { authorization, lacks })
         });
         let under = tried.under.as_ref();
@@ -132,7 +138,7 @@ impl Engine {
             peer: tried.peer.and_then(|peer| Some(self.peers.get(&peer)?.node.clone())),
             flow: tried.flow.map(|flow| TracedFlow {
                 side: flow.side,
-                service: flow.service,
+                service: flow.service.port,
                 idle_seconds: now.instant.saturating_duration_since(flow.last).as_secs(),
                 ended: flow.ended,
             }),
@@ -145,15 +151,17 @@ impl Engine {
         let trial = self.filter.try_outbound(now.instant, packet);
         let (verdict, refused) = match trial.verdict {
             // What is not for the overlay never comes to the filter.
-            _ if !self.is_overlay(packet.destination) => {
-                (TraceVerdict::Refused, Some(Refused::ForeignAddress))
-            }
+            _ if !self.is_ours(packet.destination) => (TraceVerdict::Refused, Some(Refused::ForeignAddress)),
             Outbound::Admit(_) => (TraceVerdict::Admitted, None),
             Outbound::Ask(_) => (TraceVerdict::Asked, None),
             Outbound::Refuse(refused) => (TraceVerdict::Refused, Some(refused)),
         };
         let flow = self.filter.flow_out(now.instant, packet);
-        let peer = self.filter.owner(packet.destination);
+        let carries = || match trial.verdict {
+            Outbound::Admit(peer) => Some(peer),
+            Outbound::Ask(_) | Outbound::Refuse(_) => None,
+        };
+        let peer = self.filter.owner(packet.destination).or_else(carries);
         Tried { direction: TracedDirection::Out, verdict, refused, under: trial.under, flow, peer }
     }
 
@@ -190,14 +198,17 @@ fn packet_of(tuple: &FiveTuple) -> Packet {
     Packet { source, destination, number, transport_at: 0, transport }
 }
 
-fn lack(grant: &Grant, side: Side, protocol: Protocol, port: u16) -> Option<&'static str> {
+fn lack(grant: &Grant, side: Side, protocol: Protocol, service: Service) -> Option<&'static str> {
     if grant.side != side {
         return Some("it is for connections the other way round");
     }
     if grant.protocol != protocol {
         return Some("it is for another protocol");
     }
-    (!grant.covers(side, protocol, port)).then_some("it is for other ports")
+    if !grant.leads_to(service.behind) {
+        return Some("it is for other addresses");
+    }
+    (!grant.covers(side, protocol, service)).then_some("it is for other ports")
 }
 
 fn why(tried: &Tried) -> String {

@@ -30,6 +30,8 @@ fn zone() -> Zone {
     let reachable = [node(2, "staging-cluster"), node(3, "not a label"), many]
         .map(|node| Reachable { node, services: Vec::new() });
     Zone::of(&membership("corp.example")).unwrap().with(&Netmap {
+        routes: Vec::new(),
+        approved: Vec::new(),
         hash: String::new(),
         node: node(1, "laptop"),
         network_name: "corp.example".to_owned(),

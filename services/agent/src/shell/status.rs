@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use jiff::Timestamp;
 use serde::Serialize;
-use writ_schema::net::Protocol;
+use writ_schema::net::{Prefix, Protocol};
 use writ_schema::protocol::{Candidate, Explained, Netmap};
 use writ_schema::{NetworkId, NodeId};
 
@@ -53,6 +53,10 @@ pub struct AgentStatus {
     pub netmap: Option<Netmap>,
     /// How this host's programs find the network's names.
     pub host_dns: HostDnsStatus,
+    /// What lies behind other nodes and is reached through them.
+    pub reached_routes: Vec<Prefix>,
+    /// What this node offers to carry packets for.
+    pub advertised_routes: Vec<RouteStatus>,
     /// Where this node has announced itself.
     pub candidates: Vec<Candidate>,
     /// The engine.
@@ -76,6 +80,15 @@ pub struct SplitViewStatus {
     pub is_proven: bool,
     /// The file with both checkpoints.
     pub evidence: PathBuf,
+}
+
+/// A prefix that this node offers to carry packets for.
+#[derive(Debug, Clone, Serialize)]
+pub struct RouteStatus {
+    /// The prefix.
+    pub prefix: Prefix,
+    /// Whether the policy or an administrator has approved: nothing is carried before.
+    pub approved: bool,
 }
 
 /// The session with the control plane.

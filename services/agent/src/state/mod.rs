@@ -249,6 +249,22 @@ impl StateDir {
         Ok(moved.then_some(aside))
     }
 
+    /// The table of forwarding rules that an agent has set up and not removed again.
+    pub fn forwarding_table(&self) -> Result<Option<String>, StateError> {
+        self.read_json(&self.path.join("forwarding.json"))
+    }
+
+    /// Remembers a table of forwarding rules before it is set up.
+    pub fn store_forwarding_table(&self, table: &str) -> Result<(), StateError> {
+        self.write_json(&self.path.join("forwarding.json"), &table)
+    }
+
+    /// The table of forwarding rules is gone.
+    pub fn forget_forwarding_table(&self) -> Result<(), StateError> {
+        let path = self.path.join("forwarding.json");
+        files::remove(&path).map_err(file_error(&path))
+    }
+
     fn read_json<T: DeserializeOwned>(&self, path: &Path) -> Result<Option<T>, StateError> {
         let Some(text) = files::read(path).map_err(file_error(path))? else { return Ok(None) };
         // serde_json's own message could repeat a secret.

@@ -32,7 +32,7 @@ use writ_schema::protocol::{
 use writ_schema::{AuthorizationId, Event, NetworkId, NodeId, Seq};
 
 use chain::{expect_event, hashes};
-use checks::{bounded, check_genesis, check_join, check_rotation, expect_node, read_relay};
+use checks::{bounded, check_genesis, check_join, check_rotation, expect_node, overlay, read_relay};
 use kept::Live;
 use quorum::Quorum;
 use witness::Witness;
@@ -330,6 +330,10 @@ impl Trust {
             return Err(Refusal::Expired(seq));
         }
         let (peer, key) = self.check_peer(at, &sent.peer)?;
+        let is_route = |route| !overlay(&peer).iter().any(|own| own.overlaps(route));
+        if !body.is_consistent() || !body.route.is_none_or(is_route) {
+            return Err(Refusal::BadRoute(seq));
+        }
         let verified = VerifiedAuthorization {
             request: sent.request.clone(),
             authorization: body.authorization.clone(),
@@ -337,6 +341,7 @@ impl Trust {
             leaf: included.leaf.to_string(),
             side: sent.side,
             peer,
+            route: body.route,
             protocol: body.protocol,
             ports: body.ports,
             rule: body.rule.clone(),

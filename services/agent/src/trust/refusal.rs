@@ -103,6 +103,9 @@ pub enum Refusal {
     /// A node would be authorized to reach itself.
     #[error("record {0} authorizes this node to reach itself")]
     Itself(Seq),
+    /// A route leads to addresses of nodes, or the record is of a version that has none.
+    #[error("record {0} authorizes a route that cannot be one")]
+    BadRoute(Seq),
     /// The node's name does not follow from its identity key.
     #[error("the identity key in record {0} is not the one that the node is named by")]
     ForeignIdentity(Seq),

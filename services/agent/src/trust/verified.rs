@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use writ_relay::RelayKey;
 use writ_schema::event::{DenialReason, RevocationReason, Side};
 use writ_schema::keys::WireGuardKey;
-use writ_schema::net::{PortRange, Protocol};
+use writ_schema::net::{PortRange, Prefix, Protocol};
 use writ_schema::protocol::{Candidate, Explained, Netmap, NetmapDelta, RelayAccess};
 use writ_schema::{AuthorizationId, NodeId, PolicyVersion, RequestId, Seq};
 
@@ -89,6 +89,7 @@ pub struct VerifiedAuthorization {
     pub(super) leaf: String,
     pub(super) side: Side,
     pub(super) peer: VerifiedPeer,
+    pub(super) route: Option<Prefix>,
     pub(super) protocol: Protocol,
     pub(super) ports: PortRange,
     pub(super) rule: String,
@@ -128,6 +129,11 @@ impl VerifiedAuthorization {
     /// Which end this node is.
     pub fn side(&self) -> Side {
         self.side
+    }
+
+    /// The addresses behind the destination that are meant instead of its own.
+    pub fn route(&self) -> Option<Prefix> {
+        self.route
     }
 
     /// The protocol.

@@ -13,7 +13,7 @@ use writ_ledger::{
 };
 use writ_schema::event::*;
 use writ_schema::keys::{IdentityKey, Statement, WireGuardKey};
-use writ_schema::net::{PortRange, Protocol};
+use writ_schema::net::{PortRange, Prefix, Protocol};
 use writ_schema::protocol::*;
 use writ_schema::seal::*;
 use writ_schema::{
@@ -55,6 +55,7 @@ pub struct Node {
 /// What an authorization is to say.
 #[derive(Clone)]
 pub struct Permit {
+    pub route: Option<Prefix>,
     pub protocol: Protocol,
     pub ports: PortRange,
     pub renews: Option<AuthorizationId>,
@@ -63,7 +64,8 @@ pub struct Permit {
 
 impl Permit {
     pub fn tcp(port: u16) -> Self {
-        Self { protocol: Protocol::Tcp, ports: PortRange::single(port), renews: None, life: LIFE }
+        let ports = PortRange::single(port);
+        Self { route: None, protocol: Protocol::Tcp, ports, renews: None, life: LIFE }
     }
 }
 
@@ -305,7 +307,7 @@ impl ControlPlane {
         let user = UserId::from_bytes([42; 16]);
         let quarter = Retention::Connections(Quarter::of(self.now));
         let event = ConnectionAuthorized {
-            v: Version,
+            v: ConnectionAuthorized::version(permit.route),
             authorization: authorization.clone(),
             source: Sealed::new(
                 Subject::User(user.clone()),
@@ -313,6 +315,7 @@ impl ControlPlane {
                 Source { node: source.id.clone(), user: Some(user) },
             ),
             destination: destination.id.clone(),
+            route: permit.route,
             protocol: permit.protocol,
             ports: permit.ports,
             rule: "acls[0]".to_owned(),
@@ -349,7 +352,7 @@ impl ControlPlane {
 
     pub fn revoke(&mut self, authorization: &AuthorizationId) -> Seq {
         let authorization = authorization.clone();
-        self.append(ConnectionRevoked { v: Version, authorization, reason: RevocationReason::PolicyChanged })
+        self.append(ConnectionRevoked::new(authorization, RevocationReason::PolicyChanged))
     }
 
     pub fn rotate(&mut self, node: &Node, generation: u64, wireguard_key: WireGuardKey) -> Seq {
@@ -371,6 +374,8 @@ impl ControlPlane {
             node: NetmapNode { node: node.id.clone(), name: node.name.clone(), addresses },
             network_name: "example".to_owned(),
             reachable: Vec::new(),
+            routes: Vec::new(),
+            approved: Vec::new(),
         }
     }
 }

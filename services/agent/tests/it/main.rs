@@ -8,6 +8,7 @@ mod hostile;
 mod nat;
 mod reference;
 mod restart;
+mod routes;
 mod simulation;
 mod state;
 mod trust;

@@ -14,7 +14,7 @@ use writ_relay::wire::{Kind, classify};
 use writ_relay::{Limits, Relay, relay_key};
 use writ_schema::event::{AcknowledgedAction, CloseReason, DenialReason, PathKind, RevocationReason, Side};
 use writ_schema::keys::IdentityKey;
-use writ_schema::net::Protocol;
+use writ_schema::net::{Prefix, Protocol};
 use writ_schema::protocol::*;
 use writ_schema::{AuthorizationId, RequestId, Seq};
 
@@ -118,12 +118,16 @@ pub struct World {
     pub live: Vec<(AuthorizationId, Seq, usize, usize)>,
     /// Ports that may be reached.
     pub allowed: BTreeSet<u16>,
+    /// Which host carries packets for what.
+    pub routes: Vec<(Prefix, usize)>,
     pub life: Duration,
     /// While set, destinations are told of authorizations only by [`World::tell_destinations`].
     pub destinations_wait: bool,
     untold: Vec<(usize, Seq, Side, usize)>,
     /// Datagrams that were seen on the wire outside, for an eavesdropper.
     pub wire: Vec<Vec<u8>>,
+    /// Where datagrams were sent to.
+    pub sent_to: BTreeSet<SocketAddr>,
     relay: Relay,
     /// While set, the relay does not answer.
     pub relay_is_away: bool,
@@ -172,10 +176,12 @@ impl World {
             said: Vec::new(),
             live: Vec::new(),
             allowed: BTreeSet::from([80]),
+            routes: Vec::new(),
             life: Duration::from_secs(600),
             destinations_wait: false,
             untold: Vec::new(),
             wire: Vec::new(),
+            sent_to: BTreeSet::new(),
             relay: Relay::new(RELAY_SECRET, Limits::default()),
             relay_is_away: false,
             began,
@@ -274,7 +280,7 @@ impl World {
         self.hosts[host].engine.handle_session_down();
     }
 
-    fn tell(&mut self, host: usize, message: ServerMessage) {
+    pub fn tell(&mut self, host: usize, message: ServerMessage) {
         if !self.hosts[host].session {
             return;
         }
@@ -440,6 +446,7 @@ impl World {
 
     fn fly(&mut self, from: SocketAddr, to: SocketAddr, bytes: Vec<u8>) {
         self.wire.push(bytes.clone());
+        self.sent_to.insert(to);
         if self.random.random_bool(self.loss) {
             return;
         }
@@ -479,8 +486,13 @@ impl World {
                     [h.node.membership.address_v4.into(), h.node.membership.address_v6.into()]
                         .contains(&address)
                 });
-                match target.filter(|_| self.allowed.contains(&port) || protocol == Protocol::Icmp) {
-                    Some(target) => self.allow(host, target, protocol, port, renews, Some(request)),
+                let routed = self.routes.iter().find(|(route, _)| route.contains(address)).copied();
+                let way = target.map(|target| (None, target));
+                let way = way.or(routed.map(|(route, router)| (Some(route), router)));
+                match way.filter(|_| self.allowed.contains(&port) || protocol == Protocol::Icmp) {
+                    Some((route, to)) => {
+                        self.authorize(host, to, route, (protocol, port), renews, Some(request))
+                    }
                     None => self.deny(host, request),
                 }
             }
@@ -521,7 +533,10 @@ impl World {
                 let answer = self.control_of(host).cosigned(request);
                 self.tell(host, answer);
             }
-            AgentMessage::Hello { .. } | AgentMessage::Reject { .. } | AgentMessage::Explain { .. } => {}
+            AgentMessage::Hello { .. }
+            | AgentMessage::Routes { .. }
+            | AgentMessage::Reject { .. }
+            | AgentMessage::Explain { .. } => {}
         }
     }
 
@@ -535,18 +550,18 @@ impl World {
     }
 
     /// Authorizes as if it had been asked for.
-    pub fn allow(
+    fn authorize(
         &mut self,
         source: usize,
         destination: usize,
-        protocol: Protocol,
-        port: u16,
+        route: Option<Prefix>,
+        (protocol, port): (Protocol, u16),
         renews: Option<AuthorizationId>,
         request: Option<RequestId>,
     ) {
         self.live.retain(|(id, ..)| Some(id) != renews.as_ref());
         let ports = writ_schema::net::PortRange::single(port);
-        let permit = Permit { protocol, ports, renews, life: self.life };
+        let permit = Permit { route, protocol, ports, renews, life: self.life };
         let (id, seq) =
             self.control.authorize(&self.hosts[source].node, &self.hosts[destination].node, &permit);
         self.live.push((id, seq, source, destination));
@@ -589,6 +604,20 @@ impl World {
         let explanation = "no rule allows it".to_owned();
         let (reason, record) = (DenialReason::NoRule, Seq(0));
         self.tell(host, ServerMessage::Denied { request, reason, explanation, record });
+    }
+
+    /// A host carries packets for a prefix, and the others send theirs to it.
+    pub fn route(&mut self, prefix: &str, router: usize) {
+        let prefix: Prefix = prefix.parse().unwrap();
+        self.routes.push((prefix, router));
+        for (number, host) in self.hosts.iter_mut().enumerate() {
+            let routes = self.routes.iter().filter(|(_, to)| (*to == number) == (router == number));
+            let routes = routes.map(|(prefix, _)| *prefix).collect();
+            match number == router {
+                true => host.engine.set_offered_routes(routes),
+                false => host.engine.set_accepted_routes(routes),
+            }
+        }
     }
 
     /// Takes every live authorization away.

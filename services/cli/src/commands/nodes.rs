@@ -1,8 +1,11 @@
 //! `writ nodes`: the endpoints of the network.
 
+use std::collections::BTreeSet;
+
 use anyhow::Result;
 use clap::{Args, Subcommand};
 use serde_json::{Map, Value, json};
+use writ_schema::net::Prefix;
 use writ_schema::{NodeId, UserId};
 
 use super::rows::{Row, fetch};
@@ -16,7 +19,7 @@ const LIST: &str = "query Nodes($first: Int, $after: String, $asOf: AsOfInput, $
   nodes(first: $first, after: $after, asOf: $asOf, owner: $owner, tag: $tag, withRemoved: $removed) {
     nodes {
       node name owner { user tags } addresses identityKey wireguardKey keyGeneration keySince enrolmentKey
-      session { agent record { seq time } } removal
+      routes { prefix advertised approved } session { agent record { seq time } } removal
       record { seq time } removed { seq time }
     }
     pageInfo { hasNextPage endCursor }
@@ -26,6 +29,12 @@ const LIST: &str = "query Nodes($first: Int, $after: String, $asOf: AsOfInput, $
 
 const REMOVE: &str = "mutation RemoveNode($node: ID!, $command: ID) {
   removeNode(node: $node, commandId: $command) { command repeated recordCount records { seq time kind actor cause } }
+}";
+
+const APPROVE: &str = "mutation ApproveRoutes($node: ID!, $routes: [String!]!, $command: ID) {
+  approveRoutes(node: $node, routes: $routes, commandId: $command) {
+    command repeated recordCount records { seq time kind actor cause }
+  }
 }";
 
 /// Most rows that are looked through for a name.
@@ -41,6 +50,7 @@ const MAX_LOOKED_THROUGH: usize = 100_000;
 Examples:
   writ nodes
   writ nodes --tag tag:prod --as-of '2026-03-14 10:02'
+  writ nodes approve office-gateway 10.20.0.0/16
   writ nodes remove staging-cluster"
 )]
 pub struct Arguments {
@@ -53,6 +63,16 @@ pub struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     List(List),
+    /// Let a node carry packets for prefixes behind it
+    #[command(after_help = "\
+Example:
+  writ nodes approve office-gateway 10.20.0.0/16")]
+    Approve(Routes),
+    /// End that, and cut what leads there
+    #[command(after_help = "\
+Example:
+  writ nodes disapprove office-gateway 10.20.0.0/16")]
+    Disapprove(Routes),
     Remove(Remove),
 }
 
@@ -93,11 +113,24 @@ struct Remove {
     yes: bool,
 }
 
+/// The routes of a node.
+#[derive(Args)]
+struct Routes {
+    /// The node: its name or its identifier.
+    #[arg(value_name = "ID|NAME")]
+    node: String,
+    /// The prefixes, such as 10.20.0.0/16.
+    #[arg(required = true, value_name = "PREFIX")]
+    routes: Vec<Prefix>,
+}
+
 /// Runs a command of the family.
 pub fn run(arguments: Arguments, app: &App) -> Result<Verdict> {
     match arguments.command {
         None => list(&arguments.list, app),
         Some(Command::List(arguments)) => list(&arguments, app),
+        Some(Command::Approve(arguments)) => approve(&arguments, app, true),
+        Some(Command::Disapprove(arguments)) => approve(&arguments, app, false),
         Some(Command::Remove(arguments)) => remove(&arguments, app),
     }
 }
@@ -109,7 +142,8 @@ fn list(arguments: &List, app: &App) -> Result<Verdict> {
     let listing =
         fetch(&client, &moment::document(LIST, arguments.as_of), "nodes", variables, arguments.limit)?;
     let rows = listing.rows.iter().map(|row| cells(Row(row))).collect();
-    let table = app.out.table(&["NODE", "NAME", "OWNER", "ADDRESS", "STATE", "KEY", "JOINED"], rows);
+    let table =
+        app.out.table(&["NODE", "NAME", "OWNER", "ADDRESS", "ROUTES", "STATE", "KEY", "JOINED"], rows);
     app.out.show(&format!("{table}\n{}", listing.basis()), &listing.value("nodes"))?;
     Ok(Verdict::Good)
 }
@@ -141,10 +175,45 @@ fn cells(row: Row<'_>) -> Vec<String> {
         row.text("/name"),
         row.owner("/owner"),
         row.text("/addresses/0"),
+        routes(row),
         state,
         row.text("/keyGeneration"),
         row.time("/record/time"),
     ]
+}
+
+/// What the node carries packets for; what waits for approval, or for the node to offer it, in brackets.
+fn routes(row: Row<'_>) -> String {
+    let all = row.list("/routes");
+    let one = |route: Row<'_>| {
+        let prefix = route.text("/prefix");
+        if route.flag("/advertised") && route.flag("/approved") { prefix } else { format!("({prefix})") }
+    };
+    all.map(one).collect::<Vec<_>>().join(" ")
+}
+
+/// Adds to what a node may carry packets for, or takes from it.
+fn approve(arguments: &Routes, app: &App, adds: bool) -> Result<Verdict> {
+    let client = connect(app)?;
+    let known = look_up(&client, &arguments.node, None)?;
+    let node = Row(&known).text("/node");
+    let approved = Row(&known).list("/routes").filter(|route| route.flag("/approved"));
+    let mut wanted: BTreeSet<Prefix> =
+        approved.filter_map(|route| route.text("/prefix").parse().ok()).collect();
+    for route in &arguments.routes {
+        if adds {
+            wanted.insert(*route)
+        } else {
+            wanted.remove(route)
+        };
+    }
+    let variables = json!({ "node": node, "routes": wanted, "command": command_id()? });
+    let data = client.graphql_raw(APPROVE, variables)?;
+    let done = Row(&data).at("/approveRoutes");
+    let names: Vec<String> = wanted.iter().map(Prefix::to_string).collect();
+    let now = if names.is_empty() { "nothing".to_owned() } else { names.join(" ") };
+    app.out.show(&format!("{} may carry packets for {now}.\n{}", arguments.node, recorded(done)), done.0)?;
+    Ok(Verdict::Good)
 }
 
 fn remove(arguments: &Remove, app: &App) -> Result<Verdict> {
@@ -165,17 +234,25 @@ pub fn find(client: &Client, text: &str, as_of: Option<AsOf>) -> Result<NodeId> 
     if let Ok(node) = text.parse() {
         return Ok(node);
     }
+    let found = look_up(client, text, as_of)?;
+    Row(&found).text("/node").parse().map_err(|_| unknown(text))
+}
+
+/// The row of a node that is meant by an identifier or a name.
+fn look_up(client: &Client, text: &str, as_of: Option<AsOf>) -> Result<Value> {
     let variables = variables(as_of, None, None, false);
     let listing = fetch(client, &moment::document(LIST, as_of), "nodes", variables, MAX_LOOKED_THROUGH)?;
-    let named = |row: &&Value| Row(row).text("/name").eq_ignore_ascii_case(text);
-    let found = listing.rows.iter().find(named).and_then(|row| Row(row).text("/node").parse().ok());
-    found.ok_or_else(|| {
-        advised(
-            format!("no node is called `{text}`"),
-            "`writ nodes` lists them; names of people's machines are shown to those who run the network only, others use \
-             identifiers",
-        )
-    })
+    let is_meant =
+        |row: &Value| Row(row).text("/name").eq_ignore_ascii_case(text) || Row(row).text("/node") == text;
+    listing.rows.into_iter().find(is_meant).ok_or_else(|| unknown(text))
+}
+
+fn unknown(text: &str) -> anyhow::Error {
+    advised(
+        format!("no node is called `{text}`"),
+        "`writ nodes` lists them; names of people's machines are shown to those who run the network only, others use \
+         identifiers",
+    )
 }
 
 #[cfg(test)]
@@ -185,6 +262,6 @@ mod tests {
     #[test]
     fn documents_fit_the_published_schema() {
         crate::contract::assert_fits(&moment::document(LIST, None));
-        [LIST, REMOVE].into_iter().for_each(crate::contract::assert_fits);
+        [LIST, APPROVE, REMOVE].into_iter().for_each(crate::contract::assert_fits);
     }
 }

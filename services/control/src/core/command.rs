@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use serde::{Serialize, Serializer};
 use writ_schema::event::{AcknowledgedAction, CloseReason, NodeOwner, PathKind, Role, SessionEnd};
 use writ_schema::keys::{SecretHash, Signature, WireGuardKey};
-use writ_schema::net::Protocol;
+use writ_schema::net::{Prefix, Protocol};
 use writ_schema::protocol::JoinRequest;
 use writ_schema::seal::Quarter;
 use writ_schema::{
@@ -167,6 +167,20 @@ pub enum Command {
         /// The identity key's signature.
         signature: Signature,
     },
+    /// Take what a node offers to carry packets for. What the policy approves by itself is approved at once.
+    AdvertiseRoutes {
+        /// Whose offer.
+        node: NodeId,
+        /// All of it.
+        routes: Vec<Prefix>,
+    },
+    /// Say what a node may carry packets for, and revoke what leads through it to anything else.
+    ApproveRoutes {
+        /// Which.
+        node: NodeId,
+        /// All that it may.
+        routes: Vec<Prefix>,
+    },
     /// A node's agent has connected. A session that is still open is ended as replaced, in the same commit.
     StartSession {
         /// Whose.
@@ -304,6 +318,8 @@ impl Command {
             Self::Join { .. } => "join",
             Self::RemoveNode { .. } => "remove_node",
             Self::RotateKey { .. } => "rotate_key",
+            Self::AdvertiseRoutes { .. } => "advertise_routes",
+            Self::ApproveRoutes { .. } => "approve_routes",
             Self::StartSession { .. } => "start_session",
             Self::EndSession { .. } => "end_session",
             Self::RecordFrameRejected { .. } => "record_frame_rejected",

@@ -70,8 +70,9 @@ impl State {
 
     /// What allows a connection, in words.
     fn allowance(&self, source: &Node, granted: &Granted<'_>, protocol: Protocol, port: u16) -> String {
-        let Granted { destination, rule, ports, policy, until } = granted;
-        let to = display_name(destination);
+        let Granted { destination, route, rule, ports, policy, until } = granted;
+        let name = display_name(destination);
+        let to = route.map_or_else(|| name.to_owned(), |route| format!("{route} through {name}"));
         let mut text =
             format!("{rule} of policy version {policy} allows this node to reach {to} on {protocol}");
         if protocol.has_ports() {
@@ -95,8 +96,11 @@ impl State {
         port: u16,
     ) -> Option<(String, String)> {
         let compiled = self.compiled_policy()?;
-        let mut reasons = policy_protocols(protocol)
-            .map(|named| compiled.explain(&source.id, &granted.destination.id, named, port));
+        let explain = |named| match granted.route {
+            None => compiled.explain(&source.id, &granted.destination.id, named, port),
+            Some(route) => compiled.explain_address(&source.id, route.first(), named, port),
+        };
+        let mut reasons = policy_protocols(protocol).map(explain);
         // The rule that allows it now is another than the first one, where that has conditions.
         let why = reasons.find(
             |why| matches!(&why.decision, Decision::Allowed { rule, .. } if rule.to_string() == granted.rule),

@@ -1,15 +1,16 @@
 //! The policy in force, compiled for the users and nodes of the state.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use jiff::Timestamp;
 use writ_policy::{
     Attribute, Circumstances, Compiled, Inventory, InventoryNode, InventoryUser, Owner, Permit, Policy,
-    Refused,
+    Refused, Way,
 };
 use writ_schema::NodeId;
 use writ_schema::event::NodeOwner;
-use writ_schema::net::{PortRange, Protocol};
+use writ_schema::net::{PortRange, Prefix, Protocol};
 
 use super::state::{ActivePolicy, Authorization, Node, State, User};
 
@@ -44,7 +45,9 @@ pub(in crate::core) fn inventory_node(node: &Node) -> InventoryNode {
         NodeOwner::User(user) => Owner::User(user.clone()),
         NodeOwner::Tags(tags) => Owner::Tags(tags.iter().map(ToString::to_string).collect()),
     };
-    InventoryNode::new(node.id.clone(), owner, node.addresses().to_vec())
+    let mut known = InventoryNode::new(node.id.clone(), owner, node.addresses().to_vec());
+    known.routes = node.routes().map(Prefix::net).collect();
+    known
 }
 
 /// A policy that was activated was compiled before, against users who are still known: this does not fail unless its
@@ -92,10 +95,40 @@ pub(crate) fn permits(
     port: u16,
     known: &Circumstances,
 ) -> Result<Permit, Refused> {
+    first_allowed(protocol, |named| compiled.permits_now(source, destination, named, port, known))
+}
+
+/// The ways to an address behind routers, best first; never empty.
+pub(crate) fn ways(
+    compiled: &Compiled,
+    source: &NodeId,
+    address: IpAddr,
+    protocol: Protocol,
+    port: u16,
+    known: &Circumstances,
+) -> Result<Vec<Way>, Refused> {
+    first_allowed(protocol, |named| compiled.ways_now(source, address, named, port, known))
+}
+
+fn permits_route(
+    compiled: &Compiled,
+    ends: (&NodeId, &NodeId),
+    route: Prefix,
+    protocol: Protocol,
+    port: u16,
+    known: &Circumstances,
+) -> Result<Permit, Refused> {
+    first_allowed(protocol, |named| compiled.permits_prefix_now(ends, route.net(), named, port, known))
+}
+
+fn first_allowed<T>(
+    protocol: Protocol,
+    decide: impl Fn(writ_policy::Protocol) -> Result<T, Refused>,
+) -> Result<T, Refused> {
     let mut refused = Refused::NoRule;
     for named in policy_protocols(protocol) {
-        match compiled.permits_now(source, destination, named, port, known) {
-            Ok(permit) => return Ok(permit),
+        match decide(named) {
+            Ok(allowed) => return Ok(allowed),
             Err(Refused::NoRule) => {}
             Err(unmet) => refused = unmet,
         }
@@ -116,7 +149,11 @@ pub(crate) fn still_allows(
     let ends = (&source.id, &authorization.destination);
     let mut port = authorization.ports.first();
     loop {
-        let Ok(permit) = permits(compiled, ends, authorization.protocol, port, &known) else { return false };
+        let permit = match authorization.route {
+            None => permits(compiled, ends, authorization.protocol, port, &known),
+            Some(route) => permits_route(compiled, ends, route, authorization.protocol, port, &known),
+        };
+        let Ok(permit) = permit else { return false };
         let ports = record_ports(authorization.protocol, permit.ports);
         if permit.until.is_some_and(|until| until < authorization.expires_at) {
             return false;

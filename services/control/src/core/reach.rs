@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use writ_schema::NodeId;
-use writ_schema::net::{PortRange, Protocol};
+use writ_schema::net::{PortRange, Prefix, Protocol};
 use writ_schema::protocol::Service;
 
 use super::policy::record_ports;
@@ -16,6 +16,12 @@ impl State {
         let Some(compiled) = self.compiled_policy() else { return Vec::new() };
         let peers = compiled.peers(node).into_iter();
         peers.map(|reach| (reach.node, services(&reach.services))).collect()
+    }
+
+    /// The prefixes behind routers that a node may reach in part at least, in order.
+    pub fn routes_for(&self, node: &NodeId) -> Vec<Prefix> {
+        let Some(compiled) = self.compiled_policy() else { return Vec::new() };
+        compiled.routes_for(node).into_iter().map(Prefix::of).collect()
     }
 
     /// The nodes that may reach a node and on what.

@@ -93,6 +93,10 @@ pub enum RevocationReason {
     UserDisabled,
     /// An end was removed.
     NodeRemoved,
+    /// The destination no longer offers the route, or it is no longer approved.
+    RouteWithdrawn,
+    /// The destination was not connected any more, and another node carries packets for the route.
+    RouterReplaced,
 }
 
 /// Which end of a connection.

@@ -1,13 +1,16 @@
 //! Turning rows of the views into answers: each with its records, and with names where the caller may see them.
 
+use std::collections::BTreeSet;
+
 use rusqlite::Connection;
 use writ_schema::event::NodeOwner;
+use writ_schema::net::Prefix;
 use writ_schema::{NodeId, Seq};
 
 use super::error::QueryError;
 use super::types::{
     Acknowledgement, Admin, Authorization, CloseReport, Denial, EnrolmentKey, Node, NodeRef, Owner, Policy,
-    PolicyEffect, Record, Revocation, Session, SourceRef, User, Withdrawal,
+    PolicyEffect, Record, Revocation, Route, Session, SourceRef, User, Withdrawal,
 };
 use crate::views::{
     Moment, ViewError, admins, connections, denials, enrolment_keys, nodes, personal, policies, records,
@@ -71,6 +74,7 @@ impl Lookup<'_> {
             key_generation: row.key_generation.into(),
             key_since: row.key_since.into(),
             enrolment_key: row.enrolment_key.to_string().into(),
+            routes: routes(&row.advertised, &row.approved),
             session: session.map(|session| self.session(session)).transpose()?,
             removal: row.removal.map(Into::into),
             record: self.record(row.joined)?,
@@ -181,6 +185,7 @@ impl Lookup<'_> {
             renews: row.renews.as_ref().map(|id| id.to_string().into()),
             source: self.source(row.source_node.as_ref(), row.source_user.as_ref())?,
             destination: self.node_ref(&row.destination)?,
+            route: row.route.map(|route| route.to_string()),
             protocol: row.protocol.to_string(),
             ports: row.ports.to_string(),
             rule: row.rule,
@@ -274,4 +279,15 @@ pub(super) fn owner(owner: &NodeOwner) -> Owner {
         NodeOwner::User(user) => Owner { user: Some(user.to_string().into()), tags: Vec::new() },
         NodeOwner::Tags(tags) => Owner { user: None, tags: tags.iter().map(ToString::to_string).collect() },
     }
+}
+
+/// What a node offers or may carry packets for, in order.
+fn routes(advertised: &[Prefix], approved: &[Prefix]) -> Vec<Route> {
+    let all: BTreeSet<&Prefix> = advertised.iter().chain(approved).collect();
+    let route = |prefix: &Prefix| Route {
+        prefix: prefix.to_string(),
+        advertised: advertised.contains(prefix),
+        approved: approved.contains(prefix),
+    };
+    all.into_iter().map(route).collect()
 }

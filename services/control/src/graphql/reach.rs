@@ -90,7 +90,10 @@ pub(super) fn inventory_node(node: nodes::Node) -> InventoryNode {
         NodeOwner::User(user) => Owner::User(user),
         NodeOwner::Tags(tags) => Owner::Tags(tags.iter().map(ToString::to_string).collect()),
     };
-    InventoryNode::new(node.node, owner, vec![node.address_v4.into(), node.address_v6.into()])
+    let routes = node.advertised.iter().filter(|route| node.approved.contains(route));
+    let routes = routes.map(|route| route.net()).collect();
+    let addresses = vec![node.address_v4.into(), node.address_v6.into()];
+    InventoryNode { routes, ..InventoryNode::new(node.node, owner, addresses) }
 }
 
 /// Which way to look, and on which service.

@@ -27,7 +27,7 @@ use zeroize::Zeroizing;
 
 use super::asked::AskedBook;
 use super::entry::{Entry, Live, QUEUE_FRAMES, Stop};
-use super::netmap::{difference, netmap};
+use super::netmap::{Routes, difference, netmap};
 use super::outbox::Outbox;
 use super::proofs::{ProofFailure, Prover};
 use super::pushes::{Push, changes_netmaps, peers, pushes};
@@ -650,7 +650,8 @@ impl Hub {
         let mut reachable: Vec<Reachable> = reachable.collect();
         reachable.sort_by(|a, b| a.node.node.cmp(&b.node.node));
         let network_name = state.network().map(|network| network.created.name.clone()).unwrap_or_default();
-        netmap(network_name, node.described(), reachable)
+        let routes = Routes { reached: state.routes_for(&node.id), approved: node.routes().collect() };
+        netmap(network_name, node.described(), reachable, routes)
     }
 }
 

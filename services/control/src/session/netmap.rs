@@ -6,11 +6,22 @@ use std::fmt::Write as _;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use writ_schema::NodeId;
+use writ_schema::net::Prefix;
 use writ_schema::protocol::{Netmap, NetmapDelta, NetmapNode, Reachable};
 
+/// The prefixes of a netmap.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Routes {
+    /// What the node may reach behind others.
+    pub reached: Vec<Prefix>,
+    /// What of its own offer is approved.
+    pub approved: Vec<Prefix>,
+}
+
 /// A netmap of these parts, with its hash. What may be reached comes in order of the nodes.
-pub fn netmap(network_name: String, node: NetmapNode, reachable: Vec<Reachable>) -> Netmap {
-    let mut netmap = Netmap { hash: String::new(), node, network_name, reachable };
+pub fn netmap(network_name: String, node: NetmapNode, reachable: Vec<Reachable>, routes: Routes) -> Netmap {
+    let Routes { reached, approved } = routes;
+    let mut netmap = Netmap { hash: String::new(), node, network_name, reachable, routes: reached, approved };
     netmap.hash = hash(&netmap);
     netmap
 }
@@ -29,13 +40,16 @@ pub fn hash(netmap: &Netmap) -> String {
 
 /// What changes an agent's netmap into the new one; nothing if they are the same.
 ///
-/// A change of the node itself or of the network's name is in no delta: then `None` in the outer option says that
+/// A change of the node itself, of routes or of the network's name is in no delta: then `None` in the outer option says that
 /// the netmap must be told anew.
 pub fn difference(old: &Netmap, new: &Netmap) -> Option<Option<NetmapDelta>> {
     if old.hash == new.hash {
         return Some(None);
     }
-    if old.node != new.node || old.network_name != new.network_name {
+    let fixed = |netmap: &Netmap| {
+        (netmap.node.clone(), netmap.network_name.clone(), netmap.routes.clone(), netmap.approved.clone())
+    };
+    if fixed(old) != fixed(new) {
         return None;
     }
     let before: BTreeMap<&NodeId, &Reachable> = by_node(old);
@@ -109,7 +123,7 @@ mod tests {
     }
 
     fn map(reachable: Vec<Reachable>) -> Netmap {
-        netmap("corp".to_owned(), node(1), reachable)
+        netmap("corp".to_owned(), node(1), reachable, Routes::default())
     }
 
     /// What an agent does with a delta.
@@ -136,8 +150,11 @@ mod tests {
     fn nothing_changed_is_no_delta_and_a_new_self_is_told_anew() {
         let old = map(vec![reach(2, 80)]);
         assert!(difference(&old, &old.clone()).unwrap().is_none());
-        let renamed = netmap("corp".to_owned(), node(9), vec![reach(2, 80)]);
+        let renamed = netmap("corp".to_owned(), node(9), vec![reach(2, 80)], Routes::default());
         assert!(difference(&old, &renamed).is_none());
+        let routes = Routes { reached: vec!["10.0.0.0/8".parse().unwrap()], approved: Vec::new() };
+        let routed = netmap("corp".to_owned(), node(1), vec![reach(2, 80)], routes);
+        assert!(difference(&old, &routed).is_none() && routed.hash != old.hash);
     }
 
     #[test]

@@ -110,6 +110,8 @@ pub fn changes_netmaps(record: &OpenRecord) -> bool {
         Event::PolicyActivated(_)
             | Event::NodeJoined(_)
             | Event::NodeRemoved(_)
+            | Event::NodeRoutesAdvertised(_)
+            | Event::NodeRoutesApproved(_)
             | Event::UserProvisioned(_)
             | Event::UserDisabled(_)
             | Event::KeyShredded(_)

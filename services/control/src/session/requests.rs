@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use tracing::Instrument as _;
 use writ_schema::event::Event;
 use writ_schema::keys::Signature;
+use writ_schema::net::Prefix;
 use writ_schema::protocol::{AgentFrame, AgentMessage, Candidate, MAX_CANDIDATES, ServerMessage};
 use writ_schema::{Actor, CommandId, NodeId, RequestId};
 use writ_telemetry::{current_traceparent, span_with_parent};
@@ -63,6 +64,7 @@ impl Sessions {
                 self.connect(speaker, request, command).instrument(span).await;
             }
             AgentMessage::Candidates { candidates } => self.candidates(speaker, candidates).await?,
+            AgentMessage::Routes { routes } => self.routes(speaker, routes).await,
             AgentMessage::Acknowledge { authorization, record, action, signature } => {
                 let span = tracing::info_span!("acknowledge", otel.kind = "server", %action);
                 adopt(&span, trace.as_deref());
@@ -197,6 +199,21 @@ impl Sessions {
             Ok(_) => {}
             Err(error) => self.refuse(&speaker, None, &error).await,
         }
+    }
+
+    /// Takes what a node offers to carry packets for, if it is not what is known already.
+    async fn routes(&self, speaker: Speaker, mut routes: Vec<Prefix>) {
+        routes.sort_unstable();
+        routes.dedup();
+        let node = speaker.node.clone();
+        let known = {
+            let state = self.shared.sequencer.state();
+            state.node(&node).map(|node| (state.size(), node.advertised == routes))
+        };
+        let Some((size, false)) = known else { return };
+        let offer: Vec<String> = routes.iter().map(Prefix::to_string).collect();
+        let wish = ["routes", &size.to_string(), &offer.join(" ")];
+        self.report(speaker, &wish, Command::AdvertiseRoutes { node, routes }).await;
     }
 
     async fn report(&self, speaker: Speaker, wish: &[&str], command: Command) {

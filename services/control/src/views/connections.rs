@@ -6,7 +6,7 @@
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, named_params, params};
 use writ_schema::event::{AcknowledgedAction, CloseReason, Event, PathKind, RevocationReason, Side};
-use writ_schema::net::{PortRange, Protocol};
+use writ_schema::net::{PortRange, Prefix, Protocol};
 use writ_schema::{AuthorizationId, NodeId, PolicyVersion, Seq, UserId};
 
 use super::read::{optional, optional_word, parsed, time, to_nanos, to_word, word};
@@ -35,6 +35,8 @@ pub struct Authorization {
     pub source_user: Option<UserId>,
     /// Whom it might reach.
     pub destination: NodeId,
+    /// The addresses behind the destination that were meant instead of its own.
+    pub route: Option<Prefix>,
     /// By which protocol.
     pub protocol: Protocol,
     /// On which destination ports.
@@ -125,7 +127,7 @@ impl Projection for Connections {
     fn schema(&self) -> &'static str {
         "CREATE TABLE IF NOT EXISTS authorizations (
              auth TEXT PRIMARY KEY, seq INTEGER NOT NULL, time INTEGER NOT NULL, chain TEXT NOT NULL, renews TEXT,
-             destination TEXT NOT NULL, protocol TEXT NOT NULL, first_port INTEGER NOT NULL,
+             destination TEXT NOT NULL, route TEXT, protocol TEXT NOT NULL, first_port INTEGER NOT NULL,
              last_port INTEGER NOT NULL, rule TEXT NOT NULL, policy INTEGER NOT NULL, expires_at INTEGER NOT NULL)
              STRICT, WITHOUT ROWID;
          CREATE UNIQUE INDEX IF NOT EXISTS authorizations_by_record ON authorizations (seq);
@@ -152,10 +154,10 @@ impl Projection for Connections {
         let folded = match &entry.record.event {
             Event::ConnectionAuthorized(event) => {
                 // A permission that continues another belongs to the same chain.
-                let sql = "INSERT INTO authorizations (auth, seq, time, chain, renews, destination, protocol,
-                               first_port, last_port, rule, policy, expires_at)
+                let sql = "INSERT INTO authorizations (auth, seq, time, chain, renews, destination, route,
+                               protocol, first_port, last_port, rule, policy, expires_at)
                            VALUES (?1, ?2, ?3, coalesce((SELECT chain FROM authorizations WHERE auth = ?4), ?1), ?4,
-                               ?5, ?6, ?7, ?8, ?9, ?10, ?11)";
+                               ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)";
                 transaction.prepare_cached(sql).and_then(|mut insert| {
                     insert.execute(params![
                         event.authorization.as_str(),
@@ -163,6 +165,7 @@ impl Projection for Connections {
                         now,
                         event.renews.as_ref().map(AuthorizationId::as_str),
                         event.destination.as_str(),
+                        event.route.map(|route| route.to_string()),
                         event.protocol.to_string(),
                         event.ports.first(),
                         event.ports.last(),
@@ -224,6 +227,7 @@ fn row(row: &Row<'_>) -> rusqlite::Result<Authorization> {
         source_node: optional(row, "source_node")?,
         source_user: optional(row, "source_user")?,
         destination: parsed(row, "destination")?,
+        route: optional(row, "route")?,
         protocol: parsed(row, "protocol")?,
         ports: ports.unwrap_or(PortRange::ALL),
         rule: row.get("rule")?,

@@ -5,10 +5,11 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Row, ToSql, Transaction, named_params, params};
 use writ_schema::event::{Event, NodeOwner, NodeRemoval};
+use writ_schema::net::Prefix;
 use writ_schema::{EnrolmentKeyId, NodeId, Seq, UserId};
 
 use super::fold::{Versioned, supersede};
-use super::read::{optional_word, owner, owner_columns, parsed, time, to_nanos, to_word};
+use super::read::{json, optional_word, owner, owner_columns, parsed, time, to_json, to_nanos, to_word};
 use super::{Entry, FoldError, Moment, Page, Projection, Slice, ViewError};
 
 /// Folds nodes.
@@ -31,6 +32,8 @@ const TABLE: Versioned = Versioned {
         "rotated_seq",
         "removed_seq",
         "removal",
+        "advertised",
+        "approved",
     ],
 };
 
@@ -63,6 +66,10 @@ pub struct Node {
     pub removed: Option<Seq>,
     /// Why it was removed.
     pub removal: Option<NodeRemoval>,
+    /// What it offered to carry packets for.
+    pub advertised: Vec<Prefix>,
+    /// What it might carry packets for.
+    pub approved: Vec<Prefix>,
 }
 
 /// Which nodes are wanted. What is absent does not restrict.
@@ -87,7 +94,8 @@ impl Projection for Nodes {
              identity_key TEXT NOT NULL, wireguard_key TEXT NOT NULL, key_generation INTEGER NOT NULL,
              key_since INTEGER NOT NULL, address_v4 TEXT NOT NULL, address_v6 TEXT NOT NULL,
              enrolment_key TEXT NOT NULL, joined_seq INTEGER NOT NULL, rotated_seq INTEGER, removed_seq INTEGER,
-             removal TEXT, PRIMARY KEY (node, valid_from)) STRICT, WITHOUT ROWID;
+             removal TEXT, advertised TEXT NOT NULL DEFAULT '[]', approved TEXT NOT NULL DEFAULT '[]',
+             PRIMARY KEY (node, valid_from)) STRICT, WITHOUT ROWID;
          CREATE INDEX IF NOT EXISTS nodes_by_owner ON nodes (owner_user, node);
          CREATE INDEX IF NOT EXISTS nodes_by_joining ON nodes (joined_seq);"
     }
@@ -139,9 +147,26 @@ impl Projection for Nodes {
                 let changes: [(&str, &dyn ToSql); 2] = [("removed_seq", &seq), ("removal", &removal)];
                 supersede(transaction, &TABLE, entry, event.node.as_str(), &changes)
             }
+            Event::NodeRoutesAdvertised(event) => {
+                set_routes(transaction, entry, event.node.as_str(), "advertised", &event.routes)
+            }
+            Event::NodeRoutesApproved(event) => {
+                set_routes(transaction, entry, event.node.as_str(), "approved", &event.routes)
+            }
             _ => Ok(()),
         }
     }
+}
+
+fn set_routes(
+    transaction: &Transaction<'_>,
+    entry: Entry<'_>,
+    node: &str,
+    column: &'static str,
+    routes: &[Prefix],
+) -> Result<(), FoldError> {
+    let text = to_json(routes).map_err(|source| entry.database(source))?;
+    supersede(transaction, &TABLE, entry, node, &[(column, &text)])
 }
 
 fn row(row: &Row<'_>) -> rusqlite::Result<Node> {
@@ -159,6 +184,8 @@ fn row(row: &Row<'_>) -> rusqlite::Result<Node> {
         rotated: row.get::<_, Option<u64>>("rotated_seq")?.map(Seq),
         removed: row.get::<_, Option<u64>>("removed_seq")?.map(Seq),
         removal: optional_word(row, "removal")?,
+        advertised: json(row, "advertised")?,
+        approved: json(row, "approved")?,
     })
 }
 
@@ -196,10 +223,11 @@ pub fn members(connection: &Connection, moment: &Moment) -> Result<Vec<Node>, Vi
     Ok(statement.query_map(params![moment.bound()], row)?.collect::<Result<_, _>>()?)
 }
 
-/// The record that last changed who is a member, whose node is whose, or who is a user.
+/// The record that last changed who is a member, whose node is whose, what lies behind it, or who is a user.
 pub fn last_change(connection: &Connection, moment: &Moment) -> Result<Option<Seq>, ViewError> {
     let sql = "SELECT max(seq) FROM records
-               WHERE seq < ?1 AND kind IN ('user.provisioned', 'node.joined', 'node.removed')";
+               WHERE seq < ?1 AND kind IN ('user.provisioned', 'node.joined', 'node.removed', 'node.routes_advertised',
+                   'node.routes_approved')";
     let last: Option<u64> =
         connection.prepare_cached(sql)?.query_row(params![moment.bound()], |row| row.get(0))?;
     Ok(last.map(Seq))

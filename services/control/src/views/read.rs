@@ -60,6 +60,16 @@ pub(super) fn to_word<T: Serialize>(value: &T) -> rusqlite::Result<String> {
     }
 }
 
+/// Reads what is written as JSON.
+pub(super) fn json<T: DeserializeOwned>(row: &Row<'_>, column: &str) -> rusqlite::Result<T> {
+    convert(column, serde_json::from_str(&row.get::<_, String>(column)?).ok())
+}
+
+/// Writes a value as JSON.
+pub(super) fn to_json<T: Serialize + ?Sized>(value: &T) -> rusqlite::Result<String> {
+    serde_json::to_string(value).map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))
+}
+
 /// Reads an owner: a user, or tags.
 pub(super) fn owner(row: &Row<'_>) -> rusqlite::Result<NodeOwner> {
     if let Some(user) = optional(row, "owner_user")? {

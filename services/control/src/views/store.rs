@@ -11,7 +11,7 @@ use writ_schema::Seq;
 use super::{Projection, ViewError};
 
 /// Counts changes of the tables. A file of another layout is dropped and folded anew.
-const LAYOUT: i64 = 1;
+const LAYOUT: i64 = 2;
 
 /// How long a reader waits for a writer's lock before it gives up.
 const BUSY_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(5);

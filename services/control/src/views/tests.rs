@@ -144,7 +144,8 @@ impl Story {
         let authorization = AuthorizationId::from_bytes([number; 16]);
         let source = ConnectionSource { node: from.clone(), user: Some(user.clone()) };
         self.tell(ConnectionAuthorized {
-            v: Version,
+            v: ConnectionAuthorized::version(None),
+            route: None,
             authorization: authorization.clone(),
             source: Sealed::new(
                 Subject::User(user.clone()),
@@ -205,11 +206,7 @@ fn dana_leaves() -> (Story, UserId, AuthorizationId) {
         Some(leaver),
     );
     let revoked = story.tell_because(
-        ConnectionRevoked {
-            v: Version,
-            authorization: authorization.clone(),
-            reason: RevocationReason::UserDisabled,
-        },
+        ConnectionRevoked::new(authorization.clone(), RevocationReason::UserDisabled),
         Some(leaver),
     );
     for side in [Side::Source, Side::Destination] {

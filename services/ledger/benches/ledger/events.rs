@@ -178,7 +178,8 @@ impl Events {
             }
         }
         ConnectionAuthorized {
-            v: Version,
+            v: ConnectionAuthorized::version(None),
+            route: None,
             authorization,
             source: self.source(source),
             destination: node(destination),

@@ -82,14 +82,13 @@ fn unknown_names_are_refused_with_place_and_nearest_known_name() {
 
 #[test]
 fn sections_that_are_not_enforced_are_refused_by_name() {
-    for section in ["ssh", "autoApprovers", "nodeAttrs", "derpMap", "ipsets", "sshTests"] {
+    for section in ["ssh", "nodeAttrs", "derpMap", "ipsets", "sshTests"] {
         let error = refusal(&format!("{{\"acls\": [],\n \"{section}\": {{}}}}"));
         assert!(error.message().contains(section) && error.message().contains("not supported"), "{error}");
         assert_eq!((error.line(), error.column()), (2, 2));
     }
     for (field, part) in [
         ("\"app\": {}", "\"app\" is not supported"),
-        ("\"via\": []", "\"via\" is not supported"),
         ("\"srcPostur\": []", "\"srcPostur\" is not known here"),
     ] {
         let text = format!(r#"{{"grants": [{{"src": ["*"], "dst": ["*"], "ip": ["*"], {field}}}]}}"#);

@@ -14,6 +14,7 @@ mod names;
 mod paths;
 mod power;
 mod reports;
+mod routes;
 mod traces;
 
 use std::future::Future;

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use writ_relay::wire::NodeBytes;
 use writ_schema::event::Side;
 
+use super::Service;
 use crate::engine::packet::{Packet, TcpFlags, Transport};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -22,13 +23,18 @@ pub(in crate::engine) struct Flow {
     pub peer: NodeBytes,
     /// Whether this node opened it.
     pub side: Side,
-    /// The port that was opened.
-    pub service: u16,
+    /// What was opened.
+    pub service: Service,
     pub last: Instant,
     pub ended: bool,
 }
 
 impl Flow {
+    /// Whether an address is what the flow leads to behind this node or behind the peer.
+    pub fn leads_to(&self, side: Side, address: IpAddr) -> bool {
+        self.side == side && self.service.behind == Some(address)
+    }
+
     pub fn lifetime(&self, number: u8) -> Duration {
         let seconds = match (number, self.ended) {
             (6, true) => 30,

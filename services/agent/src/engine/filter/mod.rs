@@ -2,7 +2,8 @@
 //!
 //! A packet passes if a live *grant* covers it (an authorization in which this node is the source, for packets out, or
 //! the destination, for packets in), or if it answers a flow that a grant covers still. So taking a grant away stops its
-//! flows with the very next packet. A peer may only send from its own addresses and only to ours.
+//! flows with the very next packet. A peer may only send from its own addresses and only to ours, or to those behind this
+//! node that a grant leads to; and what answers from behind a node does so in a flow only.
 //!
 //! A flow outlives its grant in the table for a reason: what a local server still has to say in a flow that was cut must
 //! not look like a wish of this node to connect.
@@ -11,20 +12,20 @@ mod flow;
 mod grant;
 mod trial;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::time::Instant;
 
 use writ_relay::wire::NodeBytes;
 use writ_schema::AuthorizationId;
 use writ_schema::event::Side;
-use writ_schema::net::Protocol;
+use writ_schema::net::{Prefix, Protocol};
 
 use super::packet::{Packet, Quoted, Transport};
 use flow::{Direction, Ends, FlowKey};
 
 pub(in crate::engine) use flow::Flow;
-pub(in crate::engine) use grant::Grant;
+pub(in crate::engine) use grant::{Grant, Service};
 
 /// Most flows at a time.
 const MAX_FLOWS: usize = 65_536;
@@ -73,11 +74,31 @@ pub(in crate::engine) struct Filter {
     addresses: HashMap<IpAddr, NodeBytes>,
     peers: HashMap<NodeBytes, Peer>,
     flows: HashMap<FlowKey, Flow>,
+    /// What this node carries packets for.
+    offered: Vec<Prefix>,
+    /// The peers that carry packets for what lies behind them, with how many grants lead there.
+    routers: BTreeMap<NodeBytes, usize>,
 }
 
 impl Filter {
     pub fn new(own: [IpAddr; 2]) -> Self {
-        Self { own, addresses: HashMap::new(), peers: HashMap::new(), flows: HashMap::new() }
+        let (addresses, peers, flows) = (HashMap::new(), HashMap::new(), HashMap::new());
+        Self { own, addresses, peers, flows, offered: Vec::new(), routers: BTreeMap::new() }
+    }
+
+    /// Says what this node carries packets for.
+    pub fn set_offered(&mut self, offered: Vec<Prefix>) {
+        self.offered = offered;
+    }
+
+    /// What this node carries packets for.
+    pub fn offered(&self) -> &[Prefix] {
+        &self.offered
+    }
+
+    /// Whether this node carries packets for a prefix.
+    pub fn offers(&self, route: Prefix) -> bool {
+        self.offered.iter().any(|offered| offered.covers(route))
     }
 
     /// Names the addresses that are a peer's own.
@@ -91,6 +112,7 @@ impl Filter {
     /// Forgets a peer. Its flows stay as marks of what was cut until they time out.
     pub fn remove_peer(&mut self, peer: NodeBytes) {
         self.addresses.retain(|_, owner| *owner != peer);
+        self.routers.remove(&peer);
         if let Some(known) = self.peers.get_mut(&peer) {
             known.grants.clear();
         }
@@ -98,6 +120,9 @@ impl Filter {
     }
 
     pub fn grant(&mut self, peer: NodeBytes, grant: Grant) {
+        if leads_through(&grant) {
+            *self.routers.entry(peer).or_default() += 1;
+        }
         self.peers.entry(peer).or_default().grants.push(grant);
     }
 
@@ -105,7 +130,14 @@ impl Filter {
     pub fn revoke(&mut self, peer: NodeBytes, authorization: &AuthorizationId) -> Option<Grant> {
         let grants = &mut self.peers.get_mut(&peer)?.grants;
         let at = grants.iter().position(|grant| grant.authorization == *authorization)?;
-        Some(grants.swap_remove(at))
+        let revoked = grants.swap_remove(at);
+        if leads_through(&revoked)
+            && let Some(count) = self.routers.get_mut(&peer)
+        {
+            *count = count.saturating_sub(1);
+            self.routers.retain(|_, count| *count > 0);
+        }
+        Some(revoked)
     }
 
     pub fn grants(&self, peer: NodeBytes) -> &[Grant] {
@@ -114,18 +146,22 @@ impl Filter {
 
     /// Decides about a packet of this node.
     pub fn outbound(&mut self, now: Instant, packet: &Packet, bytes: usize) -> Outbound {
-        if !self.own.contains(&packet.source) {
-            return Outbound::Refuse(Refused::ForeignAddress);
-        }
+        let is_own = self.own.contains(&packet.source);
         if let Transport::Error(quoted) = packet.transport {
             return self.outbound_error(now, packet, &quoted, bytes);
         }
         let Some(ends) = Ends::of(packet, Direction::Out) else {
-            return Outbound::Refuse(Refused::NoFlow);
+            return Outbound::Refuse(if is_own { Refused::NoFlow } else { Refused::ForeignAddress });
         };
         let flow = self.live_flow(now, &ends.key);
+        let flow = flow.filter(|flow| is_own || flow.leads_to(Side::Destination, packet.source));
         if let Some(peer) = flow.and_then(|flow| self.pass(now, &ends, flow, Direction::Out, bytes)) {
             return Outbound::Admit(peer);
+        }
+        if !is_own {
+            // A neighbour of this node begins nothing through it.
+            let refused = if flow.is_some() { Refused::NotGranted } else { Refused::ForeignAddress };
+            return Outbound::Refuse(refused);
         }
         if let Some(opened) = self.open_outbound(now, packet, &ends, bytes) {
             return opened.map_or_else(Outbound::Refuse, Outbound::Admit);
@@ -150,10 +186,25 @@ impl Filter {
         ends: &Ends,
         bytes: usize,
     ) -> Option<Result<NodeBytes, Refused>> {
-        let peer = self.addresses.get(&packet.destination).copied().filter(|_| !ends.answers)?;
-        self.covering(peer, Side::Source, packet.protocol(), ends.opens_port)?;
-        let flow = Flow { peer, side: Side::Source, service: ends.opens_port, last: now, ended: false };
+        if ends.answers {
+            return None;
+        }
+        let (protocol, port) = (packet.protocol(), ends.opens_port);
+        let (peer, behind) = match self.addresses.get(&packet.destination) {
+            Some(peer) => (*peer, None),
+            None => (self.router(packet.destination, protocol, port)?, Some(packet.destination)),
+        };
+        let service = Service { behind, port };
+        self.covering(peer, Side::Source, protocol, service)?;
+        let flow = Flow { peer, side: Side::Source, service, last: now, ended: false };
         Some(self.open(now, ends, flow, Direction::Out, bytes).map(|()| peer))
+    }
+
+    /// The peer through which a grant leads to an address behind it.
+    fn router(&self, address: IpAddr, protocol: Protocol, port: u16) -> Option<NodeBytes> {
+        let service = Service { behind: Some(address), port };
+        let mut routers = self.routers.keys().copied();
+        routers.find(|router| self.covering(*router, Side::Source, protocol, service).is_some())
     }
 
     /// Decides about a packet that a peer sent through its tunnel.
@@ -165,27 +216,30 @@ impl Filter {
         bytes: usize,
     ) -> Result<(), Refused> {
         let is_peers = self.addresses.get(&packet.source) == Some(&from);
-        if !is_peers || !self.own.contains(&packet.destination) {
-            return Err(Refused::ForeignAddress);
-        }
+        let behind = (!self.own.contains(&packet.destination)).then_some(packet.destination);
         if let Transport::Error(quoted) = packet.transport {
-            return self.inbound_error(now, from, &quoted, bytes);
+            return self.inbound_error(now, from, packet, &quoted, bytes);
         }
         let ends = Ends::of(packet, Direction::In).ok_or(Refused::NoFlow)?;
-        if let Some(flow) = self.live_flow(now, &ends.key)
-            && flow.peer == from
+        let flow = self.live_flow(now, &ends.key).filter(|flow| flow.peer == from);
+        let flow = flow.filter(|flow| is_peers || flow.leads_to(Side::Source, packet.source));
+        if let Some(flow) = flow
             && self.pass(now, &ends, flow, Direction::In, bytes).is_some()
         {
             return Ok(());
         }
-        if self.covering(from, Side::Destination, packet.protocol(), ends.opens_port).is_none() {
+        let is_offered = behind.is_none_or(|address| self.offers(Prefix::single(address)));
+        if flow.is_none() && (!is_peers || !is_offered) {
+            return Err(Refused::ForeignAddress);
+        }
+        let service = Service { behind, port: ends.opens_port };
+        if !is_peers || self.covering(from, Side::Destination, packet.protocol(), service).is_none() {
             return Err(Refused::NotGranted);
         }
         if ends.answers {
             return Err(Refused::NoFlow);
         }
-        let flow =
-            Flow { peer: from, side: Side::Destination, service: ends.opens_port, last: now, ended: false };
+        let flow = Flow { peer: from, side: Side::Destination, service, last: now, ended: false };
         self.open(now, &ends, flow, Direction::In, bytes)
     }
 
@@ -217,8 +271,8 @@ impl Filter {
         (now.saturating_duration_since(flow.last) < flow.lifetime(key.number)).then_some(*flow)
     }
 
-    fn covering(&self, peer: NodeBytes, side: Side, protocol: Protocol, port: u16) -> Option<usize> {
-        self.grants(peer).iter().position(|grant| grant.covers(side, protocol, port))
+    fn covering(&self, peer: NodeBytes, side: Side, protocol: Protocol, service: Service) -> Option<usize> {
+        self.grants(peer).iter().position(|grant| grant.covers(side, protocol, service))
     }
 
     /// Lets a packet of a known flow pass, if a grant still covers the flow.
@@ -276,11 +330,15 @@ impl Filter {
             local_port: quoted.destination_port,
             remote_port: quoted.source_port,
         };
+        let is_own = self.own.contains(&packet.source);
         let admitted = (quoted.source == packet.destination)
             .then(|| self.live_flow(now, &key))
             .flatten()
+            // Whoever stands on the way behind this node may say what became of a packet.
+            .filter(|flow| is_own || flow.leads_to(Side::Destination, quoted.destination))
             .and_then(|flow| self.pass(now, &Ends::quoted(key), flow, Direction::Out, bytes));
-        admitted.map_or(Outbound::Refuse(Refused::NoFlow), Outbound::Admit)
+        let refused = if is_own { Refused::NoFlow } else { Refused::ForeignAddress };
+        admitted.map_or(Outbound::Refuse(refused), Outbound::Admit)
     }
 
     /// An error of a peer about a packet that this node sent in a flow.
@@ -288,9 +346,11 @@ impl Filter {
         &mut self,
         now: Instant,
         from: NodeBytes,
+        packet: &Packet,
         quoted: &Quoted,
         bytes: usize,
     ) -> Result<(), Refused> {
+        let is_peers = self.addresses.get(&packet.source) == Some(&from);
         let key = FlowKey {
             number: quoted.number,
             local: quoted.source,
@@ -298,7 +358,16 @@ impl Filter {
             local_port: quoted.source_port,
             remote_port: quoted.destination_port,
         };
-        let flow = self.live_flow(now, &key).filter(|flow| flow.peer == from).ok_or(Refused::NoFlow)?;
+        let is_plain = is_peers && self.own.contains(&packet.destination);
+        let flow =
+            self.live_flow(now, &key).filter(|flow| flow.peer == from && packet.destination == key.local);
+        let flow = match flow {
+            // Whoever stands on the way behind the peer may say what became of a packet, and the peer itself may tell those
+            // behind this node.
+            Some(flow) if is_plain || flow.leads_to(Side::Source, key.remote) => flow,
+            Some(flow) if is_peers && flow.leads_to(Side::Destination, key.local) => flow,
+            _ => return Err(if is_plain { Refused::NoFlow } else { Refused::ForeignAddress }),
+        };
         self.pass(now, &Ends::quoted(key), flow, Direction::In, bytes).map(|_| ()).ok_or(Refused::NotGranted)
     }
 }
@@ -310,7 +379,12 @@ fn count(grant: &mut Grant, now: Instant, flow: Flow, direction: Direction, byte
         Direction::In => grant.bytes_received = grant.bytes_received.saturating_add(bytes),
     }
     grant.used = Some(now);
-    grant.last_port = flow.service;
+    grant.last_port = flow.service.port;
+}
+
+/// Whether this node reaches what lies behind the peer under a grant.
+fn leads_through(grant: &Grant) -> bool {
+    grant.side == Side::Source && grant.route.is_some()
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use super::{Agent, now};
 use crate::shell::check;
 use crate::shell::local::{Call, Request, Response};
 use crate::shell::resolver::Resolver;
-use crate::shell::status::{AgentStatus, LogLine, SessionStatus, SplitViewStatus};
+use crate::shell::status::{AgentStatus, LogLine, RouteStatus, SessionStatus, SplitViewStatus};
 use crate::state::{StateDir, new_wireguard_key};
 
 /// Callers that may wait for a rotation.
@@ -113,6 +113,12 @@ impl Agent {
         }
     }
 
+    fn advertised_routes(&self) -> Vec<RouteStatus> {
+        let approved = |prefix| self.netmap.as_ref().is_some_and(|netmap| netmap.approved.contains(prefix));
+        let all = self.options.advertised_routes.iter();
+        all.map(|prefix| RouteStatus { prefix: *prefix, approved: approved(prefix) }).collect()
+    }
+
     pub(super) fn status(&self) -> AgentStatus {
         let membership = &self.enrolment.membership;
         let mut engine = self.engine.status(now());
@@ -144,6 +150,8 @@ impl Agent {
             witnesses: self.trust.quorum(now().wall),
             netmap: self.netmap.clone(),
             host_dns: self.host_dns.status(),
+            reached_routes: self.routes.installed(),
+            advertised_routes: self.advertised_routes(),
             candidates: self.engine.announced_candidates().to_vec(),
             engine,
             refusals: self.refusals.iter().cloned().collect(),

@@ -1,5 +1,7 @@
 //! What comes over the session, and what becomes of it once it is verified and kept.
 
+use std::net::{IpAddr, SocketAddr};
+
 use anyhow::Result;
 use jiff::Timestamp;
 use tracing::Span;
@@ -165,9 +167,19 @@ impl Agent {
         }
         if matches!(verified, Verified::Snapshot(_) | Verified::NetmapChanged(_)) {
             self.tell_resolver();
+            self.take_routes();
         }
         self.engine.handle_message(now(), verified);
         self.keep_keys()
+    }
+
+    /// Leads packets for what may be reached behind other nodes into the tunnel.
+    fn take_routes(&mut self) {
+        let Some(netmap) = self.netmap.as_ref().filter(|_| self.options.accepts_routes) else { return };
+        let servers = self.relay.iter().flat_map(|relay| relay.stun.iter().chain([&relay.address]));
+        let servers: Vec<IpAddr> = servers.map(SocketAddr::ip).collect();
+        let routes = self.routes.set(&netmap.routes, &servers);
+        self.engine.set_accepted_routes(routes);
     }
 
     fn tell_resolver(&self) {

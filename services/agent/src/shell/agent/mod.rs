@@ -16,16 +16,19 @@ use anyhow::{Context as _, Result, bail};
 use jiff::Timestamp;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
+use writ_schema::net::Prefix;
 use writ_schema::protocol::{AgentFrame, Netmap, RelayAccess};
 use writ_telemetry::RecentLines;
 
 use super::changes::{Changes as NetworkChanges, Network, Sleep};
 use super::dial::Dialer;
+use super::forwarding::Forwarding;
 use super::host_dns::{self, HostDns, HostDnsMode};
 use super::keeper::Keeper;
 use super::local::{self, Call, Response};
 use super::relay::{self, RelayStream};
 use super::resolver::Resolver;
+use super::routes::HostRoutes;
 use super::session::{self, Command, Event, Position, Session};
 use super::sockets::{Family, Sockets};
 use super::status::RefusalStatus;
@@ -64,13 +67,17 @@ pub struct Options {
     pub host_dns: HostDnsMode,
     /// Age at which the WireGuard key is replaced.
     pub key_lifetime: Duration,
+    /// What this node offers to carry packets for.
+    pub advertised_routes: Vec<Prefix>,
+    /// Whether what may be reached behind other nodes is reached through them.
+    pub accepts_routes: bool,
     /// The process's newest log lines.
     pub recent: RecentLines,
 }
 
 /// Runs the agent until it is told to stop.
 pub async fn up(options: Options) -> Result<()> {
-    let state = StateDir::open(&options.state)?;
+    let state = Arc::new(StateDir::open(&options.state)?);
     host_dns::mend(&options.tun_name);
     let identity = state.identity()?;
     let keys = state.wireguard_keys(Timestamp::now().as_second())?;
@@ -97,6 +104,7 @@ pub async fn up(options: Options) -> Result<()> {
         seed: *random_secret()?,
     };
     let tun = Tun::open(&options.tun_name, membership)?;
+    let forwarding = Forwarding::set_up(&options.tun_name, membership, &options.advertised_routes, &state)?;
     let mut resolver = answer_for_names(membership).await;
     let host_dns = HostDns::start(options.host_dns, &options.tun_name, membership, resolver.as_mut()).await;
     let sockets = bind(options.port, kept.as_ref().map_or(0, |kept| kept.port))?;
@@ -104,9 +112,9 @@ pub async fn up(options: Options) -> Result<()> {
     let dialer = Arc::new(Dialer::new(&enrolment, identity)?);
     let session = session::start(dialer.clone(), position);
     let mut engine = Engine::new(now(), settings);
+    engine.set_offered_routes(options.advertised_routes.clone());
     let relay = kept.as_ref().and_then(|kept| kept.relay.clone());
     let refusals = take_up(&mut engine, &mut trust, kept);
-    let state = Arc::new(state);
     let agent = Agent {
         engine,
         trust,
@@ -123,6 +131,8 @@ pub async fn up(options: Options) -> Result<()> {
         relay_stream: None,
         host_dns,
         tun,
+        routes: HostRoutes::new(&options.tun_name),
+        forwarding,
         resolver,
         sockets,
         position,
@@ -163,6 +173,9 @@ struct Agent {
     /// Before the resolver and the TUN device, which it leads to: it is dropped first.
     host_dns: HostDns,
     tun: Tun,
+    routes: HostRoutes,
+    /// While this host carries packets for others.
+    forwarding: Option<Forwarding>,
     /// Answers for the network's names.
     resolver: Option<Resolver>,
     sockets: Sockets,
@@ -352,6 +365,7 @@ impl Agent {
     }
 
     async fn stop(mut self) -> Result<()> {
+        self.forwarding = None;
         self.engine.stop(now());
         self.keep();
         self.flush().await;

@@ -33,6 +33,7 @@ fn access(command: &Command) -> Access {
         Command::CreateEnrolmentKey { .. }
         | Command::RevokeEnrolmentKey { .. }
         | Command::RemoveNode { .. }
+        | Command::ApproveRoutes { .. }
         | Command::SetPolicy { .. }
         | Command::UndoPolicy { .. } => Access::Role(Role::NetworkAdmin),
         Command::RecordDeanonymised { .. } | Command::RecordReport { .. } => Access::Role(Role::Auditor),
@@ -40,6 +41,7 @@ fn access(command: &Command) -> Access {
         Command::LogIn { .. }
         | Command::Join { .. }
         | Command::RotateKey { .. }
+        | Command::AdvertiseRoutes { .. }
         | Command::StartSession { .. }
         | Command::EndSession { .. }
         | Command::RecordFrameRejected { .. }

@@ -3,20 +3,20 @@
 use std::net::IpAddr;
 
 use jiff::Timestamp;
-use writ_policy::{Decision as PolicyDecision, Permit, Refused, Unmet};
+use writ_policy::{Circumstances, Compiled, Decision as PolicyDecision, Permit, Refused, Unmet, Way};
 use writ_schema::event::{
     AcknowledgedAction, CloseReason, ConnectionAcknowledged, ConnectionAuthorized, ConnectionClosed,
     ConnectionDenied, DenialReason, PathKind, Side, SignIn, Source, Version,
 };
 use writ_schema::keys::{Signature, Statement};
-use writ_schema::net::{PortRange, Protocol};
+use writ_schema::net::{PortRange, Prefix, Protocol};
 use writ_schema::seal::Sealed;
 use writ_schema::{Actor, AuthorizationId, NodeId, PolicyVersion, Seq};
 
 use super::administration::later;
 use super::{Case, Decision, Refusal, node};
 use crate::core::command::Command;
-use crate::core::policy::{circumstances, permits, policy_protocols, record_ports};
+use crate::core::policy::{circumstances, permits, policy_protocols, record_ports, ways};
 use crate::core::refusals::RefusalFact;
 use crate::core::rejection::Rejection;
 use crate::core::state::{Authorization, Node, State};
@@ -70,6 +70,8 @@ impl Denial {
 /// What the policy grants.
 pub(in crate::core) struct Granted<'a> {
     pub destination: &'a Node,
+    /// The addresses behind the destination that are meant instead of its own.
+    pub route: Option<Prefix>,
     pub rule: String,
     pub ports: PortRange,
     pub policy: PolicyVersion,
@@ -82,16 +84,17 @@ fn request(case: &Case<'_>, wanted: &Wanted<'_>, renews: Option<&AuthorizationId
         Ok(granted) => {
             let end = later(case.context.now, case.context.authorization_life);
             let authorized = ConnectionAuthorized {
-                v: Version,
+                v: ConnectionAuthorized::version(granted.route),
+                renews: renews.filter(|id| continues(case, id, wanted, &granted)).cloned(),
                 authorization: AuthorizationId::from_bytes(case.context.identifier()),
                 source: sealed_source(case, wanted.source),
                 destination: granted.destination.id.clone(),
+                route: granted.route,
                 protocol: wanted.protocol,
                 ports: granted.ports,
                 rule: granted.rule,
                 policy: granted.policy,
                 sign_in: SignIn::EnrolmentKey,
-                renews: renews.filter(|id| continues(case, id, wanted, granted.destination)).cloned(),
                 expires_at: granted.until.map_or(end, |until| until.min(end)),
             };
             Ok(vec![case.draft_by(Actor::Agent, authorized)])
@@ -126,19 +129,15 @@ pub(in crate::core) fn grant<'a>(
         let explanation = "no policy is in force yet, so nothing is allowed";
         return Err(Denial::new(DenialReason::NoPolicy, explanation));
     };
-    let destination = state.node_by_address(wanted.address).ok_or_else(|| {
-        let explanation = format!("no node of the network has {}", wanted.address);
-        Denial::new(DenialReason::UnknownDestination, explanation)
-    })?;
-    let source_id = &wanted.source.id;
     let known = circumstances(wanted.source, now);
-    let permit = permits(compiled, (source_id, &destination.id), wanted.protocol, wanted.port, &known)
-        .map_err(|refused| denial(state, wanted, destination, refused))?;
-    if destination.session.is_none() {
-        let name = display_name(destination);
-        let explanation = format!("{name} is allowed but not connected");
-        return Err(Denial::new(DenialReason::DestinationOffline, explanation));
-    }
+    let (destination, route, permit) = match state.node_by_address(wanted.address) {
+        Some(destination) => (destination, None, to_node(state, compiled, wanted, destination, &known)?),
+        None => {
+            let (router, way) = through_router(state, compiled, wanted, &known)?;
+            (router, Some(Prefix::of(way.prefix)), way.permit)
+        }
+    };
+    let source_id = &wanted.source.id;
     let live = state.live_authorizations_of(source_id, now);
     let as_source = live.filter(|held| held.side_of(source_id) == Some(Side::Source));
     if as_source.count() >= MAX_LIVE_PER_SOURCE {
@@ -148,6 +147,7 @@ pub(in crate::core) fn grant<'a>(
     let Permit { rule, ports, until } = permit;
     Ok(Granted {
         destination,
+        route,
         rule: rule.to_string(),
         ports: record_ports(wanted.protocol, ports),
         policy: active.version,
@@ -155,8 +155,48 @@ pub(in crate::core) fn grant<'a>(
     })
 }
 
+fn to_node(
+    state: &State,
+    compiled: &Compiled,
+    wanted: &Wanted<'_>,
+    destination: &Node,
+    known: &Circumstances,
+) -> Result<Permit, Denial> {
+    let ends = (&wanted.source.id, &destination.id);
+    let permit = permits(compiled, ends, wanted.protocol, wanted.port, known)
+        .map_err(|refused| denial(state, wanted, Some(destination), refused))?;
+    if destination.session.is_none() {
+        let explanation = format!("{} is allowed but not connected", display_name(destination));
+        return Err(Denial::new(DenialReason::DestinationOffline, explanation));
+    }
+    Ok(permit)
+}
+
+/// The best way whose router is connected.
+fn through_router<'a>(
+    state: &'a State,
+    compiled: &Compiled,
+    wanted: &Wanted<'_>,
+    known: &Circumstances,
+) -> Result<(&'a Node, Way), Denial> {
+    let Wanted { source, address, protocol, port } = wanted;
+    if !compiled.is_routed(*address) {
+        let explanation = format!("no node of the network has {address}, and none carries packets for it");
+        return Err(Denial::new(DenialReason::UnknownDestination, explanation));
+    }
+    let ways = ways(compiled, &source.id, *address, *protocol, *port, known)
+        .map_err(|refused| denial(state, wanted, None, refused))?;
+    let routers = ways.iter().filter_map(|way| state.node(&way.router)).map(display_name);
+    let routers = routers.collect::<Vec<_>>().join(", ");
+    let mut ways = ways.into_iter().filter_map(|way| Some((state.node(&way.router)?, way)));
+    ways.find(|(router, _)| router.session.is_some()).ok_or_else(|| {
+        let explanation = format!("{address} is allowed, but none of its routers is connected: {routers}");
+        Denial::new(DenialReason::DestinationOffline, explanation)
+    })
+}
+
 /// Why the policy does not allow it: no rule does, or the nearest does but for its conditions.
-fn denial(state: &State, wanted: &Wanted<'_>, destination: &Node, refused: Refused) -> Denial {
+fn denial(state: &State, wanted: &Wanted<'_>, destination: Option<&Node>, refused: Refused) -> Denial {
     let unmet = match refused {
         Refused::Unmet(unmet) => unmet,
         Refused::NoRule => return Denial::new(DenialReason::NoRule, explain(state, wanted, destination)),
@@ -179,15 +219,19 @@ fn denial(state: &State, wanted: &Wanted<'_>, destination: &Node, refused: Refus
 }
 
 /// Says which rules came nearest.
-fn explain(state: &State, wanted: &Wanted<'_>, destination: &Node) -> String {
+fn explain(state: &State, wanted: &Wanted<'_>, destination: Option<&Node>) -> String {
     let Wanted { source, protocol, port, .. } = wanted;
     let version = state.policy().map_or(PolicyVersion(0), |active| active.version);
     let service = if protocol.has_ports() { format!("{protocol} port {port}") } else { protocol.to_string() };
-    let to = display_name(destination);
+    let to = destination.map_or_else(|| wanted.address.to_string(), |node| display_name(node).to_owned());
     let head = format!("no rule of policy version {version} allows this node to reach {to} on {service}");
     let named = policy_protocols(*protocol).next();
     let (Some(compiled), Some(named)) = (state.compiled_policy(), named) else { return head };
-    match compiled.decide(&source.id, &destination.id, named, *port) {
+    let decision = match destination {
+        Some(destination) => compiled.decide(&source.id, &destination.id, named, *port),
+        None => compiled.explain_address(&source.id, wanted.address, named, *port).decision,
+    };
+    match decision {
         PolicyDecision::Denied { nearest } if !nearest.is_empty() => {
             let nearest: Vec<String> = nearest.iter().map(ToString::to_string).collect();
             format!("{head}; nearest: {}", nearest.join("; "))
@@ -210,11 +254,13 @@ pub(super) fn seal<T>(case: &Case<'_>, node: &NodeId, value: T) -> Sealed<T> {
 }
 
 /// Whether an authorization is one that the new one continues: live, between the same nodes, for the same service.
-fn continues(case: &Case<'_>, renews: &AuthorizationId, wanted: &Wanted<'_>, destination: &Node) -> bool {
+fn continues(case: &Case<'_>, renews: &AuthorizationId, wanted: &Wanted<'_>, granted: &Granted<'_>) -> bool {
     case.state.authorization(renews).is_some_and(|held| {
         held.is_live(case.context.now)
             && held.side_of(&wanted.source.id) == Some(Side::Source)
-            && held.destination == destination.id
+            && held.destination == granted.destination.id
+            && held.route.is_some() == granted.route.is_some()
+            && held.route.is_none_or(|route| route.contains(wanted.address))
             && held.protocol == wanted.protocol
             && held.ports.contains(wanted.port)
     })

@@ -8,6 +8,7 @@ mod join;
 mod node;
 mod policy;
 mod retention;
+mod routes;
 mod user;
 mod values;
 mod withdrawal;
@@ -85,6 +86,7 @@ pub fn decide(state: &State, context: &Context, submission: &Submission) -> Deci
         | Command::StartSession { .. }
         | Command::EndSession { .. }
         | Command::RecordFrameRejected { .. } => node::decide(&case, command),
+        Command::AdvertiseRoutes { .. } | Command::ApproveRoutes { .. } => routes::decide(&case, command),
         Command::SetPolicy { text, proposal, base, allow_everything } => {
             policy::set(&case, text, proposal, *base, *allow_everything)
         }

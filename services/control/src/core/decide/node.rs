@@ -9,7 +9,7 @@ use writ_schema::protocol::MAX_REASON_CHARS;
 use writ_schema::{Actor, NodeId};
 
 use super::values::check_line;
-use super::{Case, Decision, Refusal, connection, withdrawal};
+use super::{Case, Decision, Refusal, connection, routes, withdrawal};
 use crate::core::command::Command;
 use crate::core::refusals::RefusalFact;
 use crate::core::rejection::Rejection;
@@ -80,10 +80,14 @@ fn start_session(case: &Case<'_>, node: &NodeId, agent: &str) -> Decision {
 }
 
 fn end_session(case: &Case<'_>, node: &NodeId, reason: SessionEnd) -> Decision {
-    if live(case, node)?.session.is_none() {
+    let known = live(case, node)?;
+    if known.session.is_none() {
         return Err(Rejection::NoSession(node.clone()).into());
     }
-    Ok(vec![case.draft(SessionTerminated { v: Version, node: node.clone(), reason })])
+    let ended = case.draft(SessionTerminated { v: Version, node: node.clone(), reason });
+    let is_gone = !matches!(reason, SessionEnd::Replaced | SessionEnd::ControlPlaneStopped);
+    let replaced = is_gone.then(|| routes::replaced(case, known)).into_iter().flatten();
+    Ok(std::iter::once(ended).chain(replaced.map(|event| case.consequence(0, event))).collect())
 }
 
 /// It is recorded whatever was sent: an agent that does not believe the control plane is a fact about either of them.

@@ -5,11 +5,14 @@ use std::sync::Arc;
 use data_encoding::HEXLOWER;
 use sha2::{Digest, Sha256};
 use writ_policy::{Compiled, Policy, difference};
-use writ_schema::event::{PolicyActivated, PolicyChangeProposed, PolicyEffect, RevocationReason, Version};
+use writ_schema::event::{
+    NodeRoutesApproved, PolicyActivated, PolicyChangeProposed, PolicyEffect, RevocationReason, Version,
+};
+use writ_schema::net::Prefix;
 use writ_schema::seal::{Retention, Sealed, Subject};
 use writ_schema::{PolicyVersion, ProposalId};
 
-use super::{Case, Decision, withdrawal};
+use super::{Case, Decision, routes, withdrawal};
 use crate::core::policy::still_allows;
 use crate::core::rejection::Rejection;
 use crate::core::state::{Authorization, State};
@@ -89,10 +92,10 @@ fn activate(
     let revocations = cut
         .into_iter()
         .map(|authorization| withdrawal::revocation(authorization, RevocationReason::PolicyChanged));
-    Ok([case.draft(proposed), case.consequence(0, activated)]
-        .into_iter()
-        .chain(revocations.map(|event| case.consequence(1, event)))
-        .collect())
+    let mut drafts = vec![case.draft(proposed), case.consequence(0, activated)];
+    drafts.extend(revocations.map(|event| case.consequence(1, event)));
+    drafts.extend(change.approvals(case.state, version).map(|event| case.consequence(1, event)));
+    Ok(drafts)
 }
 
 /// A policy that could come into force: it was read, its names resolve and its tests pass.
@@ -131,6 +134,15 @@ impl PolicyChange {
         let live = case.state.live_authorizations(case.context.now);
         live.filter(|authorization| {
             !still_allows(case.state, &self.compiled, authorization, case.context.now)
+        })
+    }
+
+    /// The routes on offer that it approves by itself and that were not approved before.
+    fn approvals(&self, state: &State, version: PolicyVersion) -> impl Iterator<Item = NodeRoutesApproved> {
+        state.nodes().filter_map(move |node| {
+            let approves = |route: &Prefix| self.compiled.auto_approves(&node.id, &route.net());
+            let routes = routes::with_approved_by(node, &node.advertised, approves)?;
+            Some(NodeRoutesApproved { v: Version, node: node.id.clone(), routes, policy: Some(version) })
         })
     }
 

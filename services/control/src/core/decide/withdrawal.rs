@@ -41,5 +41,5 @@ pub(super) fn remove_nodes<'a>(
 }
 
 pub(super) fn revocation(authorization: &Authorization, reason: RevocationReason) -> ConnectionRevoked {
-    ConnectionRevoked { v: Version, authorization: authorization.id.clone(), reason }
+    ConnectionRevoked::new(authorization.id.clone(), reason)
 }

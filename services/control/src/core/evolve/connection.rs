@@ -13,6 +13,7 @@ pub(super) fn authorized(state: &mut State, seq: Seq, body: &ConnectionAuthorize
         source: body.source.value().cloned(),
         sealed_for: body.source.of().cloned(),
         destination: body.destination.clone(),
+        route: body.route,
         protocol: body.protocol,
         ports: body.ports,
         rule: body.rule.clone(),

@@ -35,6 +35,8 @@ pub fn evolve(state: &mut State, record: &Record) {
         Event::EnrolKeyRevoked(body) => administration::enrol_key_revoked(state, body),
         Event::NodeJoined(body) => node::joined(state, record.seq, body),
         Event::NodeRemoved(body) => node::removed(state, record.seq, body),
+        Event::NodeRoutesAdvertised(body) => node::routes_advertised(state, body),
+        Event::NodeRoutesApproved(body) => node::routes_approved(state, body),
         Event::KeyRotated(body) => node::key_rotated(state, record.seq, body),
         Event::SessionStarted(body) => node::session_started(state, record.seq, body),
         Event::SessionTerminated(body) => state.nodes.set_session(&body.node, None),

@@ -1,7 +1,9 @@
 //! Nodes, their keys and their sessions.
 
-use writ_schema::Seq;
-use writ_schema::event::{KeyRotated, NodeJoined, NodeRemoved, SessionStarted};
+use writ_schema::event::{
+    KeyRotated, NodeJoined, NodeRemoved, NodeRoutesAdvertised, NodeRoutesApproved, SessionStarted,
+};
+use writ_schema::{NodeId, Seq};
 
 use crate::core::policy::inventory_node;
 use crate::core::state::{Node, Session, State};
@@ -27,6 +29,8 @@ pub(super) fn joined(state: &mut State, seq: Seq, body: &NodeJoined) {
         rotated: None,
         removed: None,
         session: None,
+        advertised: Vec::new(),
+        approved: Vec::new(),
     };
     state.policies.with_compiled(|compiled| compiled.insert_node(&inventory_node(&node)));
     state.nodes.insert(node);
@@ -39,6 +43,24 @@ pub(super) fn removed(state: &mut State, seq: Seq, body: &NodeRemoved) {
     }
     state.nodes.remove(&body.node, seq, body.reason);
     state.policies.with_compiled(|compiled| compiled.remove_node(&body.node));
+}
+
+pub(super) fn routes_advertised(state: &mut State, body: &NodeRoutesAdvertised) {
+    change_routes(state, &body.node, |node| node.advertised.clone_from(&body.routes));
+}
+
+pub(super) fn routes_approved(state: &mut State, body: &NodeRoutesApproved) {
+    change_routes(state, &body.node, |node| node.approved.clone_from(&body.routes));
+}
+
+fn change_routes(state: &mut State, node: &NodeId, change: impl FnOnce(&mut Node)) {
+    let Some(node) = state.nodes.get_mut(node) else { return };
+    let before: Vec<_> = node.routes().collect();
+    change(node);
+    if !node.is_removed() && !node.routes().eq(before) {
+        let known = inventory_node(node);
+        state.policies.with_compiled(|compiled| compiled.insert_node(&known));
+    }
 }
 
 pub(super) fn key_rotated(state: &mut State, seq: Seq, body: &KeyRotated) {

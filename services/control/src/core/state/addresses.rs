@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::{Ipv4Net, Ipv6Net};
 use writ_schema::NodeId;
+use writ_schema::net::Prefix;
 
 /// Where addresses are taken from.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -35,6 +36,11 @@ impl Prefixes {
             return Err(wrong_v6());
         }
         Ok(Self { v4, v6 })
+    }
+
+    /// Both of them.
+    pub fn all(&self) -> [Prefix; 2] {
+        [Prefix::of(self.v4.into()), Prefix::of(self.v6.into())]
     }
 
     /// The addresses of a host number.

@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use jiff::{SignedDuration, Timestamp};
 use writ_schema::event::{AcknowledgedAction, RevocationReason, Side, Source};
-use writ_schema::net::{PortRange, Protocol};
+use writ_schema::net::{PortRange, Prefix, Protocol};
 use writ_schema::seal::{DestroyedKeys, Retention, Subject};
 use writ_schema::{AuthorizationId, NodeId, PolicyVersion, Seq};
 
@@ -22,6 +22,8 @@ pub struct Authorization {
     pub sealed_for: Option<(Subject, Retention)>,
     /// Whom it may reach.
     pub destination: NodeId,
+    /// The addresses behind the destination that are meant instead of its own.
+    pub route: Option<Prefix>,
     /// By which protocol.
     pub protocol: Protocol,
     /// On which ports.

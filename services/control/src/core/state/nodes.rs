@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use writ_schema::event::{NodeOwner, NodeRemoval};
 use writ_schema::keys::{IdentityKey, WireGuardKey};
+use writ_schema::net::Prefix;
 use writ_schema::protocol::NetmapNode;
 use writ_schema::{EnrolmentKeyId, NodeId, Seq, UserId};
 
@@ -37,6 +38,10 @@ pub struct Node {
     pub removed: Option<(Seq, NodeRemoval)>,
     /// Its session, while its agent is connected.
     pub session: Option<Session>,
+    /// What it offers to carry packets for, in order.
+    pub advertised: Vec<Prefix>,
+    /// What it may carry packets for, in order.
+    pub approved: Vec<Prefix>,
 }
 
 /// An agent's connection to the control plane.
@@ -69,6 +74,11 @@ impl Node {
             NodeOwner::User(user) => Some(user),
             NodeOwner::Tags(_) => None,
         }
+    }
+
+    /// What it carries packets for: what it offers and may.
+    pub fn routes(&self) -> impl Iterator<Item = Prefix> {
+        self.advertised.iter().copied().filter(|route| self.approved.contains(route))
     }
 
     /// Both addresses.
@@ -131,6 +141,10 @@ impl Nodes {
         if let Some(node) = self.by_id.get_mut(id) {
             node.session = session;
         }
+    }
+
+    pub(in crate::core) fn get_mut(&mut self, id: &NodeId) -> Option<&mut Node> {
+        self.by_id.get_mut(id)
     }
 
     pub(in crate::core) fn erase_names(&mut self, is_of: impl Fn(&Node) -> bool) {

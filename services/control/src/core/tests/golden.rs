@@ -91,11 +91,11 @@ fn facts(state: &State) -> Value {
     let nodes = state.nodes().map(|node| {
         json!({ "node": node.id, "name": node.name, "owner": node.owner, "wireguard_key": node.wireguard_key,
             "generation": node.generation, "address_v4": node.address_v4, "address_v6": node.address_v6,
-            "connected": node.session.is_some() })
+            "connected": node.session.is_some(), "advertised": node.advertised, "approved": node.approved })
     });
     let live = state.live_authorizations(state.time()).map(|held| {
         json!({ "authorization": held.id, "source": held.source, "destination": held.destination,
-            "protocol": held.protocol, "ports": held.ports, "rule": held.rule, "policy": held.policy,
+            "route": held.route, "protocol": held.protocol, "ports": held.ports, "rule": held.rule, "policy": held.policy,
             "expires_at": held.expires_at, "record": held.record })
     });
     let policy =

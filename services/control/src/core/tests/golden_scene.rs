@@ -26,7 +26,8 @@ fn policy() -> String {
     // Only those on call.
     "groups": {{ "group:oncall": ["{person}"] }},
     "tagOwners": {{ "tag:db": [] }},
-    "acls": [ {{ "action": "accept", "proto": "tcp", "src": ["group:oncall"], "dst": ["tag:db:5432"] }} ],
+    "acls": [ {{ "action": "accept", "proto": "tcp", "src": ["group:oncall"], "dst": ["tag:db:5432", "10.20.0.0/24:443"] }} ],
+    "autoApprovers": {{ "routes": {{ "10.20.0.0/16": ["tag:db"] }} }},
 }}"#
     )
 }
@@ -157,9 +158,23 @@ impl Scene {
                 path: Some(PathKind::Direct),
             },
         );
+        self.routes();
         let reason = "the inclusion proof does not lead to the checkpoint";
         self.submit_as(Actor::Agent, Endpoint::new(1).reject(7, reason));
         held
+    }
+
+    /// What lies behind node 2 is reached through it, until it offers that no longer.
+    fn routes(&mut self) {
+        let advertise = |routes: &[&str]| Command::AdvertiseRoutes {
+            node: id(2),
+            routes: routes.iter().map(|route| route.parse().unwrap()).collect(),
+        };
+        self.submit_as(Actor::Node(id(2)), advertise(&["10.20.0.0/16"]));
+        self.submit_as(Actor::Agent, request(1, "10.20.0.5".parse().unwrap(), 443, None));
+        self.submit_as(Actor::Node(id(2)), advertise(&[]));
+        let approve = Command::ApproveRoutes { node: id(2), routes: Vec::new() };
+        self.submit_as(Actor::Admin(admin(1)), approve);
     }
 
     fn readers(&mut self) {

@@ -6,5 +6,6 @@ mod golden_scene;
 mod joins;
 mod people;
 mod policies;
+mod routes;
 mod simulation;
 mod world;

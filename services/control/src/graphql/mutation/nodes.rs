@@ -4,6 +4,7 @@ use async_graphql::{Context, ID, Object, OneofObject, Result, SimpleObject};
 use jiff::{SignedDuration, Timestamp};
 use writ_schema::event::{NodeOwner, Role};
 use writ_schema::keys::SecretHash;
+use writ_schema::net::Prefix;
 use writ_schema::protocol::EnrolmentTicket;
 use writ_schema::{EnrolmentKeyId, Tag, UserId};
 
@@ -119,6 +120,21 @@ impl NodesMutation {
     ) -> Result<Done> {
         let id = self::command_id(command_id)?;
         submit(context, &id, Command::RevokeEnrolmentKey { key: read(&enrolment_key)? }).await
+    }
+
+    /// Says what a node may carry packets for, in place of what it might before, and revokes what leads through it to anything
+    /// else. What it does not offer at the moment may be approved in advance.
+    #[graphql(guard = "Needs(Role::NetworkAdmin)")]
+    async fn approve_routes(
+        &self,
+        context: &Context<'_>,
+        node: ID,
+        #[graphql(desc = "All of them, as `10.20.0.0/16`; at most 64.")] routes: Vec<String>,
+        command_id: Option<ID>,
+    ) -> Result<Done> {
+        let id = self::command_id(command_id)?;
+        let routes = routes.iter().map(|route| read::<Prefix>(route)).collect::<Result<_>>()?;
+        submit(context, &id, Command::ApproveRoutes { node: read(&node)?, routes }).await
     }
 
     /// Takes a node out and revokes what it holds, in one commit.

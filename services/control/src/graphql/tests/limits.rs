@@ -136,6 +136,7 @@ const ROOTS: &[(Role, &str)] = &[
         "mutation { recordReport(framework: \"f\", bundleDigest: \"d\", asOfSize: 1) { command } }",
     ),
     (Role::Auditor, "mutation { revealPersons(users: [\"x\"], purpose: \"a test\") { done { command } } }"),
+    (Role::NetworkAdmin, "mutation { approveRoutes(node: \"x\", routes: []) { command } }"),
     (Role::NetworkAdmin, "mutation { createEnrolmentKey(owner: {tags: [\"tag:x\"]}) { ticket } }"),
     (Role::NetworkAdmin, "mutation { removeNode(node: \"x\") { command } }"),
     (Role::NetworkAdmin, "mutation { revokeEnrolmentKey(enrolmentKey: \"x\") { command } }"),

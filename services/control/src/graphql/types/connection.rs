@@ -30,6 +30,8 @@ pub struct Authorization {
     pub source: Option<SourceRef>,
     /// Whom it might reach.
     pub destination: NodeRef,
+    /// The addresses behind the destination that were meant instead of its own.
+    pub route: Option<String>,
     /// By which protocol.
     pub protocol: String,
     /// On which destination ports.

@@ -36,6 +36,8 @@ pub struct Node {
     pub key_since: Time,
     /// The key it joined with.
     pub enrolment_key: ID,
+    /// What it carries packets for, and what it offers to.
+    pub routes: Vec<Route>,
     /// The session of its agent, if it was connected.
     pub session: Option<Session>,
     /// Why it was removed.
@@ -46,6 +48,17 @@ pub struct Node {
     pub rotated: Option<Record>,
     /// The record of its removal.
     pub removed: Option<Record>,
+}
+
+/// A prefix behind a node. Packets are carried for it if it is both offered and approved.
+#[derive(SimpleObject, Debug, Clone)]
+pub struct Route {
+    /// The prefix.
+    pub prefix: String,
+    /// Whether the node offers to carry packets for it.
+    pub advertised: bool,
+    /// Whether the policy or an administrator has approved.
+    pub approved: bool,
 }
 
 /// A node that an answer mentions.

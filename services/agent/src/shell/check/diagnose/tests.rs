@@ -40,6 +40,8 @@ fn well() -> Facts {
         counters: Counters::default(),
     };
     let status = AgentStatus {
+        reached_routes: Vec::new(),
+        advertised_routes: Vec::new(),
         version: "0",
         node: NodeId::from_bytes([1; 16]),
         name: "here".to_owned(),

@@ -1,0 +1,150 @@
+//! Carrying packets for what lies behind this host: the kernel forwards them, under this host's own address, so that those
+//! who answer need to know nothing of the overlay.
+//!
+//! What may pass was decided before, by the engine's filter. The kernel's rules hold the rest: nobody behind this host begins
+//! anything towards the overlay, and nothing leaves to where this node does not offer to lead. They stand in a table of their
+//! own, which goes when the agent stops; after a crash the next start replaces or removes it.
+
+use std::io::Write as _;
+use std::net::IpAddr;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use writ_schema::net::Prefix;
+
+use crate::state::StateDir;
+use crate::trust::Membership;
+
+const V4_SWITCH: &str = "/proc/sys/net/ipv4/ip_forward";
+const V6_SWITCH: &str = "/proc/sys/net/ipv6/conf/all/forwarding";
+
+/// The kernel's part in carrying packets; it ends when this is dropped.
+pub(super) struct Forwarding {
+    table: String,
+    state: Arc<StateDir>,
+}
+
+impl Forwarding {
+    /// Has the kernel forward between the tunnel and these prefixes; nothing if there are none. What an agent that crashed
+    /// has left behind is removed.
+    pub fn set_up(
+        tun: &str,
+        membership: &Membership,
+        offered: &[Prefix],
+        state: &Arc<StateDir>,
+    ) -> Result<Option<Self>> {
+        let table = format!("inet writ_{}", tun.replace(|c: char| !c.is_ascii_alphanumeric(), "_"));
+        if offered.is_empty() {
+            if let Some(left) = state.forwarding_table()? {
+                remove(&left);
+                state.forget_forwarding_table()?;
+            }
+            return Ok(None);
+        }
+        for (is_v4, switch) in [(true, V4_SWITCH), (false, V6_SWITCH)] {
+            if offered.iter().any(|route| route.first().is_ipv4() == is_v4) {
+                switch_on(switch)?;
+            }
+        }
+        state.store_forwarding_table(&table)?;
+        nft(&rules(&table, tun, membership, offered))?;
+        let names: Vec<String> = offered.iter().map(Prefix::to_string).collect();
+        tracing::info!(routes = names.join(" "), "this host carries packets for what is approved of these");
+        Ok(Some(Self { table, state: state.clone() }))
+    }
+}
+
+impl Drop for Forwarding {
+    fn drop(&mut self) {
+        remove(&self.table);
+        if let Err(error) = self.state.forget_forwarding_table() {
+            tracing::warn!("{error:#}");
+        }
+    }
+}
+
+/// Forwarding stays on when the agent stops: others on this host may rely on it by then.
+fn switch_on(switch: &str) -> Result<()> {
+    let now = std::fs::read_to_string(switch).unwrap_or_default();
+    if now.trim() != "0" {
+        return Ok(());
+    }
+    tracing::info!("{switch} is switched on: this host forwards packets from now on");
+    let how = switch.trim_start_matches("/proc/sys/").replace('/', ".");
+    std::fs::write(switch, "1").with_context(|| {
+        format!("this host does not forward packets, and that cannot be changed from here: run `sysctl -w {how}=1`")
+    })
+}
+
+fn rules(table: &str, tun: &str, membership: &Membership, offered: &[Prefix]) -> String {
+    let in_overlay = |address: IpAddr| match address {
+        IpAddr::V4(v4) => format!("ip saddr {v4}/10"),
+        IpAddr::V6(v6) => format!("ip6 saddr {v6}/48"),
+    };
+    let masquerade = [IpAddr::from(membership.address_v4), membership.address_v6.into()]
+        .map(|address| format!("{} oifname != \"{tun}\" masquerade;", in_overlay(address)));
+    let leave = offered.iter().map(|route| {
+        let family = if route.first().is_ipv4() { "ip" } else { "ip6" };
+        format!("iifname \"{tun}\" {family} daddr {route} accept;")
+    });
+    format!(
+        "table {table} {{}}\ndelete table {table}\ntable {table} {{\n\
+         chain forward {{ type filter hook forward priority filter - 1; policy accept;\n\
+         oifname \"{tun}\" ct state established,related accept;\n oifname \"{tun}\" drop;\n\
+         {}\n iifname \"{tun}\" ct state established,related accept;\n iifname \"{tun}\" drop;\n}}\n\
+         chain postrouting {{ type nat hook postrouting priority srcnat; policy accept;\n{}\n}}\n}}\n",
+        leave.collect::<Vec<_>>().join("\n"),
+        masquerade.join("\n"),
+    )
+}
+
+fn remove(table: &str) {
+    if let Err(error) = nft(&format!("table {table} {{}}\ndelete table {table}\n")) {
+        tracing::warn!("the forwarding rules of this host stay behind: {error:#}");
+    }
+}
+
+fn nft(script: &str) -> Result<()> {
+    let command = Command::new("nft").args(["-f", "-"]).stdin(Stdio::piped()).stderr(Stdio::piped()).spawn();
+    let mut child = match command {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            bail!("carrying packets for others needs the command `nft`: install the package `nftables`")
+        }
+        command => command.context("nft")?,
+    };
+    if let Some(mut input) = child.stdin.take() {
+        input.write_all(script.as_bytes()).context("nft")?;
+    }
+    let output = child.wait_with_output().context("nft")?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "nft does not take the forwarding rules: {}", said.trim());
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_rules_let_out_what_is_offered_and_nothing_in_that_is_no_answer() {
+        let membership = Membership {
+            node: writ_schema::NodeId::from_bytes([1; 16]),
+            network: writ_schema::NetworkId::from_bytes([1; 16]),
+            network_name: "corp".to_owned(),
+            address_v4: "100.64.0.1".parse().unwrap(),
+            address_v6: "fd00::1".parse().unwrap(),
+        };
+        let offered = ["10.20.0.0/16", "fd01::/64"].map(|route| route.parse().unwrap());
+        let rules = rules("inet writ_writ0", "writ0", &membership, &offered);
+        for line in [
+            "iifname \"writ0\" ip daddr 10.20.0.0/16 accept;",
+            "iifname \"writ0\" ip6 daddr fd01::/64 accept;",
+            "oifname \"writ0\" drop;",
+            "iifname \"writ0\" drop;",
+            "ip saddr 100.64.0.1/10 oifname != \"writ0\" masquerade;",
+        ] {
+            assert!(rules.contains(line), "{line} in {rules}");
+        }
+    }
+}
