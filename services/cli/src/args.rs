@@ -72,6 +72,13 @@ mod tests {
     use clap::CommandFactory;
 
     #[test]
+    fn a_pin_may_begin_with_a_hyphen_as_one_of_64_does() {
+        let pin = format!("-q{}A", "x".repeat(40));
+        let read = Arguments::try_parse_from(["writ", "login", "--pin", &pin]);
+        assert!(read.is_ok(), "{}", read.err().map(|error| error.to_string()).unwrap_or_default());
+    }
+
+    #[test]
     fn the_command_line_is_sound() {
         Arguments::command().debug_assert();
     }

@@ -36,7 +36,7 @@ pub struct Arguments {
     #[arg(long, value_name = "FILE")]
     secret_file: Option<PathBuf>,
     /// SHA-256 of the server's certificate (base64url), where no public authority vouches for it; `writ init` shows it.
-    #[arg(long, value_name = "SHA256")]
+    #[arg(long, value_name = "SHA256", allow_hyphen_values = true)]
     pin: Option<Pin>,
     /// Allow plain HTTP to another machine. Whoever is in between can read the secret.
     #[arg(long)]
