@@ -158,10 +158,11 @@ fn running_interfaces(tun: &str) -> BTreeSet<String> {
     outside.map(|interface| interface.interface_name).collect()
 }
 
-/// Interface and gateway of each (proc(5), `/proc/net/route`; the kernel's `ipv6_route`).
+/// Interface and gateway of each (proc(5), `/proc/net/route`; the kernel's `ipv6_route`). By way of `self`, which a service
+/// that sees processes only (systemd's `ProcSubset=pid`) has as well.
 fn default_routes() -> BTreeSet<String> {
-    let v4 = std::fs::read_to_string("/proc/net/route").unwrap_or_default();
-    let v6 = std::fs::read_to_string("/proc/net/ipv6_route").unwrap_or_default();
+    let v4 = std::fs::read_to_string("/proc/self/net/route").unwrap_or_default();
+    let v6 = std::fs::read_to_string("/proc/self/net/ipv6_route").unwrap_or_default();
     let v4 = v4.lines().filter_map(|line| match *line.split_whitespace().collect::<Vec<_>>() {
         [interface, "00000000", gateway, ..] => Some(format!("{interface} {gateway}")),
         _ => None,

@@ -66,12 +66,20 @@ impl Drop for Forwarding {
 
 /// Forwarding stays on when the agent stops: others on this host may rely on it by then.
 fn switch_on(switch: &str) -> Result<()> {
-    let now = std::fs::read_to_string(switch).unwrap_or_default();
-    if now.trim() != "0" {
-        return Ok(());
-    }
-    tracing::info!("{switch} is switched on: this host forwards packets from now on");
     let how = switch.trim_start_matches("/proc/sys/").replace('/', ".");
+    match std::fs::read_to_string(switch) {
+        Ok(now) if now.trim() == "0" => {
+            tracing::info!("{how} is switched on: this host forwards packets from now on")
+        }
+        Ok(_) => return Ok(()),
+        // A hardened service does not see it.
+        Err(_) => {
+            tracing::warn!(
+                "whether this host forwards packets cannot be seen from here: `sysctl {how}` must say 1"
+            );
+            return Ok(());
+        }
+    }
     std::fs::write(switch, "1").with_context(|| {
         format!("this host does not forward packets, and that cannot be changed from here: run `sysctl -w {how}=1`")
     })
