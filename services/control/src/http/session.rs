@@ -26,6 +26,11 @@ const PING_EVERY: Duration = Duration::from_secs(20);
 /// A session in which nothing is heard for so long has ended.
 const SILENCE_LIMIT: Duration = Duration::from_secs(60);
 
+/// The same for an agent that carries packets for others: another takes over when its session ends, so its end is noticed
+/// sooner.
+const ROUTER_PING_EVERY: Duration = Duration::from_secs(3);
+const ROUTER_SILENCE_LIMIT: Duration = Duration::from_secs(9);
+
 /// How long one frame may take to leave.
 const SEND_LIMIT: Duration = Duration::from_secs(30);
 
@@ -152,8 +157,8 @@ impl Socket {
         let mut pace = Pace::per_second(MESSAGES_PER_SECOND, MESSAGE_BURST, Instant::now());
         let mut ready_at = Instant::now();
         let mut at_work = FuturesUnordered::new();
-        let mut ping = tokio::time::interval(PING_EVERY);
-        let mut heard = Instant::now();
+        let mut look = tokio::time::interval(ROUTER_PING_EVERY);
+        let (mut heard, mut pinged) = (Instant::now(), Instant::now());
         loop {
             let may_read = at_work.len() < MAX_AT_ONCE;
             tokio::select! {
@@ -180,11 +185,18 @@ impl Socket {
                         Err(error) => return self.malformed(sessions, open, &error).await,
                     }
                 }
-                _ = ping.tick() => {
-                    if heard.elapsed() > SILENCE_LIMIT && may_read {
+                _ = look.tick() => {
+                    let (ping_every, silence_limit) = match sessions.carries_routes(open) {
+                        true => (ROUTER_PING_EVERY, ROUTER_SILENCE_LIMIT),
+                        false => (PING_EVERY, SILENCE_LIMIT),
+                    };
+                    if heard.elapsed() > silence_limit && may_read {
                         return Ending::told(SessionEnd::TimedOut, CloseCode::Away, "nothing was heard");
                     }
-                    if self.session.ping(b"").await.is_err() { return Ending::silent(SessionEnd::Closed); }
+                    if pinged.elapsed() + ROUTER_PING_EVERY / 2 >= ping_every {
+                        if self.session.ping(b"").await.is_err() { return Ending::silent(SessionEnd::Closed); }
+                        pinged = Instant::now();
+                    }
                 }
             }
         }

@@ -111,6 +111,12 @@ pub enum OpenError {
 }
 
 impl Sessions {
+    /// Whether the session's node carries packets for others.
+    pub fn carries_routes(&self, open: &OpenSession) -> bool {
+        let state = self.shared.sequencer.state();
+        state.node(&open.node).is_some_and(|node| node.routes().next().is_some())
+    }
+
     /// Starts the hub on a thread of its own. It ends after [`stop`](Self::stop).
     pub fn start(parts: Parts, gate: TokenGate) -> std::io::Result<(Self, JoinHandle<()>)> {
         let (hub, inputs) = mpsc::channel(HUB_QUEUE);
