@@ -83,6 +83,22 @@ impl Router {
         self.uplink.set_connected(connected)
     }
 
+    /// Lets no packet longer than this into the LAN. Longer ones are cut in two, or answered if they may not be.
+    ///
+    /// # Errors
+    /// When the command fails.
+    pub fn set_lan_mtu(&self, bytes: u16) -> Result<(), LabError> {
+        command::ip(&self.namespace, &format!("link set {} mtu {bytes}\n", nat::LAN))
+    }
+
+    /// The same for the way out.
+    ///
+    /// # Errors
+    /// When the command fails.
+    pub fn set_wan_mtu(&self, bytes: u16) -> Result<(), LabError> {
+        command::ip(&self.namespace, &format!("link set {} mtu {bytes}\n", nat::WAN))
+    }
+
     /// Counts packets that enter this router for a destination port.
     ///
     /// # Errors

@@ -6,6 +6,8 @@ use super::packet::{Packet, Transport, number};
 
 /// Bytes of a refused packet that an ICMP error quotes: enough for any header, and within the least MTU.
 const MAX_QUOTED: usize = 512;
+/// In the seventh byte of an IPv4 header.
+const DONT_FRAGMENT: u8 = 0x40;
 
 /// The refusal of a packet: a reset for an established TCP connection, "administratively prohibited" otherwise.
 pub(super) fn refuse(packet: &Packet, bytes: &[u8]) -> Option<Vec<u8>> {
@@ -15,6 +17,24 @@ pub(super) fn refuse(packet: &Packet, bytes: &[u8]) -> Option<Vec<u8>> {
         Transport::Error(_) | Transport::OtherIcmp | Transport::Echo { reply: true, .. } => None,
         Transport::Ports { .. } | Transport::Echo { .. } | Transport::Plain => prohibit(packet, bytes),
     }
+}
+
+/// The answer to a packet that is too long for its path: how long one may be (RFC 1191, RFC 8201). None to one that may be cut
+/// in two on its way, and to errors.
+pub(super) fn too_long(packet: &Packet, bytes: &[u8], mtu: usize) -> Option<Vec<u8>> {
+    let is_error = matches!(packet.transport, Transport::Error(_) | Transport::OtherIcmp);
+    let may_be_cut = packet.source.is_ipv4() && bytes.get(6)? & DONT_FRAGMENT == 0;
+    if is_error || may_be_cut {
+        return None;
+    }
+    let (kind, code, protocol) = match packet.source {
+        IpAddr::V4(_) => (3, 4, number::ICMP),
+        IpAddr::V6(_) => (2, 0, number::ICMP_V6),
+    };
+    let mut message = vec![kind, code, 0, 0];
+    message.extend(u32::try_from(mtu).ok()?.to_be_bytes());
+    message.extend_from_slice(bytes.get(..bytes.len().min(MAX_QUOTED))?);
+    wrap(packet.destination, packet.source, protocol, message, 2)
 }
 
 fn prohibit(packet: &Packet, bytes: &[u8]) -> Option<Vec<u8>> {
@@ -164,6 +184,22 @@ mod tests {
         assert_eq!((&segment[4..8], segment[13]), (&[0, 0, 0, 2][..], 0x04));
         let pseudo = [&answer[12..20], &[0, number::TCP, 0, 20]].concat();
         assert_eq!(residue(&[&pseudo, segment]), [0, 0]);
+    }
+
+    #[test]
+    fn a_packet_that_is_too_long_is_told_how_long_it_may_be_unless_it_may_be_cut() {
+        let told = |bytes: &[u8]| too_long(&Packet::parse(bytes).unwrap(), bytes, 1328);
+        let mut packet = v4(OURS, THEIRS, number::TCP, &tcp(4000, 80, 0x10));
+        let answer = told(&packet).unwrap();
+        assert_eq!(Packet::parse(&answer).unwrap().destination, IpAddr::from(OURS));
+        assert_eq!((&answer[20..22], &answer[24..28]), (&[3, 4][..], &1328_u32.to_be_bytes()[..]));
+        assert_eq!((residue(&[&answer[..20]]), residue(&[&answer[20..]])), ([0, 0], [0, 0]));
+        packet[6] = 0;
+        assert_eq!(told(&packet), None);
+        assert_eq!(told(&v4(OURS, THEIRS, number::ICMP, &icmp(3, 0, b""))), None);
+        let (from, to) = (Ipv6Addr::from([1; 16]), Ipv6Addr::from([2; 16]));
+        let answer = told(&v6(from, to, number::TCP, &tcp(4000, 80, 0x10))).unwrap();
+        assert_eq!((&answer[40..42], &answer[44..48]), (&[2, 0][..], &1328_u32.to_be_bytes()[..]));
     }
 
     #[test]

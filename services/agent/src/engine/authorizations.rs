@@ -15,6 +15,7 @@ use writ_schema::{AuthorizationId, PolicyVersion, RequestId, Seq};
 use super::Engine;
 use super::exchange::Exchange;
 use super::filter::{Grant, Wish};
+use super::mtu::PathMtu;
 use super::paths::Paths;
 use super::peer::{Peer, Tunnels};
 use super::time::Now;
@@ -216,6 +217,7 @@ impl Engine {
             key: theirs,
             tunnels: Tunnels::new(tunnel),
             paths: Paths::new(now, verified.candidates()),
+            mtu: PathMtu::new(now.instant),
             exchange: Exchange::default(),
             bytes_sent: 0,
             bytes_received: 0,

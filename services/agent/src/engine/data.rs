@@ -10,6 +10,7 @@ use writ_schema::net::Prefix;
 use super::early::Bounds;
 use super::exchange::Part;
 use super::filter::{Outbound, Refused, Wish};
+use super::mtu::{MIN_MTU, Way};
 use super::packet::{Packet, number};
 use super::pending::Held;
 use super::probe::Probe;
@@ -46,7 +47,10 @@ impl Engine {
             return;
         }
         match self.filter.outbound(now.instant, &packet, bytes.len()) {
-            Outbound::Admit(peer) => self.send_packet(now, peer, bytes),
+            Outbound::Admit(peer) => match self.answer_too_long(peer, &packet, bytes) {
+                Some(answer) => self.packets.copy(&answer),
+                None => self.send_packet(now, peer, bytes),
+            },
             Outbound::Ask(wish) => self.hold(now, wish, &packet, bytes),
             Outbound::Refuse(refused) => {
                 self.counters.refused_out += 1;
@@ -83,6 +87,16 @@ impl Engine {
         if let Some(answer) = answer::refuse(packet, bytes) {
             self.packets.copy(&answer);
         }
+    }
+
+    /// What to say to whoever sent a packet that does not pass whole and must not be cut.
+    fn answer_too_long(&self, to: NodeBytes, packet: &Packet, bytes: &[u8]) -> Option<Vec<u8>> {
+        if bytes.len() <= MIN_MTU {
+            return None;
+        }
+        let limit = self.peers.get(&to)?.mtu.limit(packet.source.is_ipv4());
+        let mtu = limit.filter(|mtu| bytes.len() > *mtu)?;
+        answer::too_long(packet, bytes, mtu)
     }
 
     /// Encrypts a packet that the filter let pass, right behind the datagrams that go the same way.
@@ -368,12 +382,14 @@ impl Engine {
                     self.send_via(via, from, sealed);
                 }
             }
+            Some(Probe::Pong(id)) if peer.mtu.answered(now.instant, id) => {}
             Some(Probe::Pong(id)) => {
                 let direct = match via {
                     Via::Direct(address) => Some(address),
                     Via::Relay(_) => None,
                 };
                 peer.paths.answered(now, id, direct);
+                peer.mtu.follow(now.instant, peer.way());
             }
             None => self.counters.refused_in += 1,
         }
@@ -417,6 +433,37 @@ impl Engine {
     /// Whether packets for an address belong into a tunnel.
     pub(super) fn is_ours(&self, address: IpAddr) -> bool {
         self.is_overlay(address) || self.accepted.iter().any(|route| route.contains(address))
+    }
+
+    /// Sends the probes by which it is found how long packets to a peer may be.
+    pub(super) fn probe_length(&mut self, now: Now, to: NodeBytes) {
+        let Some(peer) = self.peers.get_mut(&to).filter(|peer| peer.tunnels.active().established().is_some())
+        else {
+            return;
+        };
+        let (own, way) = (self.own.membership.address_v4, peer.way());
+        let mut handshakes = Vec::new();
+        peer.mtu.follow(now.instant, way);
+        for (id, length) in peer.mtu.poll(now.instant, peer.paths.is_active(now.instant), &mut self.random) {
+            let ping = Probe::Ping(id).encode_padded(own, peer.address_v4, length);
+            let sealed = ping.and_then(|ping| peer.tunnels.active_mut().seal(now.instant, &ping));
+            match (sealed, way, &self.relay) {
+                // The session has run out, and what waits for a new one may be cut in two.
+                (Some(bytes), ..) if bytes.first() == Some(&1) => {
+                    peer.mtu.forget(id);
+                    handshakes.push(bytes);
+                }
+                (Some(bytes), Way::Direct(address), _) => self.transmits.whole(address, bytes),
+                (Some(bytes), Way::Relay, Some(relay)) => {
+                    let datagram = [&wire::data_header(to)[..], &bytes].concat();
+                    self.transmits.whole(relay.address(), datagram);
+                }
+                (Some(_), Way::Relay, None) | (None, ..) => peer.mtu.forget(id),
+            }
+        }
+        for initiation in handshakes {
+            self.send_sealed(to, initiation);
+        }
     }
 
     /// Whether an address belongs to the overlay and to another node than this.

@@ -28,6 +28,7 @@ mod early;
 mod exchange;
 mod filter;
 mod keys;
+mod mtu;
 mod output;
 mod packet;
 mod paths;
@@ -73,6 +74,7 @@ use wireguard::HandshakeLimiter;
 
 pub use exchange::Testimony;
 pub use keys::NextKey;
+pub use mtu::{MIN_MTU, MTU};
 pub use output::{HEADROOM, Transmit};
 pub use packet::{Malformed, Packet, Quoted, TcpFlags, Transport};
 pub use paths::PathChange;
@@ -82,7 +84,6 @@ pub use status::{
 };
 pub use time::Now;
 pub use trace::{FiveTuple, PacketTrace, TraceVerdict, TracedDirection, TracedFlow, TracedGrant};
-pub use wireguard::MTU;
 
 /// Most messages that wait to be polled; more are dropped, oldest first.
 const MAX_OUTPUT: usize = 8_192;

@@ -33,6 +33,8 @@ pub struct Transmit {
     pub bytes: Vec<u8>,
     /// The length of each but the last.
     pub segment: usize,
+    /// It is one datagram, and must arrive whole or not at all: it tries what the path carries.
+    pub is_whole: bool,
 }
 
 impl Transmit {
@@ -43,7 +45,7 @@ impl Transmit {
 
     /// Whether another datagram of this length may follow.
     fn takes(&self, length: usize) -> bool {
-        let is_open = self.segment > 0 && self.bytes.len().is_multiple_of(self.segment);
+        let is_open = !self.is_whole && self.segment > 0 && self.bytes.len().is_multiple_of(self.segment);
         is_open
             && length <= self.segment
             && self.bytes.len() / self.segment < MAX_DATAGRAMS
@@ -76,7 +78,7 @@ impl Transmits {
         if bytes.is_empty() {
             self.spare.push(bytes);
         } else {
-            self.push(Transmit { to, segment: bytes.len(), bytes });
+            self.push(Transmit { to, segment: bytes.len(), bytes, is_whole: false });
         }
         answer
     }
@@ -84,6 +86,11 @@ impl Transmits {
     /// A datagram that is written already.
     pub fn copy(&mut self, to: SocketAddr, datagram: &[u8]) {
         self.write(to, datagram.len(), |buffer| buffer.extend_from_slice(datagram));
+    }
+
+    /// A datagram that the network may not cut in two.
+    pub fn whole(&mut self, to: SocketAddr, datagram: Vec<u8>) {
+        self.push(Transmit { to, segment: datagram.len(), bytes: datagram, is_whole: true });
     }
 
     fn push(&mut self, transmit: Transmit) {
@@ -181,12 +188,25 @@ mod tests {
     }
 
     #[test]
+    fn a_datagram_that_must_stay_whole_goes_alone() {
+        let mut transmits = Transmits::default();
+        transmits.copy(address(1), &[1; 100]);
+        transmits.whole(address(1), vec![2; 100]);
+        transmits.copy(address(1), &[3; 100]);
+        let sent: Vec<_> = drained(&mut transmits).iter().map(|it| (it.bytes[0], it.is_whole)).collect();
+        assert_eq!(sent, [(1, false), (2, true), (3, false)]);
+    }
+
+    #[test]
     fn a_writer_that_writes_nothing_leaves_nothing() {
         let mut transmits = Transmits::default();
         transmits.write(address(1), 10, |_| ());
         transmits.copy(address(1), &[1; 10]);
         transmits.write(address(1), 10, |_| ());
-        assert_eq!(drained(&mut transmits), [Transmit { to: address(1), bytes: vec![1; 10], segment: 10 }]);
+        assert_eq!(
+            drained(&mut transmits),
+            [Transmit { to: address(1), bytes: vec![1; 10], segment: 10, is_whole: false }]
+        );
     }
 
     #[test]

@@ -9,6 +9,7 @@ use writ_relay::wire::NodeBytes;
 use writ_schema::NodeId;
 
 use super::exchange::Exchange;
+use super::mtu::{PathMtu, Way};
 use super::paths::Paths;
 use super::wireguard::{TICK, Tunnel};
 
@@ -26,6 +27,7 @@ pub(super) struct Peer {
     pub key: PublicKey,
     pub tunnels: Tunnels,
     pub paths: Paths,
+    pub mtu: PathMtu,
     pub exchange: Exchange,
     pub bytes_sent: u64,
     pub bytes_received: u64,
@@ -51,7 +53,13 @@ impl Peer {
     fn wake(&mut self, now: Instant, was_idle: bool) {
         if was_idle {
             self.tick_at = now.checked_add(TICK).map_or(self.tick_at, |soon| self.tick_at.min(soon));
+            self.mtu.wake(now);
         }
+    }
+
+    /// The way that packets go.
+    pub fn way(&self) -> Way {
+        self.paths.direct().map_or(Way::Relay, Way::Direct)
     }
 
     /// Whether WireGuard's timers have to be exact: packets pass, or a handshake is under way.
@@ -65,8 +73,10 @@ impl Peer {
         let probe = self.paths.deadline().map(|at| (at, "a path is probed"));
         let says = self.exchange.deadline().filter(|_| says);
         let says = says.map(|at| (at, "a checkpoint is told to a peer"));
+        let stands = self.tunnels.active().established().is_some();
+        let mtu = stands.then(|| (self.mtu.deadline(), "the length of packets is looked for"));
         let tick = (self.tick_at, "WireGuard's timers");
-        [retry, probe, says]
+        [retry, probe, mtu, says]
             .into_iter()
             .flatten()
             .fold(tick, |first, other| if other.0 < first.0 { other } else { first })

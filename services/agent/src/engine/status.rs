@@ -95,6 +95,9 @@ pub struct PathStatus {
     pub since: Option<Timestamp>,
     /// Round-trip time, where it was measured.
     pub rtt_ms: Option<f64>,
+    /// The longest packet that passes whole, once that is found out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mtu: Option<usize>,
     /// Why it is not direct.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub why_relayed: Option<String>,
@@ -205,6 +208,7 @@ impl Engine {
             address: peer.paths.direct().or(relay),
             since: history.last().map(|change| change.at),
             rtt_ms: peer.paths.rtt().map(|rtt| rtt.as_secs_f64() * 1_000.0),
+            mtu: peer.mtu.known().filter(|_| peer.mtu.way() == peer.way()),
             why_relayed: self.why_relayed(now, peer),
         };
         let ago = peer.tunnels.active().last_handshake();

@@ -44,6 +44,7 @@ impl Engine {
             self.send_sealed(bytes, message);
         }
         self.probe(now, bytes);
+        self.probe_length(now, bytes);
         self.exchange(now, bytes);
     }
 

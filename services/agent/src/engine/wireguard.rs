@@ -25,11 +25,8 @@ use boringtun::noise::{Packet as Message, Tunn, TunnResult};
 use boringtun::x25519::{PublicKey, StaticSecret};
 use rand::Rng;
 
+use super::mtu::MTU;
 use super::output::HEADROOM;
-
-/// Largest IP packet that is carried, and so the TUN device's MTU: the least that IPv6 allows, so that the tunnel fits
-/// through any path together with the relay's header.
-pub const MTU: usize = 1280;
 
 /// Longest datagram that is looked at.
 pub(super) const MAX_DATAGRAM_BYTES: usize = 2048;

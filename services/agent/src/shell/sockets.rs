@@ -3,6 +3,7 @@
 
 use std::io::{self, IoSliceMut};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::AsFd;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
@@ -10,6 +11,9 @@ use nix::errno::Errno;
 use nix::sys::socket::setsockopt;
 use nix::sys::socket::sockopt::UdpGroSegment;
 use quinn_udp::{RecvMeta, UdpSocketState};
+use rustix::net::sockopt::{
+    Ipv4PathMtuDiscovery, Ipv6PathMtuDiscovery, set_ip_mtu_discover, set_ipv6_mtu_discover,
+};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
@@ -62,9 +66,12 @@ impl Sockets {
 
     /// Sends datagrams. A full socket is waited for, but not for long; a lost datagram is the network's ordinary business.
     pub async fn send(&mut self, transmit: &Transmit) {
-        let Transmit { to, bytes, segment } = transmit;
+        let Transmit { to, bytes, segment, is_whole } = transmit;
         let endpoint = if to.is_ipv4() { Some(&self.v4) } else { self.v6.as_ref() };
         let Some(endpoint) = endpoint else { return };
+        if *is_whole {
+            return endpoint.send_whole(*to, bytes).await;
+        }
         let is_one = bytes.len() <= *segment;
         if self.is_offloading || is_one {
             match endpoint.send(*to, bytes, (!is_one).then_some(*segment)).await {
@@ -145,6 +152,7 @@ impl Endpoint {
         if let Err(error) = setsockopt(&socket, UdpGroSegment, &true) {
             tracing::info!(%error, "this kernel hands datagrams over one by one only, which costs speed");
         }
+        set_fragmenting(&socket, address, Fragmenting::WhereNeeded)?;
         socket.bind(&address.into())?;
         Ok(Self {
             socket: UdpSocket::from_std(socket.into())?,
@@ -174,6 +182,17 @@ impl Endpoint {
         }
     }
 
+    /// Sends a datagram that nobody may cut in two; what this host knows of the path is not asked, as it is to be found out.
+    async fn send_whole(&self, to: SocketAddr, datagram: &[u8]) {
+        let sent = match set_fragmenting(&self.socket, to, Fragmenting::Never) {
+            Ok(()) => self.send(to, datagram, None).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = set_fragmenting(&self.socket, to, Fragmenting::WhereNeeded).and(sent) {
+            tracing::trace!(%error, "a probe of the path's length was not sent");
+        }
+    }
+
     async fn receive(&mut self) -> io::Result<()> {
         loop {
             self.socket.readable().await?;
@@ -200,6 +219,24 @@ impl Endpoint {
             datagrams.map(|datagram| (meta.addr, datagram))
         })
     }
+}
+
+/// Who may cut datagrams in two.
+#[derive(Debug, Clone, Copy)]
+enum Fragmenting {
+    /// This host, and over IPv4 every router.
+    WhereNeeded,
+    Never,
+}
+
+fn set_fragmenting(socket: impl AsFd, address: SocketAddr, fragmenting: Fragmenting) -> io::Result<()> {
+    match (address.is_ipv4(), fragmenting) {
+        (true, Fragmenting::WhereNeeded) => set_ip_mtu_discover(socket, Ipv4PathMtuDiscovery::DONT)?,
+        (true, Fragmenting::Never) => set_ip_mtu_discover(socket, Ipv4PathMtuDiscovery::PROBE)?,
+        (false, Fragmenting::WhereNeeded) => set_ipv6_mtu_discover(socket, Ipv6PathMtuDiscovery::DONT)?,
+        (false, Fragmenting::Never) => set_ipv6_mtu_discover(socket, Ipv6PathMtuDiscovery::PROBE)?,
+    }
+    Ok(())
 }
 
 /// What the kernel can offload for sockets of this family. It is asked on a socket of its own, because quinn-udp forbids the

@@ -129,6 +129,8 @@ pub struct World {
     /// Where datagrams were sent to.
     pub sent_to: BTreeSet<SocketAddr>,
     relay: Relay,
+    /// Longest datagram that the network carries whole, IPv4 and UDP headers included. It cuts in two those that may be.
+    pub carries: usize,
     /// While set, the relay does not answer.
     pub relay_is_away: bool,
     began: Instant,
@@ -183,6 +185,7 @@ impl World {
             wire: Vec::new(),
             sent_to: BTreeSet::new(),
             relay: Relay::new(RELAY_SECRET, Limits::default()),
+            carries: 1500,
             relay_is_away: false,
             began,
             elapsed: Duration::ZERO,
@@ -380,6 +383,9 @@ impl World {
             self.tend_stream(host);
             while let Some(transmit) = self.hosts[host].engine.poll_transmit() {
                 for datagram in transmit.datagrams() {
+                    if transmit.is_whole && datagram.len() + 28 > self.carries {
+                        continue;
+                    }
                     if let Some(from) = self.hosts[host].outbound(self.elapsed, transmit.to, datagram) {
                         self.fly(from, transmit.to, datagram.to_vec());
                     }

@@ -426,3 +426,44 @@ fn a_peer_may_send_only_as_itself_and_only_to_granted_ports() {
     assert!(world.hosts[1].received.is_empty());
     assert_eq!(world.status(1).counters.refused_in, refused_before);
 }
+
+#[test]
+fn packets_are_as_long_as_the_path_carries_and_whoever_sends_longer_ones_is_told() {
+    let known = |world: &World| world.status(0).peers.first().and_then(|peer| peer.path.mtu);
+    for (nats, carries, mtu) in [
+        ([Nat::None, Nat::None], 1500, 1420),
+        ([Nat::None, Nat::None], 1400, 1328),
+        ([Nat::None, Nat::None], 1300, 1232),
+        // Over the relay, whose header takes 17 bytes.
+        ([Nat::Symmetric, Nat::Symmetric], 1500, 1420),
+        ([Nat::Symmetric, Nat::Symmetric], 1400, 1312),
+    ] {
+        let mut world = World::new(1, &nats);
+        world.carries = carries;
+        open(&mut world);
+        let (a, b) = addresses(&world);
+        let packet = |length: usize| tcp(a, b, (4000, 80), ACK, &vec![7; length - 40]);
+        // Before it is known, packets of every length go.
+        world.send(0, &packet(1420));
+        world.run_until(SECOND, "a long packet", |w| w.hosts[1].received.pop_front().is_some());
+        world.run_until(20 * SECOND, &format!("{nats:?} carry {mtu}"), |w| {
+            exchange(w);
+            known(w) == Some(mtu)
+        });
+        world.send(0, &packet(mtu));
+        world.run_until(SECOND, "a packet as long", |w| w.hosts[1].received.pop_front().is_some());
+        if mtu < 1420 {
+            world.send(0, &packet(mtu + 1));
+            let answer = world.hosts[0].received.pop_front().unwrap();
+            assert_eq!((answer[9], &answer[20..22]), (1, &[3, 4][..]));
+            assert_eq!(usize::from(u16::from_be_bytes([answer[26], answer[27]])), mtu);
+            world.run_for(SECOND);
+            assert!(world.hosts[1].received.is_empty(), "a packet that is too long was sent");
+            // One that may be cut in two goes.
+            let mut packet = packet(1420);
+            packet[6] = 0;
+            world.send(0, &packet);
+            world.run_until(SECOND, "a packet in two", |w| w.hosts[1].received.pop_front().is_some());
+        }
+    }
+}

@@ -75,3 +75,44 @@ lab_test! {
         wait_until(PROBES, "direct again", || path(&one, &two) == "direct").unwrap();
     }
 }
+
+lab_test! {
+    fn packets_are_as_long_as_a_narrow_path_carries() {
+        let site = Site::public("narrow");
+        let ticket = site.ticket(3);
+        let wide = site.lab.host("wide").unwrap();
+        let server = site.agent(&wide, "wide", &ticket);
+        let _web = wide.serve_http(PORT, "here").unwrap();
+        for (name, carries, mtu) in [("narrow", 1400, 1328), ("narrower", 1300, 1232)] {
+            // Between two routers, so that neither end knows of it.
+            let street = site.lab.router(&format!("{name}-street"), Nat::PortRestricted).unwrap();
+            let lan = std::net::Ipv4Addr::new(192, 168, 77, 0);
+            let home = street.router(&format!("{name}-home"), Nat::PortRestricted, lan).unwrap();
+            street.set_lan_mtu(carries).unwrap();
+            home.set_wan_mtu(carries).unwrap();
+            let host = home.host(name).unwrap();
+            let client = site.agent(&host, name, &ticket);
+            let whole = 3_000_000;
+            let get = || {
+                let response = host.http_get(server.at(PORT).unwrap(), &format!("/bytes/{whole}"), LIMIT).unwrap();
+                assert_eq!(response.body.len(), whole);
+            };
+            get();
+            let found = |at: &Agent, peer: &Agent| at.peer(&peer.node().unwrap()).map(|peer| peer["path"].clone());
+            for (at, peer) in [(&client, &server), (&server, &client)] {
+                let is_found = || {
+                    // What is idle is not looked at.
+                    get();
+                    found(at, peer).is_ok_and(|path| path["kind"] == "direct" && path["mtu"] == mtu)
+                };
+                wait_until(LIMIT, "the length is found", is_found)
+                    .unwrap_or_else(|error| panic!("{error}: {name} {:?}", found(at, peer)));
+            }
+            // The one who sends much was told, and makes packets so long.
+            get();
+            let to = client.address().unwrap().to_string();
+            let route = String::from_utf8(wide.exec(["ip", "route", "get", &to]).unwrap().stdout).unwrap();
+            assert!(route.contains(&format!("mtu {mtu}")), "{route}");
+        }
+    }
+}

@@ -8,7 +8,7 @@ use writ_relay::wire::DATA_HEADER_BYTES;
 use writ_schema::protocol::{CandidateKind, MAX_SESSION_TOKEN_SECONDS};
 
 use super::{Facts, Finding, Health};
-use crate::engine::{EngineStatus, MTU, RelayTransport};
+use crate::engine::{EngineStatus, MIN_MTU, MTU, RelayTransport};
 use crate::shell::host_dns::{HostDnsStatus, Way};
 use crate::shell::status::{AgentStatus, SessionStatus};
 
@@ -223,7 +223,12 @@ fn relay(engine: &EngineStatus) -> Finding {
 fn mtu(facts: &Facts) -> Option<Finding> {
     let (path, needed) = (facts.path_mtu?, MTU + OVERHEAD);
     let found = format!("{path} bytes pass on the way to the relay, and the longest packets take {needed}");
-    if usize::try_from(path).is_ok_and(|path| path >= needed) {
+    let path = usize::try_from(path).unwrap_or(usize::MAX);
+    if path >= needed {
+        return Some(finding("mtu", Health::Ok, found));
+    }
+    if path >= MIN_MTU + OVERHEAD {
+        let found = format!("{found}: shorter ones are sent, as long as each path carries");
         return Some(finding("mtu", Health::Ok, found));
     }
     Some(finding("mtu", Health::Attention, format!("{found}: they are cut in two")).with(

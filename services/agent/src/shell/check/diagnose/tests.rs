@@ -171,8 +171,10 @@ fn names_are_judged_by_whether_a_query_gets_to_the_agent() {
 
 #[test]
 fn packets_that_would_be_cut_in_two_are_named_with_their_length() {
-    let facts = Facts { path_mtu: Some(1300), ..well() };
+    let facts = Facts { path_mtu: Some(1200), ..well() };
     let (judged, found) = health(&facts, "mtu");
-    assert!(judged == Health::Attention && found.starts_with("1300 bytes"), "{found}");
+    assert!(judged == Health::Attention && found.starts_with("1200 bytes"), "{found}");
+    let (judged, found) = health(&Facts { path_mtu: Some(1400), ..well() }, "mtu");
+    assert!(judged == Health::Ok && found.contains("shorter ones are sent"), "{found}");
     assert_eq!(diagnose(&Facts { path_mtu: None, ..well() }).len(), diagnose(&well()).len() - 1);
 }
