@@ -306,17 +306,23 @@ impl Filter {
     ) -> Result<(), Refused> {
         let protocol = Protocol::of_number(ends.key.number);
         let at = self.covering(flow.peer, flow.side, protocol, flow.service).ok_or(Refused::NotGranted)?;
+        let before = self.flows.get(&ends.key).map(|flow| flow.peer);
         let peer = self.peers.entry(flow.peer).or_default();
-        let is_new = !self.flows.contains_key(&ends.key);
-        if is_new && (self.flows.len() >= MAX_FLOWS || peer.flows >= MAX_FLOWS_PER_PEER) {
+        let is_peers_first = before != Some(flow.peer);
+        let is_full = before.is_none() && self.flows.len() >= MAX_FLOWS;
+        if is_full || (is_peers_first && peer.flows >= MAX_FLOWS_PER_PEER) {
             return Err(Refused::TableFull);
         }
-        if is_new {
+        if is_peers_first {
             peer.flows += 1;
         }
-        self.flows.insert(ends.key, flow);
         if let Some(grant) = peer.grants.get_mut(at) {
             count(grant, now, flow, direction, bytes);
+        }
+        self.flows.insert(ends.key, flow);
+        // Another router has taken over what led through the one before.
+        if let Some(left) = before.filter(|_| is_peers_first).and_then(|before| self.peers.get_mut(&before)) {
+            left.flows = left.flows.saturating_sub(1);
         }
         Ok(())
     }

@@ -211,6 +211,28 @@ fn silent_and_ended_flows_are_forgotten() {
 }
 
 #[test]
+fn a_flow_that_another_router_takes_over_is_counted_as_that_ones() {
+    let mut scene = Scene::new();
+    let behind = Ipv4Addr::new(10, 20, 0, 5);
+    let bytes = v4(OURS, behind, number::TCP, &tcp(4000, 80, SYN));
+    for (number, router) in [(1, PEER), (2, OTHER), (3, PEER)] {
+        let id = AuthorizationId::from_bytes([number; 16]);
+        let mut grant = Grant::new(id.clone(), Side::Source, Protocol::Tcp, PortRange::single(80));
+        grant.route = Some("10.20.0.0/16".parse().unwrap());
+        scene.filter.grant(router, grant);
+        assert_eq!(scene.out(&bytes), Outbound::Admit(router));
+        let flows = |peer| scene.filter.peers.get(&peer).map_or(0, |peer| peer.flows);
+        let other = if router == PEER { OTHER } else { PEER };
+        assert_eq!((flows(router), flows(other)), (1, 0));
+        scene.filter.revoke(router, &id);
+    }
+    assert_eq!(
+        scene.out(&bytes),
+        Outbound::Ask(Wish { address: behind.into(), protocol: Protocol::Tcp, port: 80 })
+    );
+}
+
+#[test]
 fn one_peer_cannot_fill_the_table() {
     let mut scene = Scene::new();
     scene.filter.grant(
