@@ -7,7 +7,7 @@ use std::time::Duration;
 use boringtun::x25519::StaticSecret;
 use rand::Rng;
 use writ_relay::wire::NodeBytes;
-use writ_schema::event::{AcknowledgedAction, CloseReason, DenialReason};
+use writ_schema::event::{AcknowledgedAction, CloseReason, DenialReason, Side};
 use writ_schema::keys::Statement;
 use writ_schema::net::Prefix;
 use writ_schema::protocol::{AgentMessage, MAX_REASON_CHARS};
@@ -84,6 +84,13 @@ impl Engine {
     /// Packets for these prefixes belong into a tunnel: the host's routes for them lead here.
     pub fn set_accepted_routes(&mut self, routes: Vec<Prefix>) {
         self.accepted = routes;
+    }
+
+    /// What lies behind other nodes and may be reached under live authorizations, in order.
+    pub fn routes_in_use(&self) -> Vec<Prefix> {
+        let routes =
+            self.live.values().filter(|live| live.side == Side::Source).filter_map(|live| live.route);
+        routes.collect::<BTreeSet<_>>().into_iter().collect()
     }
 
     /// This node carries packets for these prefixes, as far as that is approved. It is told to the control plane when a session

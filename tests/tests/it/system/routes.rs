@@ -46,7 +46,7 @@ fn is_carried(agent: &Agent, prefix: &str) -> bool {
 
 lab_test! {
     fn a_server_without_an_agent_is_reached_through_a_gateway_and_through_another_when_that_dies() {
-        let site = Site::public("office");
+        let mut site = Site::public("office");
         let office = site.lab.router("office", Nat::PortRestricted).unwrap();
         let home = site.lab.router("home", Nat::PortRestricted).unwrap();
         let server = office.host("server").unwrap();
@@ -64,7 +64,7 @@ lab_test! {
             .map(|(host, name)| join(&site, host, &format!("gateway-{name}"), "tag:gateway", &advertise))
             .collect();
         let laptop_host = home.host("laptop").unwrap();
-        let laptop = join(&site, &laptop_host, "laptop", "tag:laptop", &[]);
+        let mut laptop = join(&site, &laptop_host, "laptop", "tag:laptop", &[]);
         for gateway in &gateways {
             wait_until(LIMIT, "the policy approves", || is_carried(gateway, &prefix)).unwrap();
         }
@@ -96,6 +96,15 @@ lab_test! {
         let answers = || laptop_host.http_get(server.at(WEB), "/", Duration::from_secs(1)).is_ok();
         wait_until(LIMIT, "the other gateway takes over", answers).unwrap();
         assert_eq!(web.visitors().pop().unwrap(), gates[other].address());
+
+        // Without a control plane, what is authorized goes on, after a restart of the agent too.
+        site.control.stop().unwrap();
+        laptop.kill().unwrap();
+        laptop.start().unwrap();
+        wait_until(LIMIT, "the laptop goes on alone", answers).unwrap();
+        site.control.start().unwrap();
+        laptop.wait_connected(LIMIT).unwrap();
+        gateways[other].wait_connected(LIMIT).unwrap();
 
         // A flow through a gateway is cut with the rule that let it.
         let flow = laptop_host.flow(server.at(ECHO), Duration::from_millis(20), LIMIT).unwrap();

@@ -173,12 +173,17 @@ impl Agent {
         self.keep_keys()
     }
 
-    /// Leads packets for what may be reached behind other nodes into the tunnel.
-    fn take_routes(&mut self) {
-        let Some(netmap) = self.netmap.as_ref().filter(|_| self.options.accepts_routes) else { return };
+    /// Leads packets for what may be reached behind other nodes into the tunnel. Until there is a netmap, that is what was
+    /// authorized before.
+    pub(super) fn take_routes(&mut self) {
+        if !self.options.accepts_routes {
+            return;
+        }
+        let in_use = || self.engine.routes_in_use();
+        let wanted = self.netmap.as_ref().map_or_else(in_use, |netmap| netmap.routes.clone());
         let servers = self.relay.iter().flat_map(|relay| relay.stun.iter().chain([&relay.address]));
         let servers: Vec<IpAddr> = servers.map(SocketAddr::ip).collect();
-        let routes = self.routes.set(&netmap.routes, &servers);
+        let routes = self.routes.set(&wanted, &servers);
         self.engine.set_accepted_routes(routes);
     }
 

@@ -218,6 +218,7 @@ impl Agent {
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut network = NetworkChanges::listen();
         let mut key_age = tokio::time::interval(KEY_AGE_INTERVAL);
+        self.take_routes();
         loop {
             let deadline = self.engine.poll_timeout().map_or_else(far_off, |(at, _)| at);
             let wake = tokio::select! {
