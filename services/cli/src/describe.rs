@@ -4,6 +4,7 @@ use std::fmt::Display;
 
 use writ_schema::Record;
 use writ_schema::event::{Event, NodeOwner, Source};
+use writ_schema::net::Prefix;
 use writ_schema::seal::Sealed;
 
 use crate::output::bytes;
@@ -81,6 +82,13 @@ fn about_access(record: &Record) -> String {
         ),
         Event::NodeJoinRefused(e) => format!("{}: {}{}", e.node, word(&e.reason), times(e.count)),
         Event::NodeRemoved(e) => format!("{}: {}", e.node, word(&e.reason)),
+        Event::NodeRoutesAdvertised(e) => {
+            format!("{} offers to carry packets for {}", e.node, prefixes(&e.routes))
+        }
+        Event::NodeRoutesApproved(e) => {
+            let by = e.policy.map(|policy| format!(", by policy {policy}")).unwrap_or_default();
+            format!("{} may carry packets for {}{by}", e.node, prefixes(&e.routes))
+        }
         Event::KeyRotated(e) => format!("{} has WireGuard key number {}", e.node, e.generation),
         Event::SessionStarted(e) => format!("{} connected (agent {})", e.node, e.agent),
         Event::SessionTerminated(e) => format!("{} disconnected: {}", e.node, word(&e.reason)),
@@ -92,12 +100,20 @@ fn about_access(record: &Record) -> String {
     }
 }
 
+fn prefixes(routes: &[Prefix]) -> String {
+    if routes.is_empty() {
+        return "nothing".to_owned();
+    }
+    routes.iter().map(Prefix::to_string).collect::<Vec<_>>().join(", ")
+}
+
 fn about_connections(record: &Record) -> String {
     match &record.event {
         Event::ConnectionAuthorized(e) => format!(
-            "{}: {} -> {} {} {} by {} of policy {}, until {}",
+            "{}: {} -> {}{} {} {} by {} of policy {}, until {}",
             e.authorization,
             source(&e.source),
+            e.route.map(|route| format!("{route} through ")).unwrap_or_default(),
             e.destination,
             e.protocol,
             e.ports,
@@ -185,6 +201,28 @@ mod tests {
         fn sealing_key(&self, _: &(Subject, Retention), place: Place) -> Option<HeldKey> {
             let key = SubjectKey::from_bytes([3; 32]).field_key(place);
             Some(HeldKey { key_ref: KeyRef::from_bytes([0; KeyRef::BYTES]), key })
+        }
+    }
+
+    #[test]
+    fn what_lies_behind_a_node_is_not_taken_for_the_node() {
+        let golden = concat!(env!("CARGO_MANIFEST_DIR"), "/../../schema/golden/4-routes");
+        let files = std::fs::read_dir(golden).unwrap().map(|file| file.unwrap().path());
+        let described = files.filter(|path| path.to_string_lossy().contains(".v")).map(|path| {
+            let record = Record::decode(&std::fs::read(&path).unwrap()).unwrap();
+            (path.file_name().unwrap().to_string_lossy().into_owned(), event(&record))
+        });
+        let described: Vec<(String, String)> = described.collect();
+        for (kind, part) in [
+            ("connection.authorized.v2", " -> 10.20.0.0/24 through nod_"),
+            ("node.routes_advertised", "offers to carry packets for 10.20.0.0/16"),
+            ("node.routes_approved", "may carry packets for 10.20.0.0/16, by policy 1"),
+            ("connection.revoked.v2", "route withdrawn"),
+        ] {
+            assert!(
+                described.iter().any(|(of, text)| of.contains(kind) && text.contains(part)),
+                "{described:#?}"
+            );
         }
     }
 

@@ -53,9 +53,14 @@ pub(super) fn bytes(value: &Value) -> String {
 
 /// An authorization on one line.
 pub(super) fn authorization(value: &Value) -> String {
-    let direction = if value["side"] == "source" { "to" } else { "from" };
+    let direction = match (value["side"] == "source", value["route"].as_str()) {
+        (true, None) => "to it".to_owned(),
+        (true, Some(route)) => format!("to {route} behind it"),
+        (false, None) => "from it".to_owned(),
+        (false, Some(route)) => format!("from it to {route} behind this node"),
+    };
     format!(
-        "{direction} it: {}{}  by {} of policy version {}, record {}, until {}",
+        "{direction}: {}{}  by {} of policy version {}, record {}, until {}",
         text(&value["protocol"]),
         ports(value),
         text(&value["rule"]),

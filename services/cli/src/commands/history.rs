@@ -19,7 +19,7 @@ const CONNECTIONS: &str = "query Connections(
 ) {
   connections(first: $first, after: $after, asOf: $asOf, filter: $filter, newestFirst: true) {
     nodes {
-      authorization chain renews source { node { ...node } user } destination { ...node } protocol ports rule policy expiresAt
+      authorization chain renews source { node { ...node } user } destination { ...node } route protocol ports rule policy expiresAt
       live revocation acknowledgements { side action record { seq time } }
       reports { side reason bytesSent bytesReceived path record { seq time } }
       record { seq time kind } revoked { seq time }
@@ -163,6 +163,12 @@ pub fn connections(arguments: &Connections, app: &App) -> Result<Verdict> {
     Ok(Verdict::Good)
 }
 
+/// The node, or what is meant behind it.
+fn destination(row: Row<'_>) -> String {
+    let (node, route) = (row.node("/destination"), row.text("/route"));
+    if route.is_empty() { node } else { format!("{route} through {node}") }
+}
+
 fn connection(row: Row<'_>) -> Vec<String> {
     let state = if row.at("/revoked").is_some() {
         format!("revoked: {} (record {})", row.word("/revocation"), row.text("/revoked/seq"))
@@ -175,7 +181,7 @@ fn connection(row: Row<'_>) -> Vec<String> {
         row.text("/record/seq"),
         row.time("/record/time"),
         source(row),
-        row.node("/destination"),
+        destination(row),
         row.text("/protocol"),
         ports(row),
         format!("{} of version {}", row.text("/rule"), row.text("/policy")),
