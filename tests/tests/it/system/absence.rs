@@ -10,26 +10,14 @@ use writ_schema::Event;
 use writ_tests::lab::{Host, wait_until};
 use writ_tests::parts::{Agent, Settings};
 
-use super::{LIMIT, NO_ANSWER, Site};
+use super::{BY_PORT, LIMIT, NO_ANSWER, OTHER_PORT, PORT, Site};
 use crate::lab_test;
-
-const PORT: u16 = 7000;
-const OTHER_PORT: u16 = 7001;
 
 /// The shortest life that a control plane gives an authorization.
 const AUTHORIZATION_SECONDS: u32 = 10;
 
 /// Long enough to kill and start everything, short enough to wait for.
 const LONGER_AUTHORIZATION_SECONDS: u32 = 20;
-
-/// A rule for each port, so that each needs an authorization of its own.
-const BY_PORT: &str = r#"{
-    "tagOwners": { "tag:web": [] },
-    "acls": [
-        { "action": "accept", "src": ["tag:web"], "dst": ["tag:web:7000"] },
-        { "action": "accept", "src": ["tag:web"], "dst": ["tag:web:7001"] },
-    ],
-}"#;
 
 fn target(agent: &Agent, port: u16) -> SocketAddr {
     agent.at(port).unwrap()

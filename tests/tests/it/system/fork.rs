@@ -11,24 +11,13 @@ use writ_schema::Event;
 use writ_tests::lab::{Host, wait_until};
 use writ_tests::parts::{Agent, ControlPlane, Settings};
 
-use super::{LIMIT, NO_ANSWER, Site, run_in};
+use super::{BY_PORT, LIMIT, NO_ANSWER, OTHER_PORT, PORT, Site, run_in};
 use crate::lab_test;
 
 const DOOR_PORT: u16 = 9443;
-const PORT: u16 = 7000;
-const OTHER_PORT: u16 = 7001;
 
 /// Agents compare their checkpoints within fifteen seconds of a new one.
 const FOUND_LIMIT: Duration = Duration::from_secs(60);
-
-/// A rule for each port, so that each needs an authorization of its own.
-const BY_PORT: &str = r#"{
-    "tagOwners": { "tag:web": [] },
-    "acls": [
-        { "action": "accept", "src": ["tag:web"], "dst": ["tag:web:7000"] },
-        { "action": "accept", "src": ["tag:web"], "dst": ["tag:web:7001"] },
-    ],
-}"#;
 
 /// The way from a host to its control plane, which can be made to lead to another.
 struct Door {

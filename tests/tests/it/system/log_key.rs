@@ -5,20 +5,8 @@ use std::time::Duration;
 use serde_json::Value;
 use writ_tests::lab::wait_until;
 
-use super::{LIMIT, NO_ANSWER, Site};
+use super::{BY_PORT, LIMIT, NO_ANSWER, OTHER_PORT, PORT, Site};
 use crate::lab_test;
-
-const PORT: u16 = 7000;
-const OTHER_PORT: u16 = 7001;
-
-/// A rule for each port, so that each needs an authorization of its own.
-const BY_PORT: &str = r#"{
-    "tagOwners": { "tag:web": [] },
-    "acls": [
-        { "action": "accept", "src": ["tag:web"], "dst": ["tag:web:7000"] },
-        { "action": "accept", "src": ["tag:web"], "dst": ["tag:web:7001"] },
-    ],
-}"#;
 
 lab_test! {
     fn the_logs_key_changes_while_agents_talk_and_everybody_follows_it() {

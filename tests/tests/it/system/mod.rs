@@ -38,6 +38,19 @@ pub(crate) const OPEN: &str = r#"{
     "acls": [{ "action": "accept", "src": ["tag:web"], "dst": ["tag:web:*"] }],
 }"#;
 
+/// Ports with a rule each.
+pub(crate) const PORT: u16 = 7000;
+pub(crate) const OTHER_PORT: u16 = 7001;
+
+/// A rule for each port, so that each needs an authorization of its own.
+pub(crate) const BY_PORT: &str = r#"{
+    "tagOwners": { "tag:web": [] },
+    "acls": [
+        { "action": "accept", "src": ["tag:web"], "dst": ["tag:web:7000"] },
+        { "action": "accept", "src": ["tag:web"], "dst": ["tag:web:7001"] },
+    ],
+}"#;
+
 /// A control plane on a host of its own, and somebody who operates it.
 pub(crate) struct Site {
     pub operator: Operator,
