@@ -18,7 +18,6 @@ use writ_compliance::server::Server;
 use writ_compliance::text::Lang;
 use writ_compliance::wording::Wording;
 use writ_ledger::TrustPolicy;
-use writ_ledger::trust_policy::MAX_POLICY_BYTES;
 
 /// Largest file of records that is read.
 const MAX_FILE_BYTES: u64 = 1 << 30;
@@ -114,7 +113,7 @@ fn from_server(
         server = server.with_bundles_of(records);
     }
     if let Some(path) = &arguments.policy {
-        server = server.with_policy(policy(path)?);
+        server = server.with_policy(TrustPolicy::load(path)?);
     }
     let fetched = server.fetch(framework, period)?;
     let mut written = report(&fetched.records, framework, words, &arguments.out)?;
@@ -128,14 +127,6 @@ fn from_server(
     }
     server.record_report(&format!("{}/{}", framework.id, framework.version), &fetched)?;
     Ok(written)
-}
-
-fn policy(path: &Path) -> Result<TrustPolicy> {
-    let name = path.display();
-    let size = fs::metadata(path).with_context(|| format!("cannot read {name}"))?.len();
-    ensure!(size <= MAX_POLICY_BYTES as u64, "{name} is larger than {MAX_POLICY_BYTES} bytes");
-    let text = fs::read(path).with_context(|| format!("cannot read {name}"))?;
-    TrustPolicy::parse(&text).with_context(|| name.to_string())
 }
 
 fn token(arguments: &Arguments) -> Result<String> {

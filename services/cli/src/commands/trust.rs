@@ -1,13 +1,11 @@
 //! Trust policies (C2SP tlog-policy) on the command line: who has to stand behind a checkpoint, and who does.
 
-use std::fs::File;
-use std::io::Read as _;
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use writ_ledger::trust_policy::{MAX_POLICY_BYTES, Standing};
+use writ_ledger::trust_policy::{PolicyFileError, Standing};
 use writ_ledger::{TrustPolicy, VerifierKey};
 
 use crate::failure::advised;
@@ -15,17 +13,13 @@ use crate::output::{local_time, printable};
 
 /// Reads a policy.
 pub fn read_policy(path: &Path) -> Result<TrustPolicy> {
-    let name = path.display();
-    let file = File::open(path).with_context(|| format!("cannot read the policy {name}"))?;
-    let mut text = Vec::new();
-    let limit = MAX_POLICY_BYTES as u64 + 1;
-    file.take(limit).read_to_end(&mut text).with_context(|| format!("cannot read the policy {name}"))?;
-    TrustPolicy::parse(&text).map_err(|error| {
-        advised(
-            format!("{name}: {error}"),
+    TrustPolicy::load(path).map_err(|error| match error {
+        PolicyFileError::Policy { source, .. } => advised(
+            format!("{}: {source}", path.display()),
             "a policy has lines `log VKEY`, `witness NAME VKEY`, `group NAME any|all|N NAME…` and one `quorum NAME` \
              (c2sp.org/tlog-policy)",
-        )
+        ),
+        unreadable => unreadable.into(),
     })
 }
 

@@ -4,12 +4,13 @@
 mod parse;
 
 use std::fmt;
+use std::path::Path;
 
 use crate::checkpoint::{Checkpoint, CheckpointError, SignedCheckpoint};
 use crate::key::{CosignerKey, VerifierKey};
 use crate::note::{Note, NoteError};
 
-pub use parse::PolicyError;
+pub use parse::{PolicyError, PolicyFileError};
 
 /// The largest policy that is read, in bytes.
 pub const MAX_POLICY_BYTES: usize = 64 * 1024;
@@ -106,6 +107,14 @@ impl TrustPolicy {
     /// When it is not in the format; the error names the line.
     pub fn parse(text: &[u8]) -> Result<Self, PolicyError> {
         parse::parse(text)
+    }
+
+    /// Reads a policy's file.
+    ///
+    /// # Errors
+    /// When it cannot be read, or is no policy.
+    pub fn load(path: &Path) -> Result<Self, PolicyFileError> {
+        parse::load(path)
     }
 
     /// The logs that it trusts; none if they are known from elsewhere.

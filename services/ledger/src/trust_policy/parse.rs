@@ -1,5 +1,9 @@
 //! Reading a policy's text, line by line.
 
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::path::{Path, PathBuf};
+
 use super::{MAX_POLICY_BYTES, Rule, TrustPolicy, TrustedLog, TrustedWitness};
 use crate::checkpoint::parse_decimal;
 use crate::key::KeyError;
@@ -21,6 +25,27 @@ pub enum PolicyError {
     /// There is no quorum line.
     #[error("the policy has no `quorum` line: `quorum none` demands no cosignature")]
     NoQuorum,
+}
+
+/// Why a policy's file cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum PolicyFileError {
+    /// It cannot be read.
+    #[error("cannot read the policy {}", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// It is no policy.
+    #[error("{}", path.display())]
+    Policy {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: PolicyError,
+    },
 }
 
 /// What is wrong with a line of a policy.
@@ -75,6 +100,16 @@ struct Parser<'a> {
     defined: Vec<Defined<'a>>,
     /// The quorum line, and in it a rule, unless it was `none`.
     quorum: Option<Option<Rule>>,
+}
+
+/// Reads no more of a file than it takes to see that it is too large.
+pub(super) fn load(path: &Path) -> Result<TrustPolicy, PolicyFileError> {
+    let path = path.to_owned();
+    let (mut text, limit) = (Vec::new(), MAX_POLICY_BYTES as u64 + 1);
+    match File::open(&path).and_then(|file| file.take(limit).read_to_end(&mut text)) {
+        Ok(_) => parse(&text).map_err(|source| PolicyFileError::Policy { path, source }),
+        Err(source) => Err(PolicyFileError::Unreadable { path, source }),
+    }
 }
 
 pub(super) fn parse(text: &[u8]) -> Result<TrustPolicy, PolicyError> {

@@ -1,15 +1,12 @@
 //! Going on from what was verified before this process began.
 
 use std::collections::VecDeque;
-use std::fs::File;
-use std::io::Read as _;
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
 use ed25519_dalek::SigningKey;
 use jiff::Timestamp;
 use writ_ledger::TrustPolicy;
-use writ_ledger::trust_policy::MAX_POLICY_BYTES;
 use writ_schema::keys::IdentityKey;
 
 use super::now;
@@ -36,18 +33,9 @@ pub(super) fn resume_trust(
     let mut trust = Trust::resume(&enrolment.membership, identity, key, stored)
         .context("the stored checkpoint does not verify")?;
     if let Some(path) = policy {
-        trust.demand(read_policy(path)?).with_context(|| path.display().to_string())?;
+        trust.demand(TrustPolicy::load(path)?).with_context(|| path.display().to_string())?;
     }
     Ok((trust, state.live()?))
-}
-
-fn read_policy(path: &Path) -> Result<TrustPolicy> {
-    let name = path.display();
-    let file = File::open(path).with_context(|| format!("cannot read the policy {name}"))?;
-    let mut text = Vec::new();
-    let limit = MAX_POLICY_BYTES as u64 + 1;
-    file.take(limit).read_to_end(&mut text).with_context(|| format!("cannot read the policy {name}"))?;
-    TrustPolicy::parse(&text).with_context(|| name.to_string())
 }
 
 /// Takes up what was live and verifies still. Gives what does not.
