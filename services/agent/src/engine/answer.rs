@@ -27,24 +27,22 @@ pub(super) fn too_long(packet: &Packet, bytes: &[u8], mtu: usize) -> Option<Vec<
     if is_error || may_be_cut {
         return None;
     }
-    let (kind, code, protocol) = match packet.source {
-        IpAddr::V4(_) => (3, 4, number::ICMP),
-        IpAddr::V6(_) => (2, 0, number::ICMP_V6),
-    };
-    let mut message = vec![kind, code, 0, 0];
-    message.extend(u32::try_from(mtu).ok()?.to_be_bytes());
-    message.extend_from_slice(bytes.get(..bytes.len().min(MAX_QUOTED))?);
-    wrap(packet.destination, packet.source, protocol, message, 2)
+    error(packet, bytes, [(3, 4), (2, 0)], u32::try_from(mtu).ok()?)
 }
 
 fn prohibit(packet: &Packet, bytes: &[u8]) -> Option<Vec<u8>> {
-    let quoted = bytes.get(..bytes.len().min(MAX_QUOTED))?;
-    let (kind, code, protocol) = match packet.source {
-        IpAddr::V4(_) => (3, 13, number::ICMP),
-        IpAddr::V6(_) => (1, 1, number::ICMP_V6),
+    error(packet, bytes, [(3, 13), (1, 1)], 0)
+}
+
+/// An ICMP error about a packet: type and code of each version, and the number that its header has room for.
+fn error(packet: &Packet, bytes: &[u8], [v4, v6]: [(u8, u8); 2], number: u32) -> Option<Vec<u8>> {
+    let ((kind, code), protocol) = match packet.source {
+        IpAddr::V4(_) => (v4, number::ICMP),
+        IpAddr::V6(_) => (v6, number::ICMP_V6),
     };
-    let mut message = vec![kind, code, 0, 0, 0, 0, 0, 0];
-    message.extend_from_slice(quoted);
+    let mut message = vec![kind, code, 0, 0];
+    message.extend(number.to_be_bytes());
+    message.extend_from_slice(bytes.get(..bytes.len().min(MAX_QUOTED))?);
     wrap(packet.destination, packet.source, protocol, message, 2)
 }
 

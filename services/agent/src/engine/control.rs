@@ -104,26 +104,27 @@ impl Engine {
         if !self.candidates.set_hosts(addresses) {
             return;
         }
-        if let Some(relay) = &mut self.relay {
-            relay.restart(now.instant);
-        }
-        for client in &mut self.stun {
-            client.restart(now.instant);
-        }
-        for peer in self.peers.values_mut() {
-            peer.paths.network_changed(now.instant);
-        }
-        self.schedule_all();
+        self.stun.iter_mut().for_each(|client| client.restart(now.instant));
+        self.begin_anew(now);
         self.announce_candidates();
     }
 
     /// The network under this host is another, though its addresses may be the same: another way out, a cable that was
     /// pulled. Everything that may work differently now is tried at once.
     pub fn handle_network_change(&mut self, now: Now) {
+        self.stun.iter_mut().for_each(|client| client.ask_again(now.instant));
+        self.begin_anew(now);
+    }
+
+    fn begin_anew(&mut self, now: Now) {
         if let Some(relay) = &mut self.relay {
             relay.restart(now.instant);
         }
-        self.stun.iter_mut().for_each(|client| client.ask_again(now.instant));
+        self.try_paths(now);
+    }
+
+    /// Tries every candidate of every peer: what did not work before may work now.
+    pub(super) fn try_paths(&mut self, now: Now) {
         self.peers.values_mut().for_each(|peer| peer.paths.network_changed(now.instant));
         self.schedule_all();
     }

@@ -206,11 +206,7 @@ impl Engine {
         let changed = self.stun.iter_mut().any(|client| client.handle(now.instant, from, datagram));
         if changed {
             self.announce_candidates();
-            // Another address, or one at last: what did not work before may work now.
-            for peer in self.peers.values_mut() {
-                peer.paths.network_changed(now.instant);
-            }
-            self.schedule_all();
+            self.try_paths(now);
         }
     }
 

@@ -41,6 +41,13 @@ pub(super) enum Way {
     Relay,
 }
 
+impl Way {
+    /// How long it is left alone before it is looked at.
+    fn wait(self) -> Duration {
+        if self == Self::Relay { RELAY_WAIT } else { Duration::ZERO }
+    }
+}
+
 #[derive(Debug, Clone, Copy)]
 struct Search {
     /// The length that ends the search if it passes.
@@ -65,12 +72,16 @@ pub(super) struct PathMtu {
 
 impl PathMtu {
     pub fn new(now: Instant) -> Self {
+        Self::of(now, Way::Relay)
+    }
+
+    fn of(now: Instant, way: Way) -> Self {
         Self {
-            way: Way::Relay,
+            way,
             known: None,
             search: None,
             probes: Vec::new(),
-            next: after(now, RELAY_WAIT),
+            next: after(now, way.wait()),
             confirmations: 0,
             failures: 0,
         }
@@ -99,16 +110,14 @@ impl PathMtu {
     /// Packets go this way now.
     pub fn follow(&mut self, now: Instant, way: Way) {
         if way != self.way {
-            let wait = if way == Way::Relay { RELAY_WAIT } else { Duration::ZERO };
-            *self = Self { way, next: after(now, wait), ..Self::new(now) };
+            *self = Self::of(now, way);
         }
     }
 
     /// Packets pass again after a while.
     pub fn wake(&mut self, now: Instant) {
         if self.search.is_none() {
-            let wait = if self.way == Way::Relay { RELAY_WAIT } else { Duration::ZERO };
-            self.next = self.next.min(after(now, wait));
+            self.next = self.next.min(after(now, self.way.wait()));
         }
     }
 
