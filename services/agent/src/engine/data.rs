@@ -464,14 +464,8 @@ impl Engine {
 
     /// Whether an address belongs to the overlay and to another node than this.
     pub(super) fn is_overlay(&self, address: IpAddr) -> bool {
-        let in_prefix = match address {
-            IpAddr::V4(address) => {
-                let [first, second, ..] = address.octets();
-                first == 100 && second & 0xC0 == 64
-            }
-            IpAddr::V6(address) => address.segments()[..3] == self.own.membership.address_v6.segments()[..3],
-        };
-        in_prefix && !self.own.addresses.contains(&address)
+        self.own.overlay.iter().any(|prefix| prefix.contains(address))
+            && !self.own.addresses.contains(&address)
     }
 }
 

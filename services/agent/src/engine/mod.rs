@@ -155,6 +155,7 @@ struct Own {
     membership: Membership,
     bytes: NodeBytes,
     addresses: [IpAddr; 2],
+    overlay: [Prefix; 2],
 }
 
 impl Engine {
@@ -167,7 +168,12 @@ impl Engine {
         Self {
             network: membership.network.clone(),
             identity: settings.identity,
-            own: Own { bytes: NodeBytes::from(&membership.node), membership, addresses },
+            own: Own {
+                bytes: NodeBytes::from(&membership.node),
+                overlay: membership.overlay(),
+                membership,
+                addresses,
+            },
             random: StdRng::from_seed(settings.seed),
             keys,
             filter: Filter::new(addresses),

@@ -12,6 +12,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use hickory_proto::op::{Message, ResponseCode};
 use hickory_proto::rr::rdata::{PTR, SOA};
 use hickory_proto::rr::{DNSClass, Name, RData, Record, RecordType};
+use writ_schema::net::Prefix;
 use writ_schema::protocol::Netmap;
 
 pub use query::{MAX_DATAGRAM_BYTES, MAX_MESSAGE_BYTES, Query, Transport, Unanswerable};
@@ -29,6 +30,7 @@ pub struct Zone {
     apex: Name,
     /// The node's own addresses, whose neighbours the overlay's addresses are.
     own: (Ipv4Addr, Ipv6Addr),
+    overlay: [Prefix; 2],
     /// Nothing before the first netmap: then nobody has a name, and to say so would be wrong.
     hosts: Option<Vec<(Name, Vec<IpAddr>)>>,
 }
@@ -47,7 +49,8 @@ impl Zone {
         if apex.is_root() {
             return Err(not_a_zone());
         }
-        Ok(Self { apex, own: (membership.address_v4, membership.address_v6), hosts: None })
+        let own = (membership.address_v4, membership.address_v6);
+        Ok(Self { apex, own, overlay: membership.overlay(), hosts: None })
     }
 
     /// The same zone with the names of a netmap. A node whose name is no DNS label has none in it.
@@ -144,15 +147,8 @@ impl Zone {
         RData::SOA(SOA::new(self.apex.clone(), self.apex.clone(), 1, 300, 60, 3_600, NEGATIVE_LIFE))
     }
 
-    /// Whether an address is of the network's prefixes: 100.64.0.0/10 and the /48 that this node is in.
     fn is_overlay(&self, address: IpAddr) -> bool {
-        match address {
-            IpAddr::V4(address) => {
-                let [first, second, ..] = address.octets();
-                first == 100 && second & 0xC0 == 64
-            }
-            IpAddr::V6(address) => self.own.1.segments()[..3] == address.segments()[..3],
-        }
+        self.overlay.iter().any(|prefix| prefix.contains(address))
     }
 }
 

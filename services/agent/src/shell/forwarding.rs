@@ -14,7 +14,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use writ_schema::net::Prefix;
 
 use crate::state::StateDir;
-use crate::trust::Membership;
+use crate::trust::{Membership, OVERLAY_BITS_V4, OVERLAY_BITS_V6};
 
 const V4_SWITCH: &str = "/proc/sys/net/ipv4/ip_forward";
 const V6_SWITCH: &str = "/proc/sys/net/ipv6/conf/all/forwarding";
@@ -87,8 +87,8 @@ fn switch_on(switch: &str) -> Result<()> {
 
 fn rules(table: &str, tun: &str, membership: &Membership, offered: &[Prefix]) -> String {
     let in_overlay = |address: IpAddr| match address {
-        IpAddr::V4(v4) => format!("ip saddr {v4}/10"),
-        IpAddr::V6(v6) => format!("ip6 saddr {v6}/48"),
+        IpAddr::V4(v4) => format!("ip saddr {v4}/{OVERLAY_BITS_V4}"),
+        IpAddr::V6(v6) => format!("ip6 saddr {v6}/{OVERLAY_BITS_V6}"),
     };
     let masquerade = [IpAddr::from(membership.address_v4), membership.address_v6.into()]
         .map(|address| format!("{} oifname != \"{tun}\" masquerade;", in_overlay(address)));

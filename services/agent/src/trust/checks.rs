@@ -1,18 +1,14 @@
 //! What each kind of proven record must say.
 
-use std::net::IpAddr;
-
 use data_encoding::BASE64;
-use ipnet::IpNet;
 use writ_relay::RelayKey;
 use writ_schema::event::{KeyRotated, NodeJoined};
 use writ_schema::keys::{IdentityKey, Statement};
-use writ_schema::net::Prefix;
 use writ_schema::protocol::{Candidate, MAX_CANDIDATES, ProvenRecord, RelayAccess};
 use writ_schema::{Event, NetworkId, NodeId, Seq};
 
 use super::chain::{Chain, expect_event};
-use super::{Refusal, Relay, VerifiedKey, VerifiedPeer};
+use super::{Refusal, Relay, VerifiedKey};
 
 /// Most STUN servers that are asked.
 const MAX_STUN_SERVERS: usize = 8;
@@ -88,12 +84,6 @@ pub(super) fn read_relay(access: &RelayAccess) -> Result<Relay, Refusal> {
     let key = RelayKey::from_bytes(key.ok_or(Refusal::RelayKey)?);
     let stun = access.stun.iter().take(MAX_STUN_SERVERS).copied().collect();
     Ok(Relay { address: access.address, key, stun })
-}
-
-/// Where the addresses of nodes are taken from: no route leads there.
-pub(super) fn overlay(peer: &VerifiedPeer) -> [Prefix; 2] {
-    [(IpAddr::from(peer.address_v4), 10), (peer.address_v6.into(), 48)]
-        .map(|(address, length)| IpNet::new(address, length).map_or(Prefix::single(address), Prefix::of))
 }
 
 pub(super) fn bounded(candidates: &[Candidate]) -> Vec<Candidate> {

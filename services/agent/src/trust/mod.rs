@@ -18,21 +18,23 @@ mod verified;
 mod witness;
 
 use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
+use ipnet::IpNet;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use writ_ledger::{TrustPolicy, VerifierKey};
 use writ_schema::event::Side;
 use writ_schema::keys::{IdentityKey, WireGuardKey};
+use writ_schema::net::Prefix;
 use writ_schema::protocol::{
     Authorized, CheckpointUpdate, JoinResponse, Peer, ProvenRecord, ServerFrame, ServerMessage, Snapshot,
 };
 use writ_schema::{AuthorizationId, Event, NetworkId, NodeId, Seq};
 
 use chain::{expect_event, hashes};
-use checks::{bounded, check_genesis, check_join, check_rotation, expect_node, overlay, read_relay};
+use checks::{bounded, check_genesis, check_join, check_rotation, expect_node, read_relay};
 use kept::Live;
 use quorum::Quorum;
 use witness::Witness;
@@ -69,6 +71,25 @@ pub struct Membership {
     pub address_v4: Ipv4Addr,
     /// The node's IPv6 address.
     pub address_v6: Ipv6Addr,
+}
+
+/// Lengths of the prefixes that nodes' addresses are taken from.
+pub const OVERLAY_BITS_V4: u8 = 10;
+/// The same for IPv6.
+pub const OVERLAY_BITS_V6: u8 = 48;
+
+impl Membership {
+    /// Where the addresses of the network's nodes are taken from: inside 100.64.0.0/10 (RFC 6598), and the /48 that this node
+    /// is in.
+    pub fn overlay(&self) -> [Prefix; 2] {
+        overlay(Ipv4Addr::new(100, 64, 0, 0), self.address_v6)
+    }
+}
+
+/// The prefixes of a network's nodes that these addresses are in.
+fn overlay(v4: Ipv4Addr, v6: Ipv6Addr) -> [Prefix; 2] {
+    [(IpAddr::from(v4), OVERLAY_BITS_V4), (v6.into(), OVERLAY_BITS_V6)]
+        .map(|(address, length)| IpNet::new(address, length).map_or(Prefix::single(address), Prefix::of))
 }
 
 /// The keys that this node has asked to join with.
@@ -330,7 +351,8 @@ impl Trust {
             return Err(Refusal::Expired(seq));
         }
         let (peer, key) = self.check_peer(at, &sent.peer)?;
-        let is_route = |route| !overlay(&peer).iter().any(|own| own.overlaps(route));
+        let is_route =
+            |route| !overlay(peer.address_v4, peer.address_v6).iter().any(|own| own.overlaps(route));
         if !body.is_consistent() || !body.route.is_none_or(is_route) {
             return Err(Refusal::BadRoute(seq));
         }

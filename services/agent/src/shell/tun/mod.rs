@@ -9,15 +9,11 @@ use anyhow::{Context as _, Result};
 use tun_rs::{AsyncDevice, DeviceBuilder, VIRTIO_NET_HDR_LEN};
 
 use crate::engine::{HEADROOM, MTU};
-use crate::trust::Membership;
+use crate::trust::{Membership, OVERLAY_BITS_V4, OVERLAY_BITS_V6};
 use coalesce::{MAX_SEGMENTS, Run, first_run};
 
 /// Packets that wait in the TUN device.
 const TUN_QUEUE: u32 = 2_000;
-/// The overlay, in prefixes. An address with its prefix makes the kernel's route to the rest of it, and takes the route
-/// along when the device goes.
-const PREFIX_V4: u8 = 10;
-const PREFIX_V6: u8 = 48;
 
 /// What the kernel hands over at most: a segmented packet and its header.
 const READ_BYTES: usize = VIRTIO_NET_HDR_LEN + 65_535;
@@ -40,7 +36,8 @@ pub(super) struct Tun {
 }
 
 impl Tun {
-    /// Makes the TUN device with this node's addresses. It goes when it is dropped, or with the process.
+    /// Makes the TUN device with this node's addresses. It goes when it is dropped, or with the process. An address with the
+    /// overlay's prefix makes the kernel's route to the rest of it, and takes the route along.
     pub fn open(name: &str, membership: &Membership) -> Result<Self> {
         let device = open(name, membership, true).or_else(|error| {
             tracing::info!("the TUN device goes without segmentation offload, which costs speed: {error:#}");
@@ -50,7 +47,7 @@ impl Tun {
         if let Err(error) = device.set_tx_queue_len(TUN_QUEUE) {
             tracing::debug!(%error, "the TUN device keeps its short queue");
         }
-        if let Err(error) = device.add_address_v6(membership.address_v6, PREFIX_V6) {
+        if let Err(error) = device.add_address_v6(membership.address_v6, OVERLAY_BITS_V6) {
             tracing::warn!(%error, "the overlay has no IPv6 on this host");
         }
         Ok(Self {
@@ -133,7 +130,7 @@ fn open(name: &str, membership: &Membership, has_offload: bool) -> Result<AsyncD
     DeviceBuilder::new()
         .name(name)
         .mtu(mtu)
-        .ipv4(membership.address_v4, PREFIX_V4, None)
+        .ipv4(membership.address_v4, OVERLAY_BITS_V4, None)
         .with(|device| {
             device.offload(has_offload);
         })
