@@ -38,10 +38,18 @@ pub struct FilterRule {
 }
 
 impl FilterRule {
+    /// The range of ports that the rule grants around this one; all of them with a protocol that has none.
+    pub(crate) fn range(&self, protocol: Protocol, port: u16) -> Option<PortRange> {
+        match protocol.has_ports() {
+            true => self.ports.iter().copied().find(|range| range.contains(port)),
+            false => Some(PortRange::ALL),
+        }
+    }
+
     /// Whether the rule lets a packet in.
     pub fn admits(&self, src: IpAddr, dst: IpAddr, protocol: Protocol, port: u16) -> bool {
         self.protocols.contains(&protocol)
-            && (!protocol.has_ports() || self.ports.iter().any(|range| range.contains(port)))
+            && self.range(protocol, port).is_some()
             && src.is_ipv4() == dst.is_ipv4()
             && self.sources.contains(src)
             && self.destinations.contains(dst)
@@ -94,7 +102,7 @@ impl Compiled {
 
     /// What `*` means as a source: the network, and whatever is behind its subnet routers.
     fn everyone(&self) -> AddressSet {
-        let subnets = self.nodes.iter().flat_map(Node::subnet_routes);
+        let subnets = self.nodes.routers().flat_map(Node::subnet_routes);
         let addresses = self.nodes.iter().flat_map(|node| node.addresses.iter().copied());
         ranges::network()
             .union(&AddressSet::from_prefixes(subnets))

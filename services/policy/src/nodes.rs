@@ -108,6 +108,8 @@ pub(crate) struct Nodes {
     by_address: HashMap<IpAddr, BTreeSet<usize>>,
     by_user: HashMap<usize, BTreeSet<usize>>,
     by_tag: BTreeMap<String, BTreeSet<usize>>,
+    /// Those with routes: few, and every netmap asks for them.
+    routers: BTreeSet<usize>,
 }
 
 impl Nodes {
@@ -124,6 +126,9 @@ impl Nodes {
         }
         for tag in node.identity.tags() {
             self.by_tag.entry(tag.clone()).or_default().insert(slot);
+        }
+        if !node.routes.is_empty() {
+            self.routers.insert(slot);
         }
         match self.slots.get_mut(slot) {
             Some(place) => *place = Some(node),
@@ -146,6 +151,7 @@ impl Nodes {
                 slots.remove(&slot);
             }
         }
+        self.routers.remove(&slot);
         Some(node)
     }
 
@@ -173,6 +179,11 @@ impl Nodes {
     /// All of them, in no order.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Node> {
         self.slots.iter().flatten()
+    }
+
+    /// Those with routes, in no order.
+    pub(crate) fn routers(&self) -> impl Iterator<Item = &Node> {
+        self.of(Some(&self.routers))
     }
 
     pub(crate) fn of_user(&self, user: usize) -> impl Iterator<Item = &Node> {

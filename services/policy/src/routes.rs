@@ -57,7 +57,7 @@ impl Compiled {
     ) -> Result<Vec<Way>, Refused> {
         let source = self.node(src).ok_or(Refused::NoRule)?;
         let mut routers: Vec<(IpNet, &Node)> = self.routers(dst).filter(|(_, to)| to.id != *src).collect();
-        routers.sort_by_key(|(route, router)| (u8::MAX - route.prefix_len(), router.id.clone()));
+        routers.sort_by_key(|(route, router)| (u8::MAX - route.prefix_len(), &router.id));
         let (mut ways, mut refused) = (Vec::new(), Refused::NoRule);
         for (route, router) in routers {
             let rules = self.filter(&router.id);
@@ -102,7 +102,7 @@ impl Compiled {
     /// The prefixes behind routers that a node may reach in part at least, whatever the circumstances, in order.
     pub fn routes_for(&self, node: &NodeId) -> Vec<IpNet> {
         let Some(viewer) = self.node(node) else { return Vec::new() };
-        let routers = self.nodes.iter().filter(|router| router.id != *node && !router.routes.is_empty());
+        let routers = self.nodes.routers().filter(|router| router.id != *node);
         let mut routes: Vec<IpNet> = Vec::new();
         for router in routers {
             let rules = self.filter(&router.id);
@@ -126,7 +126,7 @@ impl Compiled {
     /// The routers that cover an address, each with its longest route.
     fn routers(&self, dst: IpAddr) -> impl Iterator<Item = (IpNet, &Node)> {
         let is_nodes = self.node_at(dst).is_some();
-        self.nodes.iter().filter(move |_| !is_nodes).filter_map(move |router| {
+        self.nodes.routers().filter(move |_| !is_nodes).filter_map(move |router| {
             let covering = router.routes.iter().copied().filter(|route| route.contains(&dst));
             Some((covering.max_by_key(IpNet::prefix_len)?, router))
         })
@@ -143,13 +143,8 @@ impl Compiled {
         port: u16,
     ) -> Option<Routed> {
         let source = self.node(src)?;
-        if self.node_at(dst).is_some() {
-            return None;
-        }
-        let routers = self.nodes.iter().filter(|node| node.id != source.id);
-        let covering = routers.filter(|node| node.routes.iter().any(|route| route.contains(&dst)));
         let mut ways: Vec<(IpNet, usize, &NodeId)> = Vec::new();
-        for router in covering {
+        for (_, router) in self.routers(dst).filter(|(_, router)| router.id != source.id) {
             let allowed = self.allowed_prefixes(src, &router.id);
             let longest =
                 allowed.into_iter().filter(|prefix| prefix.contains(&dst)).max_by_key(IpNet::prefix_len);
@@ -160,11 +155,7 @@ impl Compiled {
         let rules = self.filter(router);
         let admits = |address: &IpAddr| rules.iter().find(|rule| rule.admits(*address, dst, protocol, port));
         let rule = source.addresses.iter().find_map(admits)?;
-        let ports = match protocol.has_ports() {
-            true => rule.ports.iter().copied().find(|range| range.contains(port))?,
-            false => PortRange::ALL,
-        };
-        Some(Routed { router: router.clone(), route, rule: rule.rule, ports })
+        Some(Routed { router: router.clone(), route, rule: rule.rule, ports: rule.range(protocol, port)? })
     }
 }
 
@@ -183,9 +174,7 @@ fn first_permit<'r>(
 ) -> Result<(&'r FilterRule, Permit), Refused> {
     let mut refused: Vec<(RuleRef, Vec<Unmet>)> = Vec::new();
     for rule in rules {
-        let range = rule.ports.iter().copied().find(|range| !protocol.has_ports() || range.contains(port));
-        let ports = if protocol.has_ports() { range } else { Some(PortRange::ALL) };
-        let Some(ports) = ports else { continue };
+        let Some(ports) = rule.range(protocol, port) else { continue };
         let conditions = rule.conditions.as_deref();
         let unmet = conditions.map(|conditions| conditions.unmet(known)).unwrap_or_default();
         if unmet.is_empty() {

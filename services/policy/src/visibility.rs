@@ -96,7 +96,7 @@ impl Compiled {
         let Some(own) = self.node(node) else { return Vec::new() };
         let is_first = |route: &IpNet| {
             let routers =
-                self.nodes.iter().filter(|other| other.subnet_routes().any(|other| other == *route));
+                self.nodes.routers().filter(|other| other.subnet_routes().any(|other| other == *route));
             routers.min_by_key(|router| router.rank).is_some_and(|first| first.id == own.id)
         };
         own.subnet_routes().filter(is_first).collect()
