@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use writ_policy::{Compiled, Inventory, InventoryNode, InventoryUser, Owner, Policy, RuleRef};
 use writ_schema::event::NodeOwner;
-use writ_schema::net::{PortRange, Protocol};
+use writ_schema::net::{PortRange, Prefix, Protocol};
 use writ_schema::{NodeId, Seq, UserId};
 
 use super::error::{Code, QueryError, fail};
@@ -86,12 +86,11 @@ pub(super) fn inventory_user(id: UserId) -> InventoryUser {
 
 /// A node as a policy knows one.
 pub(super) fn inventory_node(node: nodes::Node) -> InventoryNode {
+    let routes = node.routes().map(Prefix::net).collect();
     let owner = match node.owner {
         NodeOwner::User(user) => Owner::User(user),
         NodeOwner::Tags(tags) => Owner::Tags(tags.iter().map(ToString::to_string).collect()),
     };
-    let routes = node.advertised.iter().filter(|route| node.approved.contains(route));
-    let routes = routes.map(|route| route.net()).collect();
     let addresses = vec![node.address_v4.into(), node.address_v6.into()];
     InventoryNode { routes, ..InventoryNode::new(node.node, owner, addresses) }
 }

@@ -46,10 +46,8 @@ pub fn difference(old: &Netmap, new: &Netmap) -> Option<Option<NetmapDelta>> {
     if old.hash == new.hash {
         return Some(None);
     }
-    let fixed = |netmap: &Netmap| {
-        (netmap.node.clone(), netmap.network_name.clone(), netmap.routes.clone(), netmap.approved.clone())
-    };
-    if fixed(old) != fixed(new) {
+    let Netmap { node, network_name, routes, approved, .. } = new;
+    if (&old.node, &old.network_name, &old.routes, &old.approved) != (node, network_name, routes, approved) {
         return None;
     }
     let before: BTreeMap<&NodeId, &Reachable> = by_node(old);

@@ -72,6 +72,13 @@ pub struct Node {
     pub approved: Vec<Prefix>,
 }
 
+impl Node {
+    /// What it carried packets for: what it offered and might.
+    pub fn routes(&self) -> impl Iterator<Item = Prefix> {
+        self.advertised.iter().copied().filter(|route| self.approved.contains(route))
+    }
+}
+
 /// Which nodes are wanted. What is absent does not restrict.
 #[derive(Debug, Clone, Default)]
 pub struct NodeFilter {

@@ -186,13 +186,15 @@ fn through_router<'a>(
     }
     let ways = ways(compiled, &source.id, *address, *protocol, *port, known)
         .map_err(|refused| denial(state, wanted, None, refused))?;
-    let routers = ways.iter().filter_map(|way| state.node(&way.router)).map(display_name);
-    let routers = routers.collect::<Vec<_>>().join(", ");
-    let mut ways = ways.into_iter().filter_map(|way| Some((state.node(&way.router)?, way)));
-    ways.find(|(router, _)| router.session.is_some()).ok_or_else(|| {
-        let explanation = format!("{address} is allowed, but none of its routers is connected: {routers}");
-        Denial::new(DenialReason::DestinationOffline, explanation)
-    })
+    let ways: Vec<(&Node, Way)> =
+        ways.into_iter().filter_map(|way| Some((state.node(&way.router)?, way))).collect();
+    if let Some((router, way)) = ways.iter().find(|(router, _)| router.session.is_some()) {
+        return Ok((router, way.clone()));
+    }
+    let routers: Vec<&str> = ways.iter().map(|(router, _)| display_name(router)).collect();
+    let routers = routers.join(", ");
+    let explanation = format!("{address} is allowed, but none of its routers is connected: {routers}");
+    Err(Denial::new(DenialReason::DestinationOffline, explanation))
 }
 
 /// Why the policy does not allow it: no rule does, or the nearest does but for its conditions.
