@@ -140,8 +140,7 @@ impl Page<'_> {
         let Some(found) = self.find("hosts", host)? else {
             return self.add_member("hosts", host, &quoted(address));
         };
-        let (before, after) = (self.text.get(..found.value.start), self.text.get(found.value.end..));
-        Ok([before.unwrap_or(""), &quoted(address), after.unwrap_or("")].concat())
+        Ok(self.in_place_of(&found.value, &quoted(address)))
     }
 
     fn add_rule(&self, section: Section, rule: &str) -> Result<String, PolicyError> {
@@ -196,10 +195,7 @@ impl Page<'_> {
     /// The text with a section more. One that says null is given the value instead.
     fn with_section(&self, section: &str, value: &str) -> Result<String, PolicyError> {
         match self.sections.iter().find(|member| member.key.eq_ignore_ascii_case(section)) {
-            Some(null) => {
-                let (before, after) = (self.text.get(..null.value.start), self.text.get(null.value.end..));
-                Ok([before.unwrap_or(""), value, after.unwrap_or("")].concat())
-            }
+            Some(null) => Ok(self.in_place_of(&null.value, value)),
             None => self.with(self.document.root(), &format!("{}: {value}", quoted(section))),
         }
     }
@@ -218,6 +214,11 @@ impl Page<'_> {
     fn missing(&self, section: &str, key: &str) -> PolicyError {
         let at = rules::member(self.sections, section).map_or(0, |found| found.key_start);
         self.document.refuse(at, format!("there is no {key:?} in {section:?}"))
+    }
+
+    fn in_place_of(&self, value: &Value, text: &str) -> String {
+        let (before, after) = (self.text.get(..value.start), self.text.get(value.end..));
+        [before.unwrap_or(""), text, after.unwrap_or("")].concat()
     }
 
     fn with(&self, value: &Value, item: &str) -> Result<String, PolicyError> {
