@@ -9,7 +9,7 @@ use super::super::stage::Cast;
 use super::super::{Stage, Verified};
 use super::{LIMIT, NO_ANSWER};
 use crate::lab::scene::{DATABASE_PORT, WEB_PORT};
-use crate::lab::wait_for;
+use crate::lab::{wait_for, wait_until};
 
 /// Enough packets that a direct path carries some.
 const BODY_BYTES: usize = 200_000;
@@ -31,12 +31,17 @@ pub(super) fn developer_reaches_staging(stage: &mut Stage) -> anyhow::Result<Ver
         "the direct path leads to {path}, not to the office's router at {}",
         scene.office.address()
     );
+    // The answer's way is staging's to choose.
+    let developer = cast.developer.node()?;
+    wait_for(LIMIT, "answers go directly", || direct(&cast.staging.peer(&developer)))?;
     let body = scene.developer.http_get(target, &format!("/bytes/{BODY_BYTES}"), LIMIT)?;
     ensure!(body.body.len() == BODY_BYTES, "{} of {BODY_BYTES} bytes came", body.body.len());
     scene.developer.http_get(target, "/", LIMIT)?;
-    let direct = stage.eavesdropper.heard_between(scene.home.address(), scene.office.address());
+    let heard = || stage.eavesdropper.heard_between(scene.home.address(), scene.office.address());
+    wait_until(LIMIT, "the body was heard between the routers", || heard().bytes > BODY_BYTES)?;
+    let direct = heard();
     ensure!(
-        direct.bytes > BODY_BYTES && direct.wireguard == direct.packets,
+        direct.wireguard == direct.packets,
         "between the routers {} packets were heard, {} of them WireGuard's",
         direct.packets,
         direct.wireguard
