@@ -16,6 +16,8 @@ use super::dial::{Dialer, Socket, backoff};
 use super::server;
 
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long the control plane may take to end a session too.
+const PARTING: Duration = Duration::from_secs(2);
 /// A ping goes out this often, and a session in which nothing came for three of them is dead.
 const PING_INTERVAL: Duration = Duration::from_secs(15);
 const SILENCE: Duration = Duration::from_secs(45);
@@ -137,9 +139,12 @@ impl Runner {
                 }
                 command = self.commands.recv() => match command {
                     Some(Command::Send(frame)) => send(&mut socket, &frame).await?,
-                    Some(Command::Reconnect) => return Ok(End::Reconnect),
+                    Some(Command::Reconnect) => {
+                        part(&mut socket).await;
+                        return Ok(End::Reconnect);
+                    }
                     Some(Command::Close) | None => {
-                        let _ = timeout(WRITE_TIMEOUT, socket.close(None)).await;
+                        part(&mut socket).await;
                         return Ok(End::Closed);
                     }
                 },
@@ -169,6 +174,17 @@ impl Runner {
     async fn emit(&self, event: Event) -> Result<()> {
         self.events.send(event).await.map_err(|_| anyhow!("the agent stops"))
     }
+}
+
+/// Ends a session so that what was said last arrives: a socket that is dropped with something unread in it resets the connection,
+/// and the other end loses what it has not read yet.
+async fn part(socket: &mut Socket) {
+    let closed = async {
+        socket.close(None).await?;
+        while socket.next().await.transpose()?.is_some() {}
+        Ok::<_, anyhow::Error>(())
+    };
+    let _ = timeout(PARTING, closed).await;
 }
 
 async fn send(socket: &mut Socket, frame: &AgentFrame) -> Result<()> {

@@ -8,7 +8,7 @@ use writ_schema::event::{
     AcknowledgedAction, CloseReason, DenialReason, Event, NodeOwner, RevocationReason, SessionEnd, Side,
 };
 use writ_schema::net::Protocol;
-use writ_schema::protocol::{AgentMessage, Destination, ServerMessage};
+use writ_schema::protocol::{AgentFrame, AgentMessage, Destination, ServerMessage};
 
 use crate::agent::{Agent, Session, dial};
 use crate::plane::Plane;
@@ -136,6 +136,25 @@ async fn a_leavers_connections_end_and_so_does_their_node() {
     while a.receive().await.is_some() {}
     let refused = dial(&plane, &a.agent.token()).await.unwrap_err();
     assert!(matches!(refused, Error::Http(answer) if answer.status() == 401));
+    plane.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_agent_says_right_before_it_goes_is_still_taken() {
+    let plane = Plane::start().await;
+    let (mut a, _) = Agent::joined(&plane, &plane.tagged_key("tag:a", 1).await).await;
+    for number in 0..12 {
+        let mut session = a.connected(&plane).await;
+        let routes = vec![format!("10.{number}.0.0/16").parse().unwrap()];
+        let last =
+            serde_json::to_string(&AgentFrame { trace: None, message: AgentMessage::Routes { routes } });
+        // In one piece, as from an agent that stops.
+        session.socket.feed(Message::text(last.unwrap())).await.unwrap();
+        session.socket.close(None).await.unwrap();
+        while session.receive().await.is_some() {}
+        let taken = plane.count(|event| matches!(event, Event::NodeRoutesAdvertised(_)));
+        assert_eq!(taken, number + 1, "the last word was lost");
+    }
     plane.stop().await;
 }
 

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use writ_schema::Event;
+use writ_schema::event::AcknowledgedAction;
 use writ_tests::lab::{Host, wait_until};
 use writ_tests::parts::{Agent, Settings};
 
@@ -27,6 +28,32 @@ fn two_agents(site: &Site) -> (Agent, Agent, Host, Host) {
     let ticket = site.ticket(2);
     let (asking, asked) = (site.lab.host("asking").unwrap(), site.lab.host("asked").unwrap());
     (site.agent(&asking, "asking", &ticket), site.agent(&asked, "asked", &ticket), asking, asked)
+}
+
+lab_test! {
+    fn a_node_that_is_removed_still_says_that_it_has_cut_its_connections() {
+        let site = Site::public("removed");
+        let asked = site.lab.host("asked").unwrap();
+        let ticket = site.ticket(5);
+        let two = site.agent(&asked, "asked", &ticket);
+        let _server = asked.serve_echo(PORT).unwrap();
+        let withdrawn = || {
+            let records = site.control.records().unwrap();
+            let is_withdrawal = |event: &Event| {
+                matches!(event, Event::ConnectionAcknowledged(body) if body.action == AcknowledgedAction::Withdrawn)
+            };
+            records.iter().filter(|record| is_withdrawal(&record.event)).count()
+        };
+        for number in 1..=4 {
+            let name = format!("asking-{number}");
+            let asking = site.lab.host(&name).unwrap();
+            let _one = site.agent(&asking, &name, &ticket);
+            let flow = asking.flow(target(&two, PORT), Duration::from_millis(20), LIMIT).unwrap();
+            wait_until(LIMIT, "lines come back", || flow.report().echoed > 3).unwrap();
+            let _: Value = site.operator.json(&["nodes", "remove", &name, "--yes"]).unwrap();
+            wait_until(LIMIT, "both ends have said so", || withdrawn() == 2 * number).unwrap();
+        }
+    }
 }
 
 lab_test! {
