@@ -45,8 +45,6 @@ pub enum Push {
         /// Its record.
         record: Seq,
     },
-    /// The node has carried out a withdrawal: it may be told of the next one that waits.
-    Withdrawn,
 }
 
 /// Whom a record is to be told to, and what.
@@ -75,14 +73,6 @@ pub fn pushes(record: &OpenRecord, state: &State, now: Timestamp) -> Vec<(NodeId
             let ends = state.authorization(&body.authorization).map(ends).unwrap_or_default();
             ends.into_iter().map(|node| (node, push.clone())).collect()
         }
-        Event::ConnectionAcknowledged(body) if body.action == AcknowledgedAction::Withdrawn => {
-            let Some(authorization) = state.authorization(&body.authorization) else { return Vec::new() };
-            ends(authorization)
-                .into_iter()
-                .filter(|node| authorization.side_of(node) == Some(body.side))
-                .map(|node| (node, Push::Withdrawn))
-                .collect()
-        }
         Event::KeyRotated(body) => {
             let push = Push::PeerKey { node: body.node.clone(), record: seq };
             let mut told = peers(state, &body.node, now);
@@ -92,6 +82,15 @@ pub fn pushes(record: &OpenRecord, state: &State, now: Timestamp) -> Vec<(NodeId
         Event::NodeRemoved(body) => vec![(body.node.clone(), Push::Removed { record: seq })],
         _ => Vec::new(),
     }
+}
+
+/// Who has carried out a withdrawal, by this record: it may be told of the next one that waits.
+pub fn withdrawn_by(record: &OpenRecord, state: &State) -> Option<NodeId> {
+    let Event::ConnectionAcknowledged(body) = &record.record.event else { return None };
+    let authorization = state.authorization(&body.authorization)?;
+    let acknowledged =
+        || ends(authorization).into_iter().find(|node| authorization.side_of(node) == Some(body.side));
+    (body.action == AcknowledgedAction::Withdrawn).then(acknowledged)?
 }
 
 /// The nodes at the other end of a node's live authorizations, each once.
