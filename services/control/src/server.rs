@@ -18,12 +18,12 @@ use writ_schema::seal::{KeyRef, OpeningKey, OpeningKeys, Place};
 use writ_schema::{Actor, CommandId};
 use zeroize::Zeroizing;
 
-use crate::config::{Config, Transport};
+use crate::config::{Config, LogKeyConfig, Transport};
 use crate::cosigners::Cosigners;
 use crate::graphql::{Deps, Door};
 use crate::http::{self, Listener, LiveSessions, RelayStreams, Services, Sources};
 use crate::init::is_unfinished;
-use crate::log_key::{self, Keys, LogKeyChanges, LogKeyConfig};
+use crate::log_key::{self, Keys, LogKeyChanges};
 use crate::log_store;
 use crate::metrics::Metrics;
 use crate::sequencer::{Options, Outcome, Sequencer, SequencerGuard, SequencerHandle};

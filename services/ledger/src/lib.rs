@@ -36,7 +36,7 @@ pub use key::{AgentSigner, CosignerKey, CosigningKey, KeyError, SignError, Signe
 pub use note::{Note, NoteError, NoteSignature};
 pub use proof::{ConsistencyProof, InclusionProof, ProofError};
 pub use proof_file::{ProofFile, ProofFileError};
-pub use rotation::{LogKeys, Rotation, RotationError};
+pub use rotation::{LogKeys, Rotation, RotationError, RotationsError};
 pub use split_view::{SplitView, SplitViewError, SplitViewReport};
 pub use store::{AppendError, Commit, FileLog, Log, OpenError, ReadError, Reader};
 pub use tree::{Hash, leaf_hash};

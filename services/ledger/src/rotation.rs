@@ -8,7 +8,8 @@
 //!
 //! The records themselves are the caller's: this module sees the notes in them.
 
-use std::path::Path;
+use std::io;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -16,7 +17,6 @@ use crate::checkpoint::{Checkpoint, CheckpointError, SignedCheckpoint, parse_dec
 use crate::disk::{Disk, replace};
 use crate::key::{SignError, Signer, VerifierKey};
 use crate::note::{Note, NoteError};
-use crate::store::OpenError;
 use crate::tree::Hash;
 
 /// The first line of a rotation.
@@ -79,6 +79,33 @@ pub enum RotationError {
         /// The key.
         key: String,
     },
+}
+
+/// Why the rotations beside a log's checkpoint cannot be followed.
+#[derive(Debug, thiserror::Error)]
+pub enum RotationsError {
+    /// The file cannot be read.
+    #[error("{path}: {source}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// One of them does not hold.
+    #[error("{path}: {source}; restore the file from a copy of this log")]
+    Broken {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: RotationError,
+    },
+}
+
+impl RotationsError {
+    fn io(path: &Path) -> impl Fn(io::Error) -> Self {
+        move |source| Self::Io { path: path.to_owned(), source }
+    }
 }
 
 /// What a rotation says.
@@ -278,27 +305,27 @@ impl LogKeys {
     ///
     /// # Errors
     /// When the file cannot be read.
-    pub fn kept(dir: &Path) -> Result<Vec<Rotation>, OpenError> {
+    pub fn kept(dir: &Path) -> Result<Vec<Rotation>, RotationsError> {
         let path = dir.join(ROTATIONS);
         let text = match std::fs::metadata(&path) {
             Ok(metadata) if metadata.len() > MAX_ROTATIONS_BYTES => {
-                return Err(OpenError::io(&path)(std::io::ErrorKind::FileTooLarge.into()));
+                return Err(RotationsError::io(&path)(io::ErrorKind::FileTooLarge.into()));
             }
-            Ok(_) => std::fs::read_to_string(&path).map_err(OpenError::io(&path))?,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-            Err(error) => return Err(OpenError::io(&path)(error)),
+            Ok(_) => std::fs::read_to_string(&path).map_err(RotationsError::io(&path))?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(RotationsError::io(&path)(error)),
         };
-        read_rotations(&text).map_err(OpenError::io(&path))
+        read_rotations(&text).map_err(RotationsError::io(&path))
     }
 
     /// Follows the rotations that stand beside a log's checkpoint in its folder.
     ///
     /// # Errors
     /// When the file cannot be read or a rotation does not hold.
-    pub fn load(dir: &Path, trusted: VerifierKey) -> Result<Self, OpenError> {
+    pub fn load(dir: &Path, trusted: VerifierKey) -> Result<Self, RotationsError> {
         let rotations = Self::kept(dir)?;
         Self::trace(trusted, &rotations)
-            .map_err(|source| OpenError::Rotation { path: dir.join(ROTATIONS), source })
+            .map_err(|source| RotationsError::Broken { path: dir.join(ROTATIONS), source })
     }
 
     fn last(&self) -> &Span {
@@ -311,11 +338,11 @@ impl LogKeys {
 }
 
 /// Keeps a rotation in the file beside the log's checkpoint, unless it is there.
-pub(crate) fn keep(disk: &dyn Disk, dir: &Path, rotation: &Rotation) -> std::io::Result<()> {
+pub(crate) fn keep(disk: &dyn Disk, dir: &Path, rotation: &Rotation) -> io::Result<()> {
     let path = dir.join(ROTATIONS);
     let mut kept = match std::fs::read_to_string(&path) {
         Ok(text) => read_rotations(&text)?,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
         Err(error) => return Err(error),
     };
     if kept.contains(rotation) {
@@ -329,8 +356,8 @@ pub(crate) fn keep(disk: &dyn Disk, dir: &Path, rotation: &Rotation) -> std::io:
 ///
 /// # Errors
 /// When a line is not a rotation.
-pub fn read_rotations(text: &str) -> std::io::Result<Vec<Rotation>> {
-    text.lines().map(|line| serde_json::from_str(line).map_err(std::io::Error::from)).collect()
+pub fn read_rotations(text: &str) -> io::Result<Vec<Rotation>> {
+    text.lines().map(|line| serde_json::from_str(line).map_err(io::Error::from)).collect()
 }
 
 /// Writes rotations as they stand in their file and are published.

@@ -7,7 +7,7 @@ use writ_ledger::store::{ReadError, Reader};
 use writ_ledger::witness::{AddCheckpoint, RequestError};
 use writ_ledger::{Note, NoteError, NoteSignature, SignedCheckpoint};
 
-use super::Witness;
+use crate::config::Witness;
 
 /// How long one request may take.
 const REQUEST_LIMIT: Duration = Duration::from_secs(5);

@@ -7,7 +7,7 @@ use std::path::Path;
 use writ_ledger::store::Reader;
 use writ_ledger::{CosignedHistory, Note, SignedCheckpoint};
 
-use super::Panel;
+use crate::config::Panel;
 
 /// What was kept, if it is of this log and still has its quorum. It is only a convenience: the witnesses can be asked again.
 pub(super) fn read(file: &Path, log: &Reader, panel: &Panel) -> Option<SignedCheckpoint> {

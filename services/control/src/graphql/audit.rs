@@ -11,8 +11,8 @@ use data_encoding::HEXLOWER;
 use sha2::{Digest, Sha256};
 
 use super::caller::Caller;
-use super::commands::submission;
 use super::error::of_submit;
+use super::submission::submission;
 use crate::core::Command;
 use crate::sequencer::SequencerHandle;
 

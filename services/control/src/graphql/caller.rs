@@ -4,8 +4,8 @@ use async_graphql::{Context, Guard, Result};
 use writ_schema::event::Role;
 use writ_schema::{Actor, AdminId};
 
-use super::commands::submission;
 use super::error::{Code, fail};
+use super::submission::submission;
 use crate::core::Command;
 use crate::sequencer::{SequencerHandle, SubmitError};
 

@@ -7,12 +7,13 @@ use async_graphql::{Context, ID, Result, SimpleObject};
 use data_encoding::BASE64URL_NOPAD;
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
-use writ_schema::{Actor, CommandId, Record as LogRecord};
+use writ_schema::{CommandId, Record as LogRecord};
 use zeroize::Zeroizing;
 
 use super::caller::caller;
-use super::error::{Code, fail, of_submit};
+use super::error::of_submit;
 use super::scalars::{UInt, read};
+use super::submission::{random, trace};
 use super::types::Record;
 use crate::core::{Command, Submission};
 use crate::sequencer::{Outcome, SequencerHandle, SubmitError};
@@ -38,15 +39,6 @@ pub struct Done {
     pub record_count: UInt,
     /// The first of them, in order.
     pub records: Vec<Record>,
-}
-
-/// A command of this actor under a new id.
-pub(super) fn submission(actor: Actor, command: Command) -> Result<Submission> {
-    Ok(Submission { id: CommandId::from_bytes(random()?), actor, command, trace: trace() })
-}
-
-fn trace() -> Option<String> {
-    writ_telemetry::current_traceparent()
 }
 
 /// Submits a command of the caller and waits until it is durable.
@@ -105,13 +97,6 @@ pub(super) fn derived(purpose: &str, id: &CommandId) -> [u8; 16] {
     let mut bytes = [0; 16];
     bytes.copy_from_slice(&digest[..16]);
     bytes
-}
-
-fn random<const N: usize>() -> Result<[u8; N]> {
-    let mut bytes = [0; N];
-    getrandom::fill(&mut bytes)
-        .map_err(|error| fail(Code::Unavailable, format!("the system gave no random bytes: {error}")))?;
-    Ok(bytes)
 }
 
 /// A secret with the moment it was made, so that a repeated command is the same command.

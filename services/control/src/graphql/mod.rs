@@ -20,6 +20,7 @@ mod reach;
 mod rule_text;
 mod scalars;
 mod scope;
+mod submission;
 mod subscription;
 mod types;
 

@@ -9,8 +9,9 @@ use tokio::sync::broadcast::{Receiver, error::RecvError};
 use writ_schema::event::{Event, Role};
 
 use super::caller::{Needs, caller};
-use super::commands::{record, submission};
+use super::commands::record;
 use super::error::{Code, bad_input, fail, of_submit};
+use super::submission::submission;
 use super::types::Record;
 use crate::core::Command;
 use crate::sequencer::{Commit, SequencerHandle};

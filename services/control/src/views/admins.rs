@@ -4,7 +4,7 @@ use rusqlite::{Connection, OptionalExtension, Row, Transaction, named_params, pa
 use writ_schema::event::{Event, Role};
 use writ_schema::{AdminId, Seq};
 
-use super::fold::{Versioned, supersede};
+use super::projection::{Versioned, supersede};
 use super::read::{parsed, to_word, word};
 use super::{Entry, FoldError, Moment, Page, Projection, Slice, ViewError};
 

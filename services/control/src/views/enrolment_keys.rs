@@ -5,7 +5,7 @@ use rusqlite::{Connection, Row, ToSql, Transaction, named_params, params};
 use writ_schema::event::{Event, NodeOwner};
 use writ_schema::{EnrolmentKeyId, Seq};
 
-use super::fold::{Versioned, supersede};
+use super::projection::{Versioned, supersede};
 use super::read::{owner, owner_columns, parsed, time, to_nanos};
 use super::records::actor_text;
 use super::{Entry, FoldError, Moment, Page, Projection, Slice, ViewError};

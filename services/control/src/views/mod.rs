@@ -19,6 +19,7 @@ pub mod nodes;
 mod page;
 pub mod personal;
 pub mod policies;
+mod projection;
 mod projector;
 mod read;
 pub mod records;
@@ -31,10 +32,11 @@ pub mod withdrawals;
 mod tests;
 
 pub use error::{FoldError, ViewError};
-pub use fold::{Entry, Projection, fold_batch, projections};
+pub use fold::{fold_batch, projections};
 pub use handle::{Progress, Views};
 pub use moment::{AsOf, Moment};
 pub use page::{MAX_PAGE, Page, Slice};
+pub use projection::{Entry, Projection};
 pub use projector::{
     LogSource, Projector, ProjectorError, Source, SourceError, SourceRecord, Waker, rebuild,
 };

@@ -8,7 +8,7 @@ use writ_schema::event::{Event, NodeOwner, NodeRemoval};
 use writ_schema::net::Prefix;
 use writ_schema::{EnrolmentKeyId, NodeId, Seq, UserId};
 
-use super::fold::{Versioned, supersede};
+use super::projection::{Versioned, supersede};
 use super::read::{json, optional_word, owner, owner_columns, parsed, time, to_json, to_nanos, to_word};
 use super::{Entry, FoldError, Moment, Page, Projection, Slice, ViewError};
 

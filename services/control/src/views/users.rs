@@ -6,7 +6,7 @@ use writ_schema::event::{Event, UserSource};
 use writ_schema::seal::Subject;
 use writ_schema::{Seq, UserId};
 
-use super::fold::{Versioned, supersede};
+use super::projection::{Versioned, supersede};
 use super::read::{optional_time, parsed, to_nanos, to_word, word};
 use super::{Entry, FoldError, Moment, Page, Projection, Slice, ViewError};
 

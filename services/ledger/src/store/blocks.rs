@@ -11,7 +11,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 
-use super::reader::ReadError;
+use super::error::ReadError;
 use super::sealed::{SealedIndex, decompress_frames};
 
 /// A block of a plain segment is begun by the first record that begins so many bytes after the block before.

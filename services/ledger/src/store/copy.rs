@@ -1,7 +1,8 @@
 //! Copying a log from one store into another, its root unchanged.
 
-use super::log::{AppendError, Log};
-use super::reader::{ReadError, Reader};
+use super::error::{AppendError, ReadError};
+use super::log::Log;
+use super::reader::Reader;
 use crate::tree::Hash;
 
 /// The most records of one commit of a copy.

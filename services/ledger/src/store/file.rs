@@ -1,24 +1,23 @@
 //! The log in a folder of plain files.
 
 use std::fs::{File, OpenOptions, TryLockError};
-use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::blocks::SharedIndex;
 use super::checkpoint_file::CHECKPOINT_INTERVAL;
-use super::load::{Loaded, OpenError, load};
-use super::log::{Log, Standing, reader};
+use super::error::OpenError;
+use super::load::{Loaded, load};
+use super::log::{Log, Standing};
 use super::reader::{Reader, Tree};
 use super::sealer::Sealing;
 use super::segments::{Found, MAX_SEGMENT_BYTES, Segments};
-use super::tiles::{LEVELS, TileFiles, level_path, stored_hashes};
+use super::tiles::TileFiles;
 use super::{CHECKPOINT, LOCK, SEGMENTS, TILES};
 use crate::disk::{Disk, OsDisk, folder_of};
 use crate::key::{Signer, VerifierKey};
 use crate::rotation::LogKeys;
-use crate::tree::HASH_BYTES;
 
 /// A process that is just being started shares its parent's open files for a moment, and so a lock that was let go.
 const LOCK_TRIES: u32 = 10;
@@ -132,7 +131,7 @@ impl FileLog {
         } else {
             Tree::Memory(loaded.tree_in_memory(signed.checkpoint().size).map_err(OpenError::io(dir))?)
         };
-        Ok(reader(SharedIndex::new(loaded.index), tree, signed, dir.join(SEGMENTS)))
+        Ok(Reader::new(SharedIndex::new(loaded.index), tree, signed, dir.join(SEGMENTS)))
     }
 }
 
@@ -148,16 +147,4 @@ pub(super) fn lock(dir: &Path) -> Result<File, OpenError> {
         }
     }
     Err(OpenError::Locked(dir.to_owned()))
-}
-
-/// Cuts hashes of a commit that was never finished off the tile files.
-pub(super) fn cut_tiles(disk: &dyn Disk, folder: &Path, size: u64) -> io::Result<()> {
-    for level in 0..LEVELS {
-        let length = stored_hashes(size, level) * HASH_BYTES as u64;
-        let path = level_path(folder, level);
-        if std::fs::metadata(&path).is_ok_and(|metadata| metadata.len() > length) {
-            disk.open(&path)?.set_len(length)?;
-        }
-    }
-    Ok(())
 }

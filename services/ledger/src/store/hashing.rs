@@ -1,11 +1,11 @@
-//! The tree's part of a large commit, done by a thread of its own while the disk is busy with the lines.
+//! The tree's part of a commit; of a large one, done by a thread of its own while the disk is busy with the lines.
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 
-use super::log::write_hashes;
-use super::reader::Shared;
+use super::reader::{Shared, Tree};
+use super::tiles::{LEVELS, stored_hashes};
 use super::{Batch, StoreError};
 use crate::tree::Frontier;
 
@@ -112,4 +112,27 @@ impl Job {
             checked.and(hashed)
         })
     }
+}
+
+/// Writes the hashes that records add to a tree, and returns the edge of the tree after them.
+pub(super) fn write_hashes<'a>(
+    tree: &Tree,
+    before: &Frontier,
+    records: impl Iterator<Item = &'a [u8]>,
+) -> Result<Frontier, StoreError> {
+    let Tree::Files(files) = tree else { return Err(StoreError::Poisoned) };
+    let (mut frontier, mut levels) = (before.clone(), [const { Vec::new() }; LEVELS]);
+    for record in records {
+        frontier.push_with(crate::tree::leaf_hash(record), |level, hash| {
+            if let Some(level) = levels.get_mut(usize::from(level)) {
+                level.extend_from_slice(&hash.0);
+            }
+        });
+    }
+    for (level, hashes) in levels.iter().enumerate().filter(|(_, hashes)| !hashes.is_empty()) {
+        files
+            .write(level, stored_hashes(before.size(), level), hashes)
+            .map_err(|source| StoreError::Failed { path: files.path(level), source })?;
+    }
+    Ok(frontier)
 }

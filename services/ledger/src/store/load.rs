@@ -4,106 +4,17 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::blocks::{Index, SegmentIndex};
-use super::file::cut_tiles;
-use super::log::AppendError;
-use super::scan::{Damage, Problem, SegmentFile, list_segments, scan_segment};
+use super::damage::{Damage, Problem};
+use super::error::OpenError;
+use super::scan::{SegmentFile, list_segments, scan_segment};
 use super::sealed::SealedIndex;
-use super::tiles::{Difference, TileComparison, TileFiles, TileRewrite};
-use super::{CHECKPOINT, SEGMENTS, StoreError, TILES};
+use super::tiles::{Difference, TileComparison, TileFiles, TileRewrite, cut_tiles};
+use super::{CHECKPOINT, SEGMENTS, TILES};
 use crate::checkpoint::{CheckpointError, SignedCheckpoint};
 use crate::disk::Disk;
-use crate::key::SignError;
 use crate::note::{MAX_NOTE_BYTES, NoteError};
 use crate::rotation::LogKeys;
 use crate::tree::{Frontier, Hash, MemoryTree, root_at};
-
-/// Why a log cannot be opened.
-#[derive(Debug, thiserror::Error)]
-pub enum OpenError {
-    /// There is no log in the folder.
-    #[error("{0} holds no log (no folder \"segments\"): name another folder, or make a new log there")]
-    NoLog(PathBuf),
-    /// There is one already.
-    #[error("{0} holds a log already: open it, or make the new one elsewhere")]
-    Exists(PathBuf),
-    /// Another process writes to it.
-    #[error("{0} is open for writing elsewhere: only one process may write to a log; stop the other one")]
-    Locked(PathBuf),
-    /// A file cannot be read or written.
-    #[error("{path}: {source}")]
-    Io {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// The checkpoint file does not hold.
-    #[error("{path}: {source}; restore the file from a copy of this log, or give the key that signed it")]
-    Checkpoint {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        source: CheckpointError,
-    },
-    /// A change of the log's key does not hold.
-    #[error("{path}: {source}; restore the file from a copy of this log")]
-    Rotation {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        source: crate::rotation::RotationError,
-    },
-    /// Records before the end are damaged.
-    #[error(
-        "{0}; records that were acknowledged are lost here: restore this segment from a copy, then open again"
-    )]
-    Damaged(Damage),
-    /// Records that the checkpoint covers are not there.
-    #[error(
-        "the signed checkpoint covers {signed} records, but the segments hold {found} (the last is {segment}, whole \
-         up to byte {end}): restore the missing segments from a copy, then open again"
-    )]
-    Truncated {
-        /// The size that was signed.
-        signed: u64,
-        /// The records that are there.
-        found: u64,
-        /// The last segment.
-        segment: String,
-        /// Where its last whole commit ends.
-        end: u64,
-    },
-    /// The records are not those that the checkpoint covers.
-    #[error(
-        "the records do not give the root of the signed checkpoint of size {signed}: history was changed{}; restore \
-         the segments from a copy, then open again",
-        .first.as_ref().map(|damage| format!(" ({damage})")).unwrap_or_default()
-    )]
-    HistoryChanged {
-        /// The size that was signed.
-        signed: u64,
-        /// The first record whose hash is not the one in the tiles, where that can be told.
-        first: Option<Damage>,
-    },
-    /// There is no checkpoint, and it cannot be made.
-    #[error("{0}: there is no checkpoint of these records; open the log for writing once to make one")]
-    Unsigned(PathBuf),
-    /// The checkpoint cannot be signed.
-    #[error("the checkpoint cannot be signed: {0}")]
-    Sign(#[from] SignError),
-    /// The store cannot be used.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// The tree cannot be brought up to what the store holds.
-    #[error("the log cannot be taken up: {0}")]
-    CatchUp(#[source] Box<AppendError>),
-}
-
-impl OpenError {
-    pub(crate) fn io(path: &Path) -> impl Fn(io::Error) -> Self {
-        move |source| Self::Io { path: path.to_owned(), source }
-    }
-}
 
 /// A log as it was found.
 pub(crate) struct Loaded {

@@ -2,23 +2,22 @@
 
 use std::fmt;
 use std::fs::File;
-use std::io;
 use std::path::PathBuf;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use super::blocks::SharedIndex;
 use super::checkpoint_file::CheckpointFile;
-use super::hashing::{Hashing, MEANWHILE_BYTES};
-use super::load::OpenError;
-use super::reader::{ReadError, Reader, Shared, Tree};
-use super::tiles::{LEVELS, TileFiles, stored_hashes};
+use super::error::{AppendError, HandOverError, OpenError};
+use super::hashing::{Hashing, MEANWHILE_BYTES, write_hashes};
+use super::reader::{Reader, Tree};
+use super::tiles::TileFiles;
 use super::{Batch, CHECKPOINT, LogStore, StoreError, TILES};
-use crate::checkpoint::{Checkpoint, CheckpointError, SignedCheckpoint};
+use crate::checkpoint::{Checkpoint, SignedCheckpoint};
 use crate::disk::Disk;
 use crate::key::{SignError, Signer, VerifierKey};
 use crate::note;
-use crate::rotation::{self, ROTATIONS, Rotation, RotationError};
+use crate::rotation::{self, ROTATIONS, Rotation};
 use crate::tree::Frontier;
 
 /// A commit that is durable, and the checkpoint that covers it.
@@ -30,56 +29,6 @@ pub struct Commit {
     pub size: u64,
     /// The signed note of the checkpoint after it.
     pub checkpoint: String,
-}
-
-/// Why a commit was not acknowledged.
-#[derive(Debug, thiserror::Error)]
-pub enum AppendError {
-    /// The store did not take it.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// The records are stored, but their checkpoint cannot be signed; [`Log::lead`], or opening the log again, signs and shows them.
-    #[error("the commit is stored but not signed, so nobody may rely on it yet; open the log again: {0}")]
-    Sign(#[from] SignError),
-    /// Records that the store took cannot be read back from it.
-    #[error("what the store took cannot be read back: {0}")]
-    Read(#[from] ReadError),
-}
-
-impl AppendError {
-    /// Whether the commit may be stored all the same. Then ask again with the same commands, after [`Log::lead`].
-    #[must_use]
-    pub fn is_unknown(&self) -> bool {
-        match self {
-            Self::Store(error) => error.is_unknown(),
-            Self::Sign(_) | Self::Read(_) => true,
-        }
-    }
-}
-
-/// Why a log goes on with its old key.
-#[derive(Debug, thiserror::Error)]
-pub enum HandOverError {
-    /// The new key cannot sign.
-    #[error(transparent)]
-    Sign(#[from] SignError),
-    /// The rotation does not hold.
-    #[error(transparent)]
-    Rotation(#[from] RotationError),
-    /// The new signature does not hold.
-    #[error("the new key signed wrongly: {0}")]
-    Checkpoint(#[from] CheckpointError),
-    /// The rotation names another key.
-    #[error("the rotation is not to the key {0}")]
-    OtherKey(String),
-    /// A file cannot be written.
-    #[error("{path}: {source}")]
-    Io {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
 }
 
 /// What opening had to mend.
@@ -152,7 +101,7 @@ impl Log {
             }
         };
         let tree = Tree::Files(TileFiles::for_writing(tiles, disk.clone()));
-        let reader = reader(index, tree, shown, dir.join(super::SEGMENTS));
+        let reader = Reader::new(index, tree, shown, dir.join(super::SEGMENTS));
         let recovery = Recovery { unfinished_bytes, tiles_rebuilt, newly_signed };
         let origin = key.name().to_owned();
         let mut log = Self {
@@ -367,32 +316,4 @@ impl Log {
         self.checkpoint_file.publish(&checkpoint);
         Ok(Commit { first, size, checkpoint })
     }
-}
-
-/// Writes the hashes that records add to a tree, and returns the edge of the tree after them.
-pub(super) fn write_hashes<'a>(
-    tree: &Tree,
-    before: &Frontier,
-    records: impl Iterator<Item = &'a [u8]>,
-) -> Result<Frontier, StoreError> {
-    let Tree::Files(files) = tree else { return Err(StoreError::Poisoned) };
-    let (mut frontier, mut levels) = (before.clone(), [const { Vec::new() }; LEVELS]);
-    for record in records {
-        frontier.push_with(crate::tree::leaf_hash(record), |level, hash| {
-            if let Some(level) = levels.get_mut(usize::from(level)) {
-                level.extend_from_slice(&hash.0);
-            }
-        });
-    }
-    for (level, hashes) in levels.iter().enumerate().filter(|(_, hashes)| !hashes.is_empty()) {
-        files
-            .write(level, stored_hashes(before.size(), level), hashes)
-            .map_err(|source| StoreError::Failed { path: files.path(level), source })?;
-    }
-    Ok(frontier)
-}
-
-pub(super) fn reader(index: SharedIndex, tree: Tree, signed: SignedCheckpoint, folder: PathBuf) -> Reader {
-    let published = RwLock::new(Arc::new(signed));
-    Reader(Arc::new(Shared { index, tree, published, folder }))
 }

@@ -55,6 +55,7 @@
 pub(crate) mod blocks;
 mod checkpoint_file;
 mod copy;
+mod damage;
 pub mod entry;
 mod error;
 mod file;
@@ -76,13 +77,12 @@ pub(crate) mod tiles;
 
 pub use checkpoint_file::CHECKPOINT_INTERVAL;
 pub use copy::{Copied, CopyError, copy_log};
-pub use error::StoreError;
+pub use damage::{Damage, Problem};
+pub use error::{AppendError, HandOverError, OpenError, ReadError, StoreError};
 pub use file::{FileLog, Options};
-pub use load::OpenError;
-pub use log::{AppendError, Commit, HandOverError, Log, Recovery};
-pub use reader::{ReadError, Reader, Records};
+pub use log::{Commit, Log, Recovery};
+pub use reader::{Reader, Records};
 pub use record::{RecordProblem, check_record};
-pub use scan::{Damage, Problem};
 pub use sealer::Sealing;
 
 use std::ops::Range;

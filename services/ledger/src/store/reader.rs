@@ -7,66 +7,13 @@ use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use super::blocks::SharedIndex;
+use super::error::ReadError;
 use super::tiles::{TileFiles, stored_hashes};
 use crate::checkpoint::SignedCheckpoint;
 use crate::proof::{ConsistencyProof, InclusionProof};
 use crate::proof_file::ProofFile;
 use crate::tile::{Tile, TileKind, TilePath, TileSource, encode_entries};
 use crate::tree::{HASH_BYTES, Hash, MemoryTree, NodeHashes, leaf_hash, root_at};
-
-/// Why something could not be read.
-#[derive(Debug, thiserror::Error)]
-pub enum ReadError {
-    /// The log has no such record.
-    #[error("record {seq} is not in the log")]
-    NotThere {
-        /// Its sequence number.
-        seq: u64,
-    },
-    /// The log is not that large.
-    #[error("the log has {size} records, fewer than the {wanted} asked for")]
-    Beyond {
-        /// The size asked for.
-        wanted: u64,
-        /// The log's size.
-        size: u64,
-    },
-    /// The sizes or positions of a proof are in the wrong order.
-    #[error("no such proof: {low} is not below {high}")]
-    NoSuchProof {
-        /// The record or the older size.
-        low: u64,
-        /// The size or the newer size.
-        high: u64,
-    },
-    /// A file cannot be read.
-    #[error("{path}: {source}")]
-    Io {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// The records do not give the root that they should.
-    #[error(
-        "the first {size} records do not give the root of the tree: run `writ log verify` on the log's folder"
-    )]
-    OtherRoot {
-        /// How many.
-        size: u64,
-    },
-    /// A segment was changed under the reader.
-    #[error(
-        "{path}: record {seq} is not the one that is in the tree, or its hash there is damaged: run `writ log verify` \
-         on the log's folder to find out which"
-    )]
-    Changed {
-        /// The segment, or the folder of segments.
-        path: PathBuf,
-        /// The first record that was read.
-        seq: u64,
-    },
-}
 
 #[derive(Debug)]
 pub(crate) enum Tree {
@@ -88,6 +35,11 @@ pub(crate) struct Shared {
 pub struct Reader(pub(crate) Arc<Shared>);
 
 impl Reader {
+    pub(super) fn new(index: SharedIndex, tree: Tree, signed: SignedCheckpoint, folder: PathBuf) -> Self {
+        let published = RwLock::new(Arc::new(signed));
+        Self(Arc::new(Shared { index, tree, published, folder }))
+    }
+
     /// The newest signed checkpoint.
     #[must_use]
     pub fn checkpoint(&self) -> Arc<SignedCheckpoint> {

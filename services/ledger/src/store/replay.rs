@@ -3,7 +3,8 @@
 use std::ops::Range;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
-use super::reader::{ReadError, Reader};
+use super::error::ReadError;
+use super::reader::Reader;
 use crate::tree::{Frontier, LeafRun, NodeHashes, leaf_hash};
 
 /// How many pieces of up to 256 KiB each thread may be ahead of what was delivered.

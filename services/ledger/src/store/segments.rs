@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::blocks::{Index, SharedIndex};
-use super::reader::ReadError;
+use super::error::ReadError;
 use super::scan::file_name;
 use super::sealer::{RunningSealer, Sealer, Sealing};
 use super::{Batch, LogStore, MAX_COMMIT_BYTES, SEGMENTS, StoreError};

@@ -22,6 +22,18 @@ pub(crate) fn level_path(folder: &Path, level: usize) -> PathBuf {
     folder.join(level.to_string())
 }
 
+/// Cuts hashes of a commit that was never finished off the tile files.
+pub(crate) fn cut_tiles(disk: &dyn Disk, folder: &Path, size: u64) -> io::Result<()> {
+    for level in 0..LEVELS {
+        let length = stored_hashes(size, level) * HASH_BYTES as u64;
+        let path = level_path(folder, level);
+        if std::fs::metadata(&path).is_ok_and(|metadata| metadata.len() > length) {
+            disk.open(&path)?.set_len(length)?;
+        }
+    }
+    Ok(())
+}
+
 /// Open tile files. Writing and reading at the same time is fine: readers ask only for what is committed.
 #[derive(Debug)]
 pub(crate) struct TileFiles {

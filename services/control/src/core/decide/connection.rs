@@ -6,15 +6,14 @@ use jiff::Timestamp;
 use writ_policy::{Circumstances, Compiled, Decision as PolicyDecision, Permit, Refused, Unmet, Way};
 use writ_schema::event::{
     AcknowledgedAction, CloseReason, ConnectionAcknowledged, ConnectionAuthorized, ConnectionClosed,
-    ConnectionDenied, DenialReason, PathKind, Side, SignIn, Source, Version,
+    ConnectionDenied, DenialReason, PathKind, Side, SignIn, Version,
 };
 use writ_schema::keys::{Signature, Statement};
 use writ_schema::net::{PortRange, Prefix, Protocol};
-use writ_schema::seal::Sealed;
 use writ_schema::{Actor, AuthorizationId, NodeId, PolicyVersion, Seq};
 
 use super::administration::later;
-use super::{Case, Decision, Refusal, node};
+use super::{Case, Decision, Refusal};
 use crate::core::command::Command;
 use crate::core::policy::{circumstances, permits, policy_protocols, record_ports, ways};
 use crate::core::refusals::RefusalFact;
@@ -27,7 +26,7 @@ pub const MAX_LIVE_PER_SOURCE: usize = 4096;
 pub(super) fn decide(case: &Case<'_>, command: &Command) -> Decision {
     match command {
         Command::RequestConnection { node, address, protocol, port, renews } => {
-            let source = node::live(case, node)?;
+            let source = case.live_node(node)?;
             // A port means nothing to a protocol that has none.
             let port = if protocol.has_ports() { *port } else { 0 };
             let wanted = Wanted { source, address: *address, protocol: *protocol, port };
@@ -87,7 +86,7 @@ fn request(case: &Case<'_>, wanted: &Wanted<'_>, renews: Option<&AuthorizationId
                 v: ConnectionAuthorized::version(granted.route),
                 renews: renews.filter(|id| continues(case, id, wanted, &granted)).cloned(),
                 authorization: AuthorizationId::from_bytes(case.context.identifier()),
-                source: sealed_source(case, wanted.source),
+                source: case.sealed_source(wanted.source),
                 destination: granted.destination.id.clone(),
                 route: granted.route,
                 protocol: wanted.protocol,
@@ -102,7 +101,7 @@ fn request(case: &Case<'_>, wanted: &Wanted<'_>, renews: Option<&AuthorizationId
         Err(Denial { reason, explanation, rule }) => {
             let denied = ConnectionDenied {
                 v: Version,
-                source: sealed_source(case, wanted.source),
+                source: case.sealed_source(wanted.source),
                 address: wanted.address,
                 destination: case.state.node_by_address(wanted.address).map(|node| node.id.clone()),
                 protocol: wanted.protocol,
@@ -246,15 +245,6 @@ pub(in crate::core) fn display_name(node: &Node) -> &str {
     node.name.as_deref().unwrap_or(node.id.as_str())
 }
 
-pub(super) fn sealed_source(case: &Case<'_>, source: &Node) -> Sealed<Source> {
-    seal(case, &source.id, Source { node: source.id.clone(), user: source.user().cloned() })
-}
-
-/// Seals what would show which node a connection record is about.
-pub(super) fn seal<T>(case: &Case<'_>, node: &NodeId, value: T) -> Sealed<T> {
-    Sealed::new(case.state.subject_of(node), State::connection_retention(case.context.now), value)
-}
-
 /// Whether an authorization is one that the new one continues: live, between the same nodes, for the same service.
 fn continues(case: &Case<'_>, renews: &AuthorizationId, wanted: &Wanted<'_>, granted: &Granted<'_>) -> bool {
     case.state.authorization(renews).is_some_and(|held| {
@@ -311,7 +301,7 @@ fn acknowledge(
         record,
         side,
         action,
-        signature: seal(case, node, *signature),
+        signature: case.seal(node, *signature),
     };
     Ok(vec![case.draft_by(Actor::Agent, acknowledged)])
 }

@@ -17,13 +17,15 @@ pub use connection::MAX_LIVE_PER_SOURCE;
 pub(in crate::core) use connection::{Denial, Granted, Wanted, display_name, grant};
 pub use policy::PolicyChange;
 
-use writ_schema::{Actor, AdminId, Event};
+use writ_schema::event::Source;
+use writ_schema::seal::Sealed;
+use writ_schema::{Actor, AdminId, Event, NodeId};
 
 use super::command::{Command, Submission};
 use super::context::Context;
 use super::refusals::RefusalFact;
 use super::rejection::Rejection;
-use super::state::{Network, State};
+use super::state::{Network, Node, State};
 
 /// An event that is to become a record.
 #[derive(Debug, Clone, PartialEq)]
@@ -105,7 +107,7 @@ struct Case<'a> {
     actor: &'a Actor,
 }
 
-impl Case<'_> {
+impl<'a> Case<'a> {
     /// An event caused by whoever submitted the command.
     fn draft(&self, event: impl Into<Event>) -> Draft {
         self.draft_by(self.actor.clone(), event)
@@ -127,5 +129,20 @@ impl Case<'_> {
             Actor::Admin(id) => Ok(id),
             _ => Err(Rejection::NotAnAdmin),
         }
+    }
+
+    /// A node of the network.
+    fn live_node(&self, node: &NodeId) -> Result<&'a Node, Rejection> {
+        self.state.node(node).ok_or_else(|| Rejection::UnknownNode(node.clone()))
+    }
+
+    /// The source of a connection, sealed.
+    fn sealed_source(&self, source: &Node) -> Sealed<Source> {
+        self.seal(&source.id, Source { node: source.id.clone(), user: source.user().cloned() })
+    }
+
+    /// Seals what would show which node a connection record is about.
+    fn seal<T>(&self, node: &NodeId, value: T) -> Sealed<T> {
+        Sealed::new(self.state.subject_of(node), State::connection_retention(self.context.now), value)
     }
 }

@@ -9,16 +9,15 @@ use writ_schema::protocol::MAX_REASON_CHARS;
 use writ_schema::{Actor, NodeId};
 
 use super::values::check_line;
-use super::{Case, Decision, Refusal, connection, routes, withdrawal};
+use super::{Case, Decision, Refusal, routes, withdrawal};
 use crate::core::command::Command;
 use crate::core::refusals::RefusalFact;
 use crate::core::rejection::Rejection;
-use crate::core::state::Node;
 
 pub(super) fn decide(case: &Case<'_>, command: &Command) -> Decision {
     match command {
         Command::RemoveNode { node } => {
-            let node = live(case, node)?;
+            let node = case.live_node(node)?;
             let (removal, reason) = (NodeRemoval::Removed, RevocationReason::NodeRemoved);
             Ok(withdrawal::remove_nodes(case, None, std::iter::once(node), removal, reason))
         }
@@ -34,10 +33,6 @@ pub(super) fn decide(case: &Case<'_>, command: &Command) -> Decision {
     }
 }
 
-pub(super) fn live<'a>(case: &Case<'a>, node: &NodeId) -> Result<&'a Node, Rejection> {
-    case.state.node(node).ok_or_else(|| Rejection::UnknownNode(node.clone()))
-}
-
 fn rotate(
     case: &Case<'_>,
     node: &NodeId,
@@ -45,7 +40,7 @@ fn rotate(
     wireguard_key: &WireGuardKey,
     signature: &Signature,
 ) -> Decision {
-    let known = live(case, node)?;
+    let known = case.live_node(node)?;
     let expected = known.generation.saturating_add(1);
     if generation != expected {
         return Err(Rejection::WrongGeneration { expected }.into());
@@ -68,7 +63,7 @@ fn rotate(
 }
 
 fn start_session(case: &Case<'_>, node: &NodeId, agent: &str) -> Decision {
-    let known = live(case, node)?;
+    let known = case.live_node(node)?;
     check_line("agent", agent, 64)?;
     let actor = Actor::Node(node.clone());
     let replaced = known.session.as_ref().map(|_| {
@@ -80,7 +75,7 @@ fn start_session(case: &Case<'_>, node: &NodeId, agent: &str) -> Decision {
 }
 
 fn end_session(case: &Case<'_>, node: &NodeId, reason: SessionEnd) -> Decision {
-    let known = live(case, node)?;
+    let known = case.live_node(node)?;
     if known.session.is_none() {
         return Err(Rejection::NoSession(node.clone()).into());
     }
@@ -92,7 +87,7 @@ fn end_session(case: &Case<'_>, node: &NodeId, reason: SessionEnd) -> Decision {
 
 /// It is recorded whatever was sent: an agent that does not believe the control plane is a fact about either of them.
 fn reject_frame(case: &Case<'_>, node: &NodeId, frame: u64, reason: &str, signature: &Signature) -> Decision {
-    let known = live(case, node)?;
+    let known = case.live_node(node)?;
     check_line("reason", reason, MAX_REASON_CHARS)?;
     let statement = Statement::Rejection { network: &case.network.created.network, frame, reason };
     if known.identity_key.verify(&statement, signature).is_err() {
@@ -101,8 +96,8 @@ fn reject_frame(case: &Case<'_>, node: &NodeId, frame: u64, reason: &str, signat
     let rejection = FrameRejection { frame, reason: reason.to_owned(), signature: *signature };
     let rejected = SessionFrameRejected {
         v: Version,
-        source: connection::sealed_source(case, known),
-        rejection: connection::seal(case, node, rejection),
+        source: case.sealed_source(known),
+        rejection: case.seal(node, rejection),
         count: 1,
     };
     let fact =

@@ -8,7 +8,7 @@ use writ_schema::net::Prefix;
 use writ_schema::protocol::MAX_ROUTES;
 
 use super::values::invalid;
-use super::{Case, Decision, Draft, node, withdrawal};
+use super::{Case, Decision, Draft, withdrawal};
 use crate::core::command::Command;
 use crate::core::policy::{circumstances, ways};
 use crate::core::rejection::Rejection;
@@ -16,8 +16,8 @@ use crate::core::state::{Authorization, Node};
 
 pub(super) fn decide(case: &Case<'_>, command: &Command) -> Decision {
     match command {
-        Command::AdvertiseRoutes { node, routes } => advertise(case, node::live(case, node)?, routes),
-        Command::ApproveRoutes { node, routes } => approve(case, node::live(case, node)?, routes),
+        Command::AdvertiseRoutes { node, routes } => advertise(case, case.live_node(node)?, routes),
+        Command::ApproveRoutes { node, routes } => approve(case, case.live_node(node)?, routes),
         _ => Ok(Vec::new()),
     }
 }

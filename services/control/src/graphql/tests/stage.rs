@@ -13,8 +13,9 @@ use writ_schema::seal::{KeyRef, OpeningKey, OpeningKeys, Place};
 use writ_schema::{AdminId, AuthorizationId, Seq};
 
 use crate::config::Config;
+use crate::config::Panel;
 use crate::core::Command;
-use crate::cosigners::{Cosigners, Panel};
+use crate::cosigners::Cosigners;
 use crate::fixtures::{self, Endpoint};
 use crate::graphql::{Caller, Deps, Door, Schema, schema};
 use crate::log_key::LogKeyChanges;

@@ -8,10 +8,11 @@ use super::position::Position;
 use crate::disk::{Disk, DiskFile, OsDisk};
 use crate::key::VerifierKey;
 use crate::rotation::LogKeys;
-use crate::store::file::cut_tiles;
-use crate::store::load::{Loaded, OpenError, load};
+use crate::store::error::OpenError;
+use crate::store::load::{Loaded, load};
 use crate::store::segments::{Found, Segments};
 use crate::store::tiles::TileFiles;
+use crate::store::tiles::cut_tiles;
 use crate::store::{LogStore, SEGMENTS, Sealing, TILES};
 use crate::tree::Frontier;
 

@@ -1,5 +1,15 @@
 //! Configuration: one TOML file, every value with a safe default, overridden by `WRIT_…` in the environment.
 
+mod error;
+mod log;
+mod log_key;
+mod witness;
+
+pub use error::ConfigError;
+pub use log::{KafkaConfig, LogConfig, Store};
+pub use log_key::LogKeyConfig;
+pub use witness::{Panel, Witness, WitnessEntry};
+
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -7,12 +17,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use writ_ledger::store::COSIGNED;
 
-use crate::cosigners::{Panel, WitnessEntry};
-use crate::log_key::LogKeyConfig;
-use crate::log_store::LogConfig;
-
-/// Largest configuration file that is read.
-const MAX_CONFIG_BYTES: u64 = 1024 * 1024;
+use error::MAX_CONFIG_BYTES;
 
 /// How `writd` runs.
 #[derive(Debug, Clone, Deserialize)]
@@ -93,42 +98,6 @@ pub enum Transport {
     SelfMade,
     /// No TLS.
     Plain,
-}
-
-/// Why a configuration cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum ConfigError {
-    /// The file cannot be read.
-    #[error("cannot read the configuration {path}")]
-    Read {
-        /// Which file.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: std::io::Error,
-    },
-    /// The file is longer than any configuration.
-    #[error("{path} has more than {MAX_CONFIG_BYTES} bytes: is it a configuration?")]
-    TooLong {
-        /// Which file.
-        path: PathBuf,
-    },
-    /// The file is not TOML, or a key is unknown or of the wrong type.
-    #[error("{path}: {source}")]
-    Syntax {
-        /// Which file.
-        path: PathBuf,
-        /// What and where.
-        source: Box<toml::de::Error>,
-    },
-    /// A value makes no sense.
-    #[error("{key}: {problem}")]
-    Value {
-        /// Which key.
-        key: &'static str,
-        /// What is wrong, and what to do.
-        problem: String,
-    },
 }
 
 fn default_listen() -> SocketAddr {
