@@ -5,6 +5,7 @@
 
 pub mod event;
 pub mod ids;
+pub mod internet;
 pub mod keys;
 pub mod net;
 pub mod protocol;

@@ -7,6 +7,7 @@ use std::str::FromStr;
 use ipnet::IpNet;
 use schemars::JsonSchema;
 
+use crate::internet;
 use crate::text::as_text;
 
 /// An IP protocol, written `tcp`, `udp`, `icmp`, or its number.
@@ -196,9 +197,24 @@ impl Prefix {
         self.covers(other) || other.covers(self)
     }
 
-    /// Whether it is every address of its family.
+    /// Whether it is every address of its family. As a route that is the way to the Internet.
     pub fn is_everything(self) -> bool {
         self.0.prefix_len() == 0
+    }
+
+    /// Whether a route for this leads to the address: one for everything leads to the [Internet](internet) only.
+    pub fn leads_to(self, address: IpAddr) -> bool {
+        self.contains(address) && (!self.is_everything() || internet::contains(address))
+    }
+
+    /// Whether a route for this leads wherever a route for the other does.
+    pub fn leads_where(self, other: Self) -> bool {
+        self.covers(other) && (!self.is_everything() || other.is_everything() || internet::covers(other.0))
+    }
+
+    /// An address that a route for this leads to.
+    pub fn example(self) -> IpAddr {
+        if self.is_everything() { internet::first(self.first().is_ipv4()) } else { self.first() }
     }
 }
 
@@ -301,6 +317,26 @@ mod tests {
         let narrow: Prefix = "10.20.0.0/16".parse().unwrap();
         assert!(wide.covers(narrow) && !narrow.covers(wide) && narrow.overlaps(wide));
         assert!(narrow.contains("10.20.3.4".parse().unwrap()) && !narrow.contains("::1".parse().unwrap()));
+    }
+
+    #[test]
+    fn a_route_for_everything_leads_to_the_internet_only() {
+        let prefix = |text: &str| text.parse::<Prefix>().unwrap();
+        let (exit, private, public) = (prefix("0.0.0.0/0"), prefix("10.20.0.0/16"), prefix("8.8.0.0/16"));
+        assert!(exit.leads_to(public.first()) && !exit.leads_to(private.first()));
+        assert!(private.leads_to(private.first()) && !prefix("::/0").leads_to(public.first()));
+        for (route, other, leads) in [
+            (exit, exit, true),
+            (exit, public, true),
+            (exit, private, false),
+            (private, exit, false),
+            (private, prefix("10.20.3.0/24"), true),
+            (prefix("::/0"), prefix("fd00::/8"), false),
+            (prefix("::/0"), exit, false),
+        ] {
+            assert_eq!(route.leads_where(other), leads, "{route} {other}");
+        }
+        assert!([exit, private, public, prefix("::/0")].iter().all(|route| route.leads_to(route.example())));
     }
 
     #[test]

@@ -56,8 +56,12 @@ pub enum AgentMessage {
     Connect {
         /// Named by the agent; the answer carries it.
         request: RequestId,
-        /// The overlay address.
+        /// The address, of a node or behind one.
         address: IpAddr,
+        /// The exit node that this node has chosen to carry its packets, if the address is on the Internet and no nearer
+        /// route leads there. Without it no exit node is meant.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        exit: Option<NodeId>,
         /// The protocol.
         protocol: Protocol,
         /// The destination port; 0 where the protocol has none.
@@ -127,6 +131,9 @@ pub enum AgentMessage {
         request: RequestId,
         /// Whom.
         destination: Destination,
+        /// The exit node that would carry the packets, as in a request to connect.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        exit: Option<NodeId>,
         /// The protocol.
         protocol: Protocol,
         /// The destination port; 0 where the protocol has none.
@@ -307,12 +314,26 @@ pub struct Netmap {
     pub network_name: String,
     /// What it may reach, ordered by node.
     pub reachable: Vec<Reachable>,
-    /// What it may reach behind other nodes, in part at least, in order: packets for these belong into the tunnel.
+    /// What it may reach behind other nodes, in part at least, in order, exit nodes apart: packets for these belong into the
+    /// tunnel.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub routes: Vec<Prefix>,
+    /// The exit nodes that it may choose one of, ordered by node.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub exits: Vec<ExitNode>,
     /// What of the node's own offer is approved, in order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub approved: Vec<Prefix>,
+}
+
+/// A node that carries packets to the Internet for whoever chooses it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ExitNode {
+    /// Which.
+    pub node: NetmapNode,
+    /// Everything, of the families that it carries and that the policy lets this node send there, in part at least.
+    pub routes: Vec<Prefix>,
 }
 
 /// A node in a netmap.

@@ -65,7 +65,7 @@ fn answers(compiled: &Compiled, inventory: &Inventory) {
             }
         }
         if let Ok(outside) = "10.1.2.3".parse() {
-            let _ = compiled.explain_address(&source.id, outside, Protocol::Tcp, 443).to_string();
+            let _ = compiled.explain_address(&source.id, (outside, None), Protocol::Tcp, 443).to_string();
         }
     }
 }

@@ -15,10 +15,13 @@ pub struct AddressSet {
 impl AddressSet {
     /// Every address of both families.
     pub fn all() -> Self {
-        Self::from_ranges([
-            (IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V4(Ipv4Addr::BROADCAST)),
-            (IpAddr::V6(Ipv6Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::from(u128::MAX))),
-        ])
+        let v6 = (IpAddr::V6(Ipv6Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::from(u128::MAX)));
+        Self::all_v4().union(&Self::from_ranges([v6]))
+    }
+
+    /// Every IPv4 address.
+    pub(crate) fn all_v4() -> Self {
+        Self::from_ranges([(IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V4(Ipv4Addr::BROADCAST))])
     }
 
     /// The union of ranges, each from its first to its last address. A range over two families or backwards

@@ -12,6 +12,7 @@ use crate::conditions::Notes;
 use crate::decide::Decision;
 use crate::nodes::{Identity, Node};
 use crate::ranges;
+use crate::routes::Way;
 use crate::rules::{Granted, Rule, RuleRef, Target};
 use crate::selector::{Autogroup, Selector, SelectorKind};
 use crate::service::{PortRange, Protocol};
@@ -90,7 +91,8 @@ pub struct Explanation {
     pub source_by: Option<String>,
     /// How the destination came to be named by the rule that allows it.
     pub destination_by: Option<String>,
-    /// The router that carries the packets, and the prefix that it carries them for, if the destination lies behind one.
+    /// The router that carries the packets if the destination lies behind one, and the widest prefix around it that the rule
+    /// grants there.
     pub through: Option<(NodeId, IpNet)>,
     /// What the rule asks for besides.
     pub conditions: Option<String>,
@@ -156,17 +158,24 @@ impl Compiled {
         self.explanation((decision, source_by, destination_by), src, destination, (protocol, port))
     }
 
-    /// Decides about an address behind a router, and says why.
-    pub fn explain_address(&self, src: &NodeId, dst: IpAddr, protocol: Protocol, port: u16) -> Explanation {
+    /// Decides about an address behind a router, or on the Internet behind a chosen exit node, and says why.
+    pub fn explain_address(
+        &self,
+        src: &NodeId,
+        (dst, exit): (IpAddr, Option<&NodeId>),
+        protocol: Protocol,
+        port: u16,
+    ) -> Explanation {
         if let Some(node) = self.node_at(dst) {
             return self.explain(src, node, protocol, port);
         }
-        let Some(routed) = self.permits_address(src, dst, protocol, port) else {
+        let ways = self.ways(src, (dst, exit), protocol, port);
+        let Some(Way { router, prefix, permit }) = ways.into_iter().next() else {
             let nearest = self.nearest_to_address(src, dst, protocol, port);
             let decision = Decision::Denied { nearest };
             return self.explanation((decision, None, None), src, dst.to_string(), (protocol, port));
         };
-        let rule = self.policy.rules.iter().find(|rule| rule.at == routed.rule);
+        let rule = self.policy.rules.iter().find(|rule| rule.at == permit.rule);
         let names = |selector: &&Selector| self.node(src).is_some_and(|node| self.names_node(selector, node));
         let named = rule.and_then(|rule| rule.src.iter().find(names));
         let source_by = named.zip(self.node(src)).map(|(selector, node)| self.phrase(selector, node));
@@ -175,10 +184,10 @@ impl Compiled {
             SelectorKind::Host(name) => format!("host {name} ({})", self.policy.names.host(name)),
             _ => target.dst.text.clone(),
         });
-        let decision = Decision::Allowed { rule: routed.rule, ports: routed.ports };
+        let decision = Decision::Allowed { rule: permit.rule, ports: permit.ports };
         let reasons = (decision, source_by, destination_by);
         let explanation = self.explanation(reasons, src, dst.to_string(), (protocol, port));
-        Explanation { through: Some((routed.router, routed.route)), ..explanation }
+        Explanation { through: Some((router, prefix)), ..explanation }
     }
 
     fn explanation(

@@ -62,7 +62,7 @@ pub use logins::{logins_in_remarks, replace_logins};
 pub use peers::Reach;
 pub use policy::{Policy, Summary};
 pub use posture::Attribute;
-pub use routes::{Routed, Way};
+pub use routes::Way;
 pub use rules::{RuleRef, RuleRefError, Section};
 pub use run_tests::{TestFailure, Verdict};
 pub use service::{PortRange, Protocol, ProtocolError};

@@ -1,8 +1,9 @@
 //! Address ranges that the language gives a meaning.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use writ_schema::internet::{INTERNET_V6, NOT_INTERNET_V4};
 
 use crate::address::AddressSet;
 
@@ -23,12 +24,10 @@ const CHROME_OS: IpNet = v4(100, 115, 92, 23);
 /// The IPv6 counterpart.
 const UNIQUE_LOCAL: IpNet = v6(0xfd7a, 0x115c, 0xa1e0, 48);
 
-/// What is not the Internet: private, shared, link-local and unique local addresses.
-const NOT_INTERNET: [IpNet; 5] =
+/// What `autogroup:internet` does not name, by the word of Tailscale: private, shared and link-local addresses. Exit nodes lead
+/// to less than the rest.
+const NOT_NAMED_V4: [IpNet; 5] =
     [v4(10, 0, 0, 8), v4(172, 16, 0, 12), v4(192, 168, 0, 16), SHARED, v4(169, 254, 0, 16)];
-
-/// The IPv6 addresses that are routed publicly.
-const GLOBAL_V6: IpNet = v6(0x2000, 0, 0, 3);
 
 /// The addresses that nodes have.
 pub(crate) fn network() -> AddressSet {
@@ -40,9 +39,19 @@ pub(crate) fn reserved() -> AddressSet {
     AddressSet::from_prefixes([v4(100, 100, 100, 24), v4(100, 100, 0, 24), CHROME_OS])
 }
 
-/// What lies behind an exit node.
+/// What `autogroup:internet` names.
 pub(crate) fn internet() -> AddressSet {
-    let all_v4 = (IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V4(Ipv4Addr::BROADCAST));
-    let public_v4 = AddressSet::from_ranges([all_v4]).without(&AddressSet::from_prefixes(NOT_INTERNET));
-    public_v4.union(&AddressSet::from_prefixes([GLOBAL_V6]))
+    let public_v4 = AddressSet::all_v4().without(&AddressSet::from_prefixes(NOT_NAMED_V4));
+    public_v4.union(&AddressSet::from_prefixes([IpNet::V6(INTERNET_V6)]))
+}
+
+/// Where packets go by a route: all of it, or the Internet where it is everything.
+pub(crate) fn led_to(route: IpNet) -> AddressSet {
+    let all = AddressSet::from_prefixes([route]);
+    if route.prefix_len() > 0 {
+        return all;
+    }
+    let not_v4 = AddressSet::from_prefixes(NOT_INTERNET_V4.map(IpNet::V4));
+    let v6 = AddressSet::from_prefixes([IpNet::V6(INTERNET_V6)]);
+    all.intersection(&AddressSet::all_v4().without(&not_v4).union(&v6))
 }

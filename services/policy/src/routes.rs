@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 use writ_schema::NodeId;
+use writ_schema::net::Prefix;
 
 use crate::address::AddressSet;
 use crate::compile::Compiled;
@@ -11,24 +12,11 @@ use crate::conditions::{Circumstances, Unmet};
 use crate::decide::{Permit, Refused};
 use crate::filter::FilterRule;
 use crate::nodes::Node;
-use crate::ranges;
+use crate::ranges::led_to;
 use crate::rules::RuleRef;
-use crate::service::{PortRange, Protocol};
+use crate::service::Protocol;
 
-/// A permission to reach an address through a router.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Routed {
-    /// The node that carries the packets.
-    pub router: NodeId,
-    /// The prefix that it carries them for.
-    pub route: IpNet,
-    /// The first rule that allows it.
-    pub rule: RuleRef,
-    /// The contiguous range of ports that the port is in.
-    pub ports: PortRange,
-}
-
-/// A way to an address behind a router, at this moment.
+/// A way to an address behind a router.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Way {
     /// The node that carries the packets.
@@ -40,34 +28,61 @@ pub struct Way {
 }
 
 impl Compiled {
-    /// Whether any router carries packets for an address that is no node's own.
-    pub fn is_routed(&self, dst: IpAddr) -> bool {
-        self.routers(dst).next().is_some()
+    /// Whether any router carries packets for an address that is no node's own; of exit nodes only the one that is chosen.
+    pub fn is_routed(&self, dst: IpAddr, exit: Option<&NodeId>) -> bool {
+        self.routers(dst, exit).next().is_some()
     }
 
-    /// The ways by which a node may reach an address behind routers in these circumstances: the longest prefix first, then in
-    /// the order of the routers' identifiers. Never empty; what keeps every rule that would allow it otherwise.
+    /// The ways by which a node may reach an address behind routers: through those with the longest route first, then in
+    /// the order of the routers' identifiers. With an exit node the question is about the Internet, and about that node's way
+    /// there; without one exit nodes do not count. Conditions are taken as met, and rules without any go before those with
+    /// some.
+    pub fn ways(
+        &self,
+        src: &NodeId,
+        (dst, exit): (IpAddr, Option<&NodeId>),
+        protocol: Protocol,
+        port: u16,
+    ) -> Vec<Way> {
+        let ways = self.ways_by(src, (dst, exit), protocol, port, |admitting| {
+            permit_under_conditions(admitting, protocol, port)
+        });
+        ways.unwrap_or_default()
+    }
+
+    /// The same in these circumstances. Never empty; what keeps every rule that would allow it otherwise.
     pub fn ways_now(
         &self,
         src: &NodeId,
-        dst: IpAddr,
+        destination: (IpAddr, Option<&NodeId>),
         protocol: Protocol,
         port: u16,
         known: &Circumstances,
     ) -> Result<Vec<Way>, Refused> {
+        self.ways_by(src, destination, protocol, port, |admitting| {
+            first_permit(admitting, protocol, port, known)
+        })
+    }
+
+    /// The ways, each by the rule that is chosen of those that admit it at its router.
+    fn ways_by(
+        &self,
+        src: &NodeId,
+        (dst, exit): (IpAddr, Option<&NodeId>),
+        protocol: Protocol,
+        port: u16,
+        permit: impl for<'r> Fn(&[&'r FilterRule]) -> Result<(&'r FilterRule, Permit), Refused>,
+    ) -> Result<Vec<Way>, Refused> {
         let source = self.node(src).ok_or(Refused::NoRule)?;
-        let mut routers: Vec<(IpNet, &Node)> = self.routers(dst).filter(|(_, to)| to.id != *src).collect();
+        let mut routers: Vec<_> = self.routers(dst, exit).filter(|(_, to)| to.id != *src).collect();
         routers.sort_by_key(|(route, router)| (u8::MAX - route.prefix_len(), &router.id));
         let (mut ways, mut refused) = (Vec::new(), Refused::NoRule);
         for (route, router) in routers {
             let rules = self.filter(&router.id);
-            let led_to = led_to(route);
-            let admits = |rule: &&FilterRule| {
-                led_to.contains(dst) && rule.admits_any(&source.addresses, dst, protocol, port)
-            };
-            match first_permit(rules.iter().filter(admits), protocol, port, known) {
+            let admits = |rule: &&FilterRule| rule.admits_any(&source.addresses, dst, protocol, port);
+            match permit(&rules.iter().filter(admits).collect::<Vec<_>>()) {
                 Ok((rule, permit)) => {
-                    let prefix = widest(dst, route, &rule.destinations.intersection(&led_to));
+                    let prefix = widest(dst, route, &rule.destinations);
                     ways.push(Way { router: router.id.clone(), prefix, permit });
                 }
                 Err(Refused::NoRule) => {}
@@ -77,7 +92,7 @@ impl Compiled {
         if ways.is_empty() { Err(refused) } else { Ok(ways) }
     }
 
-    /// Whether a node may reach, in these circumstances, all of a prefix behind a router.
+    /// Whether a node may reach, in these circumstances, all that a route for a prefix leads to behind a router.
     pub fn permits_prefix_now(
         &self,
         (src, router): (&NodeId, &NodeId),
@@ -87,75 +102,74 @@ impl Compiled {
         known: &Circumstances,
     ) -> Result<Permit, Refused> {
         let (source, to) = self.node(src).zip(self.node(router)).ok_or(Refused::NoRule)?;
-        let whole = AddressSet::from_prefixes([prefix]);
+        let whole = led_to(prefix);
         if !to.routes.iter().any(|route| led_to(*route).covers(&whole)) {
             return Err(Refused::NoRule);
         }
         let rules = self.filter(router);
+        let example = Prefix::of(prefix).example();
         let admits = |rule: &&FilterRule| {
-            rule.destinations.covers(&whole)
-                && rule.admits_any(&source.addresses, prefix.network(), protocol, port)
+            rule.destinations.covers(&whole) && rule.admits_any(&source.addresses, example, protocol, port)
         };
-        first_permit(rules.iter().filter(admits), protocol, port, known).map(|(_, permit)| permit)
+        let admitting: Vec<_> = rules.iter().filter(admits).collect();
+        first_permit(&admitting, protocol, port, known).map(|(_, permit)| permit)
     }
 
-    /// The prefixes behind routers that a node may reach in part at least, whatever the circumstances, in order.
+    /// The prefixes behind routers that a node may reach in part at least, whatever the circumstances, in order; the whole
+    /// Internet is none of them.
     pub fn routes_for(&self, node: &NodeId) -> Vec<IpNet> {
-        let Some(viewer) = self.node(node) else { return Vec::new() };
-        let routers = self.nodes.routers().filter(|router| router.id != *node);
-        let mut routes: Vec<IpNet> = Vec::new();
-        for router in routers {
-            let rules = self.filter(&router.id);
-            let reached = |route: &&IpNet| {
-                let prefix = AddressSet::from_prefixes([**route]);
-                rules.iter().any(|rule| {
-                    rule.destinations.intersects(&prefix)
-                        && viewer
-                            .addresses
-                            .iter()
-                            .any(|own| own.is_ipv4() == route.addr().is_ipv4() && rule.sources.contains(*own))
-                })
-            };
-            routes.extend(router.routes.iter().filter(reached));
-        }
+        let mut routes: Vec<IpNet> = self
+            .nodes
+            .routers()
+            .flat_map(|router| self.reached(node, router, router.subnet_routes().collect()))
+            .collect();
         routes.sort_unstable();
         routes.dedup();
         routes
     }
 
-    /// The routers that cover an address, each with its longest route.
-    fn routers(&self, dst: IpAddr) -> impl Iterator<Item = (IpNet, &Node)> {
-        let is_nodes = self.node_at(dst).is_some();
-        self.nodes.routers().filter(move |_| !is_nodes).filter_map(move |router| {
-            let covering = router.routes.iter().copied().filter(|route| route.contains(&dst));
-            Some((covering.max_by_key(IpNet::prefix_len)?, router))
-        })
+    /// The exit nodes that a node may use, whatever the circumstances, in order of their identifiers; with everything, of
+    /// the families that each carries for it.
+    pub fn exits_for(&self, node: &NodeId) -> Vec<(NodeId, Vec<IpNet>)> {
+        let exits = self.nodes.routers().filter(|router| router.is_exit()).map(|router| {
+            let everything = router.routes.iter().copied().filter(|route| route.prefix_len() == 0);
+            (router.id.clone(), self.reached(node, router, everything.collect()))
+        });
+        let mut exits: Vec<_> = exits.filter(|(_, routes)| !routes.is_empty()).collect();
+        exits.sort_unstable();
+        exits
     }
 
-    /// Whether a node may reach an address behind a router, and through which: the one with the longest
-    /// prefix of those that the node may send to. An address of a node is no such address;
-    /// [`Compiled::decide`] decides about nodes.
-    pub fn permits_address(
-        &self,
-        src: &NodeId,
-        dst: IpAddr,
-        protocol: Protocol,
-        port: u16,
-    ) -> Option<Routed> {
-        let source = self.node(src)?;
-        let mut ways: Vec<(IpNet, usize, &NodeId)> = Vec::new();
-        for (_, router) in self.routers(dst).filter(|(_, router)| router.id != source.id) {
-            let allowed = self.allowed_prefixes(src, &router.id);
-            let longest =
-                allowed.into_iter().filter(|prefix| prefix.contains(&dst)).max_by_key(IpNet::prefix_len);
-            ways.extend(longest.map(|prefix| (prefix, router.rank, &router.id)));
-        }
-        let (route, _, router) =
-            ways.into_iter().min_by_key(|(route, rank, _)| (u8::MAX - route.prefix_len(), *rank))?;
-        let rules = self.filter(router);
-        let admits = |address: &IpAddr| rules.iter().find(|rule| rule.admits(*address, dst, protocol, port));
-        let rule = source.addresses.iter().find_map(admits)?;
-        Some(Routed { router: router.clone(), route, rule: rule.rule, ports: rule.range(protocol, port)? })
+    /// Those of a router's routes that a node may use in part at least.
+    fn reached(&self, node: &NodeId, router: &Node, routes: Vec<IpNet>) -> Vec<IpNet> {
+        let Some(viewer) = self.node(node).filter(|_| router.id != *node && !routes.is_empty()) else {
+            return Vec::new();
+        };
+        let rules = self.filter(&router.id);
+        let is_source = |rule: &FilterRule, is_ipv4: bool| {
+            viewer.addresses.iter().any(|own| own.is_ipv4() == is_ipv4 && rule.sources.contains(*own))
+        };
+        let is_reached = |route: &IpNet| {
+            let led_to = led_to(*route);
+            let is_ipv4 = route.addr().is_ipv4();
+            rules.iter().any(|rule| rule.destinations.intersects(&led_to) && is_source(rule, is_ipv4))
+        };
+        routes.into_iter().filter(is_reached).collect()
+    }
+
+    /// The routers that lead to an address, each with its longest route: the chosen exit node by its way to everything, or the
+    /// others.
+    fn routers(&self, dst: IpAddr, exit: Option<&NodeId>) -> impl Iterator<Item = (IpNet, &Node)> {
+        let is_nodes = self.node_at(dst).is_some();
+        let is_asked = move |router: &Node, route: &IpNet| match exit {
+            Some(exit) => route.prefix_len() == 0 && router.id == *exit,
+            None => route.prefix_len() > 0,
+        };
+        self.nodes.routers().filter(move |_| !is_nodes).filter_map(move |router| {
+            let leading = router.routes.iter().copied();
+            let leading = leading.filter(|it| is_asked(router, it) && Prefix::of(*it).leads_to(dst));
+            Some((leading.max_by_key(IpNet::prefix_len)?, router))
+        })
     }
 }
 
@@ -165,9 +179,21 @@ impl FilterRule {
     }
 }
 
+/// The first rule without conditions, or else the first.
+fn permit_under_conditions<'r>(
+    rules: &[&'r FilterRule],
+    protocol: Protocol,
+    port: u16,
+) -> Result<(&'r FilterRule, Permit), Refused> {
+    let plain = rules.iter().find(|rule| rule.conditions.is_none());
+    let rule = plain.or(rules.first()).ok_or(Refused::NoRule)?;
+    let ports = rule.range(protocol, port).ok_or(Refused::NoRule)?;
+    Ok((*rule, Permit { rule: rule.rule, ports, until: None }))
+}
+
 /// The first rule whose conditions are met, or what keeps each of them.
 fn first_permit<'r>(
-    rules: impl Iterator<Item = &'r FilterRule>,
+    rules: &[&'r FilterRule],
     protocol: Protocol,
     port: u16,
     known: &Circumstances,
@@ -179,7 +205,7 @@ fn first_permit<'r>(
         let unmet = conditions.map(|conditions| conditions.unmet(known)).unwrap_or_default();
         if unmet.is_empty() {
             let until = conditions.and_then(|conditions| conditions.holds_until(known));
-            return Ok((rule, Permit { rule: rule.rule, ports, until }));
+            return Ok((*rule, Permit { rule: rule.rule, ports, until }));
         }
         if refused.last().is_none_or(|(last, _)| *last != rule.rule) {
             refused.push((rule.rule, unmet));
@@ -188,16 +214,12 @@ fn first_permit<'r>(
     Err(if refused.is_empty() { Refused::NoRule } else { Refused::Unmet(refused) })
 }
 
-/// Where a route leads: all of it, or the Internet but not what is private.
-fn led_to(route: IpNet) -> AddressSet {
-    let all = AddressSet::from_prefixes([route]);
-    if route.prefix_len() == 0 { all.intersection(&ranges::internet()) } else { all }
-}
-
-/// The widest prefix around an address that lies in a route and in what is granted. The address itself is granted.
+/// The widest prefix around an address such that a route for it leads only where a route leads and a rule grants. The address
+/// itself is granted.
 fn widest(dst: IpAddr, route: IpNet, granted: &AddressSet) -> IpNet {
     let longest = IpNet::from(dst);
     let around = (route.prefix_len()..longest.prefix_len())
         .filter_map(|length| IpNet::new(dst, length).ok().map(|net| net.trunc()));
-    around.into_iter().find(|net| granted.covers(&AddressSet::from_prefixes([*net]))).unwrap_or(longest)
+    let allowed = granted.intersection(&led_to(route));
+    around.into_iter().find(|net| allowed.covers(&led_to(*net))).unwrap_or(longest)
 }

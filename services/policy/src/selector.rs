@@ -68,7 +68,7 @@ impl Autogroup {
 
     /// Whether the product enforces it.
     fn is_enforced(self) -> bool {
-        !matches!(self, Autogroup::Internet | Autogroup::DangerAll | Autogroup::Role(_))
+        !matches!(self, Autogroup::DangerAll | Autogroup::Role(_))
     }
 
     /// Whether it names users by their role.

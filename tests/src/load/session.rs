@@ -97,8 +97,14 @@ impl Session {
         port: u16,
     ) -> anyhow::Result<RequestId> {
         let request = RequestId::from_bytes(random()?);
-        let message =
-            AgentMessage::Connect { request: request.clone(), address, protocol, port, renews: None };
+        let message = AgentMessage::Connect {
+            request: request.clone(),
+            address,
+            exit: None,
+            protocol,
+            port,
+            renews: None,
+        };
         self.send(message).await?;
         Ok(request)
     }

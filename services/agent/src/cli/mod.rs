@@ -4,6 +4,7 @@
 //! 5 the answer is no (`why`, `trace`: it does not pass; `check`: something does not work).
 
 mod check;
+mod exit_node;
 mod logs;
 mod output;
 mod status;
@@ -52,6 +53,8 @@ enum Command {
     Why(why::Why),
     /// Trace a packet through the filter: which authorization or flow lets it pass, or why nothing does.
     Trace(trace::Trace),
+    /// Send what goes to the Internet through an exit node, or `off`; without a name, show which there are.
+    ExitNode(exit_node::ExitNode),
     /// Find out what of this host's network stands in the way, and what to do about it.
     Check(Asking),
     /// Show the agent's newest log lines.
@@ -113,6 +116,7 @@ impl Cli {
             Command::Why(why) => why.asking.json,
             Command::Trace(trace) => trace.asking.json,
             Command::Logs(logs) => logs.asking.json,
+            Command::ExitNode(exit) => exit.asking.json,
         }
     }
 }
@@ -151,6 +155,7 @@ fn carry_out(command: Command) -> Result<ExitCode> {
         Command::Why(why) => why::run(&why),
         Command::Trace(trace) => trace::run(&trace),
         Command::Logs(logs) => logs::run(&logs),
+        Command::ExitNode(exit) => exit_node::run(&exit),
         Command::Trust(TrustCommand::Reset { at, forget_checkpoint, yes }) => {
             if !yes {
                 bail!("{}", reset_warning(forget_checkpoint));

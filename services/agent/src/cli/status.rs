@@ -6,6 +6,7 @@ use anyhow::Result;
 use serde_json::{Value, json};
 use writ_agent::shell::local::Request;
 
+use super::exit_node::print_chosen;
 use super::output::{Output, authorization, bytes, items, path, text};
 use super::{Asking, ask, show_answer};
 
@@ -105,6 +106,7 @@ fn print_routes(status: &Value, out: &mut Output) {
     if !reached.is_empty() {
         out.line(format!("reached through other nodes: {}", reached.join(", ")));
     }
+    print_chosen(&status["exit_node"], out);
     for route in items(&status["advertised_routes"]) {
         let prefix = text(&route["prefix"]);
         out.line(match route["approved"] == true {

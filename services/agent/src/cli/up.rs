@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use clap::Args;
-use writ_agent::shell::{HostDnsMode, Options, up};
+use writ_agent::shell::{HostDnsMode, Options, exit_routes, up};
 use writ_schema::net::Prefix;
 use writ_schema::protocol::MAX_ROUTES;
 use writ_telemetry::{Config, LogFormat, RecentLines};
@@ -51,6 +51,13 @@ pub(super) struct Up {
     /// approved.
     #[arg(long, value_name = "PREFIX", value_delimiter = ',')]
     advertise_routes: Vec<Prefix>,
+    /// Offer to carry packets to the Internet for others. Nothing is carried that the policy or an administrator has not approved.
+    #[arg(long)]
+    advertise_exit_node: bool,
+    /// Send what goes to the Internet through this node, an exit node, from now on; `off` for none. Without this it is as it was
+    /// chosen before.
+    #[arg(long, value_name = "NODE|off", conflicts_with = "advertise_exit_node")]
+    exit_node: Option<String>,
     /// Do not reach what lies behind other nodes: this host keeps its routes as they are.
     #[arg(long)]
     no_routes: bool,
@@ -83,7 +90,8 @@ pub(super) fn run(arguments: Up) -> Result<ExitCode> {
         port: arguments.port,
         host_dns: arguments.host_dns,
         key_lifetime: Duration::from_secs(arguments.key_lifetime),
-        advertised_routes: routes(arguments.advertise_routes)?,
+        advertised_routes: routes(arguments.advertise_routes, arguments.advertise_exit_node)?,
+        exit_node: arguments.exit_node,
         accepts_routes: !arguments.no_routes,
         recent: recent.clone(),
     };
@@ -111,7 +119,10 @@ pub(super) fn run(arguments: Up) -> Result<ExitCode> {
 }
 
 /// In order and without repeats.
-fn routes(mut routes: Vec<Prefix>) -> Result<Vec<Prefix>> {
+fn routes(mut routes: Vec<Prefix>, leads_out: bool) -> Result<Vec<Prefix>> {
+    if leads_out {
+        routes.extend(exit_routes());
+    }
     routes.sort_unstable();
     routes.dedup();
     ensure!(

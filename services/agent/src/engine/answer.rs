@@ -11,7 +11,10 @@ const DONT_FRAGMENT: u8 = 0x40;
 
 /// The refusal of a packet: a reset for an established TCP connection, "administratively prohibited" otherwise.
 pub(super) fn refuse(packet: &Packet, bytes: &[u8]) -> Option<Vec<u8>> {
+    // RFC 1122, 3.2.2: nobody answers to what is for many.
+    let is_for_many = packet.destination.is_multicast() || packet.destination == Ipv4Addr::BROADCAST;
     match packet.transport {
+        _ if is_for_many => None,
         Transport::Ports { tcp: Some(flags), .. } if flags.resets() => None,
         Transport::Ports { tcp: Some(flags), .. } if !flags.opens() => reset(packet, bytes),
         Transport::Error(_) | Transport::OtherIcmp | Transport::Echo { reply: true, .. } => None,

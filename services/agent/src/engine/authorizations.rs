@@ -183,7 +183,9 @@ impl Engine {
         let (protocol, ports) = (authorization.protocol(), authorization.ports());
         let (addresses, route) = (authorization.peer().addresses(), authorization.route());
         packets.extend(self.pending.grant_covered(|wish: &Wish| {
-            route.map_or(addresses.contains(&wish.address), |route| route.contains(wish.address))
+            let is_led_to =
+                |route: Prefix| route.leads_to(wish.address) && route.is_everything() == wish.by_exit;
+            route.map_or(addresses.contains(&wish.address), is_led_to)
                 && wish.protocol == protocol
                 && (!protocol.has_ports() || ports.contains(wish.port))
         }));
@@ -353,7 +355,8 @@ impl Engine {
         live.renewal = Renewal::Asked(request.clone(), now.instant);
         let message = AgentMessage::Connect {
             request,
-            address: live.route.map_or(peer.address_v4.into(), Prefix::first),
+            address: live.route.map_or(peer.address_v4.into(), Prefix::example),
+            exit: live.route.filter(|route| route.is_everything()).map(|_| peer.node.clone()),
             protocol: live.protocol,
             port: grant.last_port,
             renews: Some(id.clone()),

@@ -83,7 +83,7 @@ impl Engine {
 
     /// Packets for these prefixes belong into a tunnel: the host's routes for them lead here.
     pub fn set_accepted_routes(&mut self, routes: Vec<Prefix>) {
-        self.accepted = routes;
+        self.filter.set_accepted(routes);
     }
 
     /// What lies behind other nodes and may be reached under live authorizations, in order.
@@ -257,7 +257,7 @@ impl Engine {
         if self.denials.len() >= MAX_DENIALS {
             self.denials.pop_front();
         }
-        let Wish { address, protocol, port } = wish;
+        let Wish { address, protocol, port, .. } = wish;
         let at = now.wall;
         self.denials.push_back(DenialStatus { at, address, protocol, port, reason, explanation, record });
     }
@@ -306,8 +306,10 @@ impl Engine {
         if !self.session_is_up {
             return;
         }
-        for (request, Wish { address, protocol, port }) in self.pending.take_due(now.instant) {
-            self.message(AgentMessage::Connect { request, address, protocol, port, renews: None });
+        for (request, wish) in self.pending.take_due(now.instant) {
+            let exit = self.exit_of(&wish);
+            let Wish { address, protocol, port, .. } = wish;
+            self.message(AgentMessage::Connect { request, address, exit, protocol, port, renews: None });
         }
     }
 

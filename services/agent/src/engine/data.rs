@@ -51,7 +51,13 @@ impl Engine {
                 Some(answer) => self.packets.copy(&answer),
                 None => self.send_packet(now, peer, bytes),
             },
-            Outbound::Ask(wish) => self.hold(now, wish, &packet, bytes),
+            Outbound::Ask(wish) => match self.wish_by_exit(wish) {
+                Some(wish) => self.hold(now, wish, &packet, bytes),
+                None => {
+                    self.counters.refused_out += 1;
+                    self.answer_refusal(&packet, bytes);
+                }
+            },
             Outbound::Refuse(refused) => {
                 self.counters.refused_out += 1;
                 if refused == Refused::NotGranted {
@@ -166,7 +172,7 @@ impl Engine {
             peer.paths.heard_from().into_iter().collect()
         };
         let hosts = self.candidates.hosts();
-        for address in targets.into_iter().filter(|it| is_outside(&self.accepted, hosts, it.ip())) {
+        for address in targets.into_iter().filter(|it| is_outside(self.filter.accepted(), hosts, it.ip())) {
             self.transmits.copy(address, sealed);
         }
     }
@@ -393,7 +399,7 @@ impl Engine {
 
     /// Sends the probes of a peer that are due.
     pub(super) fn probe(&mut self, now: Now, to: NodeBytes) {
-        let (accepted, hosts) = (&self.accepted, self.candidates.hosts());
+        let (accepted, hosts) = (self.filter.accepted(), self.candidates.hosts());
         let Some(peer) = self.peers.get_mut(&to) else { return };
         let own = self.own.membership.address_v4;
         let was_doubtful = peer.paths.is_doubtful();
@@ -428,7 +434,10 @@ impl Engine {
 
     /// Whether packets for an address belong into a tunnel.
     pub(super) fn is_ours(&self, address: IpAddr) -> bool {
-        self.is_overlay(address) || self.accepted.iter().any(|route| route.contains(address))
+        let mut accepted = self.filter.accepted().iter();
+        self.is_overlay(address)
+            || accepted.any(|route| route.contains(address))
+            || self.goes_by_exit(address)
     }
 
     /// Sends the probes by which it is found how long packets to a peer may be.

@@ -26,6 +26,7 @@ mod control;
 mod data;
 mod early;
 mod exchange;
+mod exit;
 mod filter;
 mod keys;
 mod mtu;
@@ -73,6 +74,7 @@ use stun::StunClient;
 use wireguard::HandshakeLimiter;
 
 pub use exchange::Testimony;
+pub use exit::ExitWay;
 pub use keys::NextKey;
 pub use mtu::{MIN_MTU, MTU};
 pub use output::{HEADROOM, Transmit};
@@ -119,8 +121,7 @@ pub struct Engine {
     random: StdRng,
     keys: Keys,
     filter: Filter,
-    /// What is reached behind other nodes.
-    accepted: Vec<Prefix>,
+    exit: ExitWay,
     pending: Pending,
     peers: BTreeMap<NodeBytes, Peer>,
     by_index: HashMap<u32, NodeBytes>,
@@ -177,7 +178,7 @@ impl Engine {
             random: StdRng::from_seed(settings.seed),
             keys,
             filter: Filter::new(addresses),
-            accepted: Vec::new(),
+            exit: ExitWay::default(),
             pending: Pending::default(),
             peers: BTreeMap::new(),
             by_index: HashMap::new(),

@@ -183,7 +183,7 @@ mod tests {
     use super::*;
 
     fn wish(port: u16) -> Wish {
-        Wish { address: Ipv4Addr::new(100, 64, 0, 2).into(), protocol: Protocol::Tcp, port }
+        Wish { address: Ipv4Addr::new(100, 64, 0, 2).into(), protocol: Protocol::Tcp, port, by_exit: false }
     }
 
     fn name(number: u16) -> RequestId {

@@ -153,6 +153,9 @@ impl Engine {
             // What is not for the overlay never comes to the filter.
             _ if !self.is_ours(packet.destination) => (TraceVerdict::Refused, Some(Refused::ForeignAddress)),
             Outbound::Admit(_) => (TraceVerdict::Admitted, None),
+            Outbound::Ask(wish) if self.wish_by_exit(wish).is_none() => {
+                (TraceVerdict::Refused, Some(Refused::NotGranted))
+            }
             Outbound::Ask(_) => (TraceVerdict::Asked, None),
             Outbound::Refuse(refused) => (TraceVerdict::Refused, Some(refused)),
         };

@@ -31,6 +31,7 @@ fn zone() -> Zone {
         .map(|node| Reachable { node, services: Vec::new() });
     Zone::of(&membership("corp.example")).unwrap().with(&Netmap {
         routes: Vec::new(),
+        exits: Vec::new(),
         approved: Vec::new(),
         hash: String::new(),
         node: node(1, "laptop"),

@@ -46,7 +46,13 @@ impl Network {
         let mut addresses = net::host_addresses(tun, port);
         addresses.sort_unstable();
         addresses.dedup();
-        Self { addresses, running: running_interfaces(tun), default_routes: default_routes() }
+        Self { addresses, running: running_interfaces(tun), default_routes: default_routes(tun) }
+    }
+
+    /// The interfaces with a way out of this host.
+    pub fn uplinks(&self) -> BTreeSet<String> {
+        let interfaces = self.default_routes.iter().filter_map(|route| route.split(' ').next());
+        interfaces.map(str::to_owned).collect()
     }
 }
 
@@ -158,9 +164,9 @@ fn running_interfaces(tun: &str) -> BTreeSet<String> {
     outside.map(|interface| interface.interface_name).collect()
 }
 
-/// Interface and gateway of each (proc(5), `/proc/net/route`; the kernel's `ipv6_route`). By way of `self`, which a service
+/// Interface and gateway of each, the tunnel itself apart (proc(5), `/proc/net/route`; the kernel's `ipv6_route`). By way of `self`, which a service
 /// that sees processes only (systemd's `ProcSubset=pid`) has as well.
-fn default_routes() -> BTreeSet<String> {
+fn default_routes(tun: &str) -> BTreeSet<String> {
     let v4 = std::fs::read_to_string("/proc/self/net/route").unwrap_or_default();
     let v6 = std::fs::read_to_string("/proc/self/net/ipv6_route").unwrap_or_default();
     let v4 = v4.lines().filter_map(|line| match *line.split_whitespace().collect::<Vec<_>>() {
@@ -173,7 +179,8 @@ fn default_routes() -> BTreeSet<String> {
         }
         _ => None,
     });
-    v4.chain(v6).collect()
+    let is_tunnel = |route: &String| route.split(' ').next() == Some(tun);
+    v4.chain(v6).filter(|route| !is_tunnel(route)).collect()
 }
 
 fn after(wait: Duration) -> Instant {

@@ -37,6 +37,11 @@ pub enum Request {
         /// Go on from the checkpoint that it shows next, not from the one that is held.
         forget_checkpoint: bool,
     },
+    /// Send what goes to the Internet through an exit node.
+    ExitNode {
+        /// Its name or identifier; `off` for none.
+        name: String,
+    },
     /// How would a connection of this node be decided, and how would its packets go?
     Why(WhyQuestion),
     /// What would the filter do with this packet?

@@ -28,6 +28,14 @@ pub(super) fn websocket_url(server: &str, path: &str) -> Result<String> {
     Ok(url.into())
 }
 
+/// Where it listens: a name or an address, and the port.
+pub(super) fn host_and_port(server: &str) -> Result<(String, u16)> {
+    let url = endpoint(server, "")?;
+    let host = url.host_str().context("the address of the control plane names no host")?;
+    let port = url.port_or_known_default().context("the address of the control plane names no port")?;
+    Ok((host.trim_matches(['[', ']']).to_owned(), port))
+}
+
 /// Plain HTTP is taken only because the enrolment key, which came another way, names it so.
 fn endpoint(server: &str, path: &str) -> Result<Url> {
     let mut url = Url::parse(server).context("the address of the control plane is not a URL")?;
@@ -50,6 +58,9 @@ mod tests {
         let session = |server| websocket_url(server, SESSION).unwrap();
         assert_eq!(session("https://writ.example/x/"), "wss://writ.example/x/agent/v1/session");
         assert_eq!(session("http://127.0.0.1:8"), "ws://127.0.0.1:8/agent/v1/session");
+        let place = |server| host_and_port(server).unwrap();
+        assert_eq!(place("https://writ.example/x"), ("writ.example".to_owned(), 443));
+        assert_eq!(place("https://[fd00::1]:8"), ("fd00::1".to_owned(), 8));
         assert!(join_url("ftp://writ.example").is_err() && join_url("writ.example").is_err());
     }
 }

@@ -18,6 +18,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
 
+use super::mark::mark;
 use crate::engine::Transmit;
 
 /// The kernel's buffers for bursts: it gives what it can.
@@ -148,6 +149,7 @@ impl Endpoint {
         let _ = socket.set_recv_buffer_size(SOCKET_BUFFER_BYTES);
         let _ = socket.set_send_buffer_size(SOCKET_BUFFER_BYTES);
         socket.set_nonblocking(true)?;
+        mark(&socket)?;
         let state = offload_of(address)?;
         if let Err(error) = setsockopt(&socket, UdpGroSegment, &true) {
             tracing::info!(%error, "this kernel hands datagrams over one by one only, which costs speed");

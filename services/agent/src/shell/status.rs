@@ -55,6 +55,9 @@ pub struct AgentStatus {
     pub host_dns: HostDnsStatus,
     /// What lies behind other nodes and is reached through them.
     pub reached_routes: Vec<Prefix>,
+    /// The exit node that is chosen.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub exit_node: Option<ExitStatus>,
     /// What this node offers to carry packets for.
     pub advertised_routes: Vec<RouteStatus>,
     /// Where this node has announced itself.
@@ -80,6 +83,32 @@ pub struct SplitViewStatus {
     pub is_proven: bool,
     /// The file with both checkpoints.
     pub evidence: PathBuf,
+}
+
+/// The exit node that this node has chosen.
+#[derive(Debug, Clone, Serialize)]
+pub struct ExitStatus {
+    /// As it was chosen.
+    pub name: String,
+    /// Which it is, once that is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub node: Option<NodeId>,
+    /// What becomes of packets to the Internet.
+    pub state: ExitState,
+    /// Whether it carries IPv4; what it does not carry is blocked.
+    pub v4: bool,
+    /// Whether it carries IPv6; what it does not carry is blocked.
+    pub v6: bool,
+}
+
+/// What becomes of packets to the Internet while an exit node is chosen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ExitState {
+    /// They go through it.
+    InUse,
+    /// They are blocked: it is not there, or may not be used.
+    Closed,
 }
 
 /// A prefix that this node offers to carry packets for.

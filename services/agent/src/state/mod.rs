@@ -14,7 +14,7 @@ use data_encoding::BASE64;
 use ed25519_dalek::SigningKey;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use writ_schema::CommandId;
+use writ_schema::{CommandId, NodeId};
 use zeroize::Zeroizing;
 
 use crate::engine::NextKey;
@@ -77,6 +77,17 @@ pub struct PendingJoin {
     pub ticket: String,
     /// The name asked for.
     pub name: String,
+}
+
+/// An exit node that somebody has chosen.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ChosenExit {
+    /// As it was called: by name or identifier.
+    pub name: String,
+    /// The node, once it is known which was meant.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node: Option<NodeId>,
 }
 
 /// The WireGuard keys on disk.
@@ -262,6 +273,22 @@ impl StateDir {
     /// The table of forwarding rules is gone.
     pub fn forget_forwarding_table(&self) -> Result<(), StateError> {
         let path = self.path.join("forwarding.json");
+        files::remove(&path).map_err(file_error(&path))
+    }
+
+    /// The exit node that was chosen.
+    pub fn exit_node(&self) -> Result<Option<ChosenExit>, StateError> {
+        self.read_json(&self.path.join("exit-node.json"))
+    }
+
+    /// Remembers the choice of an exit node.
+    pub fn store_exit_node(&self, exit: &ChosenExit) -> Result<(), StateError> {
+        self.write_json(&self.path.join("exit-node.json"), exit)
+    }
+
+    /// No exit node is chosen any more.
+    pub fn forget_exit_node(&self) -> Result<(), StateError> {
+        let path = self.path.join("exit-node.json");
         files::remove(&path).map_err(file_error(&path))
     }
 

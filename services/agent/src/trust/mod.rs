@@ -351,8 +351,11 @@ impl Trust {
             return Err(Refusal::Expired(seq));
         }
         let (peer, key) = self.check_peer(at, &sent.peer)?;
-        let is_route =
-            |route| !overlay(peer.address_v4, peer.address_v6).iter().any(|own| own.overlaps(route));
+        // A route for everything leads to the Internet, where no node's address is.
+        let is_route = |route: Prefix| {
+            let overlay = overlay(peer.address_v4, peer.address_v6);
+            route.is_everything() || !overlay.iter().any(|own| own.overlaps(route))
+        };
         if !body.is_consistent() || !body.route.is_none_or(is_route) {
             return Err(Refusal::BadRoute(seq));
         }

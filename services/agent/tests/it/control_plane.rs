@@ -375,6 +375,7 @@ impl ControlPlane {
             network_name: "example".to_owned(),
             reachable: Vec::new(),
             routes: Vec::new(),
+            exits: Vec::new(),
             approved: Vec::new(),
         }
     }

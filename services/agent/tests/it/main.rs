@@ -4,6 +4,7 @@
 
 mod allocations;
 mod control_plane;
+mod exit;
 mod hostile;
 mod nat;
 mod reference;

@@ -120,7 +120,7 @@ fn a_node_carries_packets_no_further_than_it_offers_whatever_the_log_says() {
 #[test]
 fn a_route_to_addresses_of_nodes_is_not_believed() {
     let mut world = World::new(7, &[Nat::None, Nat::None]);
-    for route in ["100.64.0.0/24", "0.0.0.0/0", "fd00:1:2::/64"] {
+    for route in ["100.64.0.0/24", "100.0.0.0/8", "fd00:1:2::/64"] {
         let route = Some(route.parse().unwrap());
         let permit = Permit { route, ..Permit::tcp(80) };
         let (source, destination) = (&world.hosts[0].node, &world.hosts[1].node);

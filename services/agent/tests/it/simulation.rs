@@ -486,13 +486,19 @@ impl World {
 
     fn hear(&mut self, host: usize, message: AgentMessage) {
         match message {
-            AgentMessage::Connect { request, address, protocol, port, renews } => {
+            AgentMessage::Connect { request, address, exit, protocol, port, renews } => {
                 self.said.push(Said::Connect { host, port, renews: renews.is_some() });
                 let target = self.hosts.iter().position(|h| {
                     [h.node.membership.address_v4.into(), h.node.membership.address_v6.into()]
                         .contains(&address)
                 });
-                let routed = self.routes.iter().find(|(route, _)| route.contains(address)).copied();
+                let is_asked = |route: Prefix, to: usize| match &exit {
+                    Some(exit) => route.is_everything() && self.hosts[to].node.id == *exit,
+                    None => !route.is_everything(),
+                };
+                let leads_there =
+                    |(route, to): &(Prefix, usize)| is_asked(*route, *to) && route.leads_to(address);
+                let routed = self.routes.iter().copied().find(leads_there);
                 let way = target.map(|target| (None, target));
                 let way = way.or(routed.map(|(route, router)| (Some(route), router)));
                 match way.filter(|_| self.allowed.contains(&port) || protocol == Protocol::Icmp) {

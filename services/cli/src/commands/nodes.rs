@@ -66,7 +66,8 @@ enum Command {
     /// Let a node carry packets for prefixes behind it
     #[command(after_help = "\
 Example:
-  writ nodes approve office-gateway 10.20.0.0/16")]
+  writ nodes approve office-gateway 10.20.0.0/16
+  writ nodes approve exit-frankfurt 0.0.0.0/0,::/0")]
     Approve(Routes),
     /// End that, and cut what leads there
     #[command(after_help = "\
@@ -119,8 +120,8 @@ struct Routes {
     /// The node: its name or its identifier.
     #[arg(value_name = "ID|NAME")]
     node: String,
-    /// The prefixes, such as 10.20.0.0/16.
-    #[arg(required = true, value_name = "PREFIX")]
+    /// The prefixes, such as 10.20.0.0/16; of an exit node 0.0.0.0/0 and ::/0.
+    #[arg(required = true, value_name = "PREFIX", value_delimiter = ',')]
     routes: Vec<Prefix>,
 }
 

@@ -232,8 +232,10 @@ pub enum Command {
     RequestConnection {
         /// Who asks.
         node: NodeId,
-        /// The overlay address.
+        /// The address, of a node or behind one.
         address: IpAddr,
+        /// The exit node that is to carry the packets to the Internet.
+        exit: Option<NodeId>,
         /// The protocol.
         protocol: Protocol,
         /// The destination port; 0 where the protocol has none.

@@ -21,6 +21,8 @@ pub struct Question {
     pub request: RequestId,
     /// Whom it wants to reach.
     pub destination: Destination,
+    /// The exit node that would carry the packets to the Internet.
+    pub exit: Option<NodeId>,
     /// The protocol.
     pub protocol: Protocol,
     /// The destination port; means nothing where the protocol has none.
@@ -36,7 +38,7 @@ impl State {
         question: Question,
     ) -> Result<Explained, Rejection> {
         let source = self.node(node).ok_or_else(|| Rejection::UnknownNode(node.clone()))?;
-        let Question { request, destination, protocol, port } = question;
+        let Question { request, destination, exit, protocol, port } = question;
         let port = if protocol.has_ports() { port } else { 0 };
         let policy = self.policy().map(|active| active.version);
         let found = match &destination {
@@ -48,7 +50,9 @@ impl State {
             (Destination::Name(_), found) => found.map(|node| IpAddr::from(node.address_v4)),
         };
         let decided = match address {
-            Some(address) => grant(self, now, &Wanted { source, address, protocol, port }),
+            Some(address) => {
+                grant(self, now, &Wanted { source, address, exit: exit.as_ref(), protocol, port })
+            }
             None => Err(Denial {
                 reason: DenialReason::UnknownDestination,
                 explanation: "no node of the network has this name".to_owned(),
@@ -98,7 +102,10 @@ impl State {
         let compiled = self.compiled_policy()?;
         let explain = |named| match granted.route {
             None => compiled.explain(&source.id, &granted.destination.id, named, port),
-            Some(route) => compiled.explain_address(&source.id, route.first(), named, port),
+            Some(route) => {
+                let exit = route.is_everything().then_some(&granted.destination.id);
+                compiled.explain_address(&source.id, (route.example(), exit), named, port)
+            }
         };
         let mut reasons = policy_protocols(protocol).map(explain);
         // The rule that allows it now is another than the first one, where that has conditions.

@@ -98,16 +98,16 @@ pub(crate) fn permits(
     first_allowed(protocol, |named| compiled.permits_now(source, destination, named, port, known))
 }
 
-/// The ways to an address behind routers, best first; never empty.
+/// The ways to an address behind routers, or on the Internet behind a chosen exit node, best first; never empty.
 pub(crate) fn ways(
     compiled: &Compiled,
     source: &NodeId,
-    address: IpAddr,
+    destination: (IpAddr, Option<&NodeId>),
     protocol: Protocol,
     port: u16,
     known: &Circumstances,
 ) -> Result<Vec<Way>, Refused> {
-    first_allowed(protocol, |named| compiled.ways_now(source, address, named, port, known))
+    first_allowed(protocol, |named| compiled.ways_now(source, destination, named, port, known))
 }
 
 fn permits_route(

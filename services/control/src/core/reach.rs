@@ -18,10 +18,18 @@ impl State {
         peers.map(|reach| (reach.node, services(&reach.services))).collect()
     }
 
-    /// The prefixes behind routers that a node may reach in part at least, in order.
+    /// The prefixes behind routers that a node may reach in part at least, in order; the whole Internet is none of them.
     pub fn routes_for(&self, node: &NodeId) -> Vec<Prefix> {
         let Some(compiled) = self.compiled_policy() else { return Vec::new() };
         compiled.routes_for(node).into_iter().map(Prefix::of).collect()
+    }
+
+    /// The exit nodes that a node may use, in order of their identifiers; with everything, of the families that each carries
+    /// for it.
+    pub fn exits_for(&self, node: &NodeId) -> Vec<(NodeId, Vec<Prefix>)> {
+        let Some(compiled) = self.compiled_policy() else { return Vec::new() };
+        let exits = compiled.exits_for(node).into_iter();
+        exits.map(|(exit, routes)| (exit, routes.into_iter().map(Prefix::of).collect())).collect()
     }
 
     /// The nodes that may reach a node and on what.

@@ -7,21 +7,24 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 use writ_schema::NodeId;
 use writ_schema::net::Prefix;
-use writ_schema::protocol::{Netmap, NetmapDelta, NetmapNode, Reachable};
+use writ_schema::protocol::{ExitNode, Netmap, NetmapDelta, NetmapNode, Reachable};
 
 /// The prefixes of a netmap.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Routes {
     /// What the node may reach behind others.
     pub reached: Vec<Prefix>,
+    /// The exit nodes that it may use.
+    pub exits: Vec<ExitNode>,
     /// What of its own offer is approved.
     pub approved: Vec<Prefix>,
 }
 
 /// A netmap of these parts, with its hash. What may be reached comes in order of the nodes.
 pub fn netmap(network_name: String, node: NetmapNode, reachable: Vec<Reachable>, routes: Routes) -> Netmap {
-    let Routes { reached, approved } = routes;
-    let mut netmap = Netmap { hash: String::new(), node, network_name, reachable, routes: reached, approved };
+    let Routes { reached: routes, exits, approved } = routes;
+    let unnamed = String::new();
+    let mut netmap = Netmap { hash: unnamed, node, network_name, reachable, routes, exits, approved };
     netmap.hash = hash(&netmap);
     netmap
 }
@@ -46,8 +49,9 @@ pub fn difference(old: &Netmap, new: &Netmap) -> Option<Option<NetmapDelta>> {
     if old.hash == new.hash {
         return Some(None);
     }
-    let Netmap { node, network_name, routes, approved, .. } = new;
-    if (&old.node, &old.network_name, &old.routes, &old.approved) != (node, network_name, routes, approved) {
+    let Netmap { node, network_name, routes, exits, approved, .. } = new;
+    let before = (&old.node, &old.network_name, &old.routes, &old.exits, &old.approved);
+    if before != (node, network_name, routes, exits, approved) {
         return None;
     }
     let before: BTreeMap<&NodeId, &Reachable> = by_node(old);
@@ -150,7 +154,7 @@ mod tests {
         assert!(difference(&old, &old.clone()).unwrap().is_none());
         let renamed = netmap("corp".to_owned(), node(9), vec![reach(2, 80)], Routes::default());
         assert!(difference(&old, &renamed).is_none());
-        let routes = Routes { reached: vec!["10.0.0.0/8".parse().unwrap()], approved: Vec::new() };
+        let routes = Routes { reached: vec!["10.0.0.0/8".parse().unwrap()], ..Routes::default() };
         let routed = netmap("corp".to_owned(), node(1), vec![reach(2, 80)], routes);
         assert!(difference(&old, &routed).is_none() && routed.hash != old.hash);
     }

@@ -56,11 +56,11 @@ impl Sessions {
         let AgentFrame { trace, message } = frame;
         match message {
             AgentMessage::Hello { .. } => return Err(Violation::SecondHello),
-            AgentMessage::Connect { request, address, protocol, port, renews } => {
+            AgentMessage::Connect { request, address, exit, protocol, port, renews } => {
                 let span = tracing::info_span!("connection.request", otel.kind = "server");
                 adopt(&span, trace.as_deref());
                 let node = speaker.node.clone();
-                let command = Command::RequestConnection { node, address, protocol, port, renews };
+                let command = Command::RequestConnection { node, address, exit, protocol, port, renews };
                 self.connect(speaker, request, command).instrument(span).await;
             }
             AgentMessage::Candidates { candidates } => self.candidates(speaker, candidates).await?,
@@ -101,8 +101,8 @@ impl Sessions {
                 let Speaker { node, number, .. } = speaker;
                 self.to_hub(Input::Consistency { node, number, request, size }).await;
             }
-            AgentMessage::Explain { request, destination, protocol, port } => {
-                self.explain(&speaker, Question { request, destination, protocol, port }).await;
+            AgentMessage::Explain { request, destination, exit, protocol, port } => {
+                self.explain(&speaker, Question { request, destination, exit, protocol, port }).await;
             }
             AgentMessage::Cosigned { request } => {
                 let Speaker { node, number, .. } = speaker;

@@ -213,8 +213,15 @@ impl Session<'_> {
     pub async fn connect(&mut self, address: std::net::IpAddr, port: u16) -> RequestId {
         let request = RequestId::from_bytes(random());
         let protocol = writ_schema::net::Protocol::Tcp;
-        self.say(AgentMessage::Connect { request: request.clone(), address, protocol, port, renews: None })
-            .await;
+        self.say(AgentMessage::Connect {
+            request: request.clone(),
+            address,
+            exit: None,
+            protocol,
+            port,
+            renews: None,
+        })
+        .await;
         request
     }
 

@@ -342,7 +342,14 @@ async fn a_node_learns_how_it_would_be_decided_about_nothing_is_recorded_and_not
     loop {
         let request = RequestId::from_bytes([answered; 16]);
         let (destination, protocol) = (Destination::Address(address), Protocol::Tcp);
-        a.say(AgentMessage::Explain { request: request.clone(), destination, protocol, port: 80 }).await;
+        a.say(AgentMessage::Explain {
+            request: request.clone(),
+            destination,
+            exit: None,
+            protocol,
+            port: 80,
+        })
+        .await;
         let answer = a.until(|message| match message {
             ServerMessage::Explained(explained) => Some(Ok(explained)),
             ServerMessage::Refused { error, retry_after_ms, .. } => Some(Err((error, retry_after_ms))),

@@ -179,8 +179,10 @@ fn an_address_behind_a_router_is_reached_through_the_longest_prefix_granted() {
     let way = |src, address: &str, port| {
         let address = address.parse().expect("address");
         compiled
-            .permits_address(&node(src), address, Protocol::Tcp, port)
-            .map(|way| (way.router, way.rule.to_string()))
+            .ways(&node(src), (address, None), Protocol::Tcp, port)
+            .into_iter()
+            .next()
+            .map(|way| (way.router, way.permit.rule.to_string()))
     };
     assert_eq!(way(ONCALL, "10.1.2.3", 443), Some((node(DATABASE), "acls[0]".into())));
     assert_eq!(way(ONCALL, "10.2.0.1", 443), Some((node(STAGING), "acls[0]".into())));
@@ -188,6 +190,88 @@ fn an_address_behind_a_router_is_reached_through_the_longest_prefix_granted() {
     assert_eq!(way(DEV, "10.2.0.1", 443), None);
     assert_eq!(way(ONCALL, "11.0.0.1", 443), None, "nobody leads there");
     assert_eq!(way(ONCALL, "100.64.0.5", 443), None, "a node's own address is no route");
+}
+
+fn nothing_known() -> writ_policy::Circumstances {
+    let (now, attributes) = (jiff::Timestamp::UNIX_EPOCH, std::collections::BTreeMap::new());
+    writ_policy::Circumstances { now, sign_in: None, attributes }
+}
+
+/// The staging cluster is an exit node for IPv4, the database one for both families.
+fn with_exits(text: &str) -> writ_policy::Compiled {
+    let mut inventory = company();
+    for node in &mut inventory.nodes {
+        let routes: &[&str] = match &node.owner {
+            writ_policy::Owner::Tags(tags) if tags[0] == "tag:staging" => &["0.0.0.0/0", "10.0.0.0/8"],
+            writ_policy::Owner::Tags(_) => &["0.0.0.0/0", "::/0"],
+            writ_policy::Owner::User(_) => &[],
+        };
+        node.routes = routes.iter().map(|route| route.parse().expect("prefix")).collect();
+    }
+    compile(text, &inventory)
+}
+
+#[test]
+fn an_exit_node_leads_to_the_internet_for_whoever_chooses_it_and_to_nothing_private() {
+    let text = r#"{
+      "groups": {"group:ops": ["oncall@example.com"]},
+      "tagOwners": {"tag:staging": [], "tag:database": []},
+      "acls": [{"action": "accept", "src": ["group:ops"], "dst": ["autogroup:internet:443"]}],
+    }"#;
+    let compiled = with_exits(text);
+    let way = |src, address: &str, exit, port| {
+        let (address, exit) = (address.parse().expect("address"), Option::map(exit, node));
+        let ways = compiled.ways(&node(src), (address, exit.as_ref()), Protocol::Tcp, port);
+        let known = nothing_known();
+        let now = compiled.ways_now(&node(src), (address, exit.as_ref()), Protocol::Tcp, port, &known);
+        assert_eq!(now.unwrap_or_default(), ways, "one decision");
+        ways.into_iter().next().map(|way| (way.router, way.prefix.to_string()))
+    };
+    let everywhere = |exit, all: &str| Some((node(exit), all.to_owned()));
+    for address in ["1.1.1.1", "203.0.113.7", "223.1.2.3"] {
+        assert_eq!(way(ONCALL, address, Some(STAGING), 443), everywhere(STAGING, "0.0.0.0/0"));
+    }
+    assert_eq!(way(ONCALL, "2001:db8::1", Some(DATABASE), 443), everywhere(DATABASE, "::/0"));
+    assert_eq!(way(ONCALL, "2001:db8::1", Some(STAGING), 443), None, "it carries IPv4 only");
+    assert_eq!(way(ONCALL, "1.1.1.1", None, 443), None, "none is chosen");
+    assert_eq!(way(ONCALL, "1.1.1.1", Some(DEV), 443), None, "that is none");
+    assert_eq!(way(ONCALL, "1.1.1.1", Some(STAGING), 80), None);
+    assert_eq!(way(DEV, "1.1.1.1", Some(STAGING), 443), None);
+    for address in
+        ["10.1.2.3", "192.168.1.1", "100.64.9.9", "169.254.169.254", "224.0.0.1", "127.0.0.1", "fd00::1"]
+    {
+        assert_eq!(way(ONCALL, address, Some(DATABASE), 443), None, "{address}");
+    }
+    let exits = compiled.exits_for(&node(ONCALL));
+    let families: Vec<_> = exits.iter().map(|(id, routes)| (id.clone(), routes.len())).collect();
+    let mut expected = vec![(node(STAGING), 1), (node(DATABASE), 2)];
+    expected.sort();
+    assert_eq!(families, expected);
+    assert!(compiled.exits_for(&node(DEV)).is_empty() && compiled.routes_for(&node(ONCALL)).is_empty());
+    let explained = compiled.explain_address(
+        &node(ONCALL),
+        ("1.1.1.1".parse().unwrap(), Some(&node(STAGING))),
+        Protocol::Tcp,
+        443,
+    );
+    assert!(explained.to_string().contains("for 0.0.0.0/0"), "{explained}");
+}
+
+#[test]
+fn who_may_reach_everything_reaches_by_an_exit_node_what_is_public_only() {
+    let text = r#"{
+      "tagOwners": {"tag:staging": [], "tag:database": []},
+      "acls": [{"action": "accept", "src": ["*"], "dst": ["*:*"]}],
+    }"#;
+    let compiled = with_exits(text);
+    let known = nothing_known();
+    let permits = |router, prefix: &str| {
+        let (ends, prefix) = ((&node(ONCALL), &node(router)), prefix.parse().expect("prefix"));
+        compiled.permits_prefix_now(ends, prefix, Protocol::Tcp, 443, &known).is_ok()
+    };
+    assert!(permits(STAGING, "0.0.0.0/0") && permits(STAGING, "10.0.0.0/8") && permits(DATABASE, "::/0"));
+    assert!(!permits(STAGING, "::/0") && !permits(DATABASE, "10.0.0.0/8") && !permits(DATABASE, "fd00::/8"));
+    assert_eq!(compiled.routes_for(&node(ONCALL)), ["10.0.0.0/8".parse().unwrap()]);
 }
 
 #[test]

@@ -20,6 +20,16 @@ const POLICY: &str = r#"{
     "acls": [{ "action": "accept", "src": ["tag:web"], "dst": ["tag:web:443", "tag:web:1000-2000"] }],
 }"#;
 
+/// The same, and every node may lead to the Internet.
+const LEADING_OUT: &str = r#"{
+    "tagOwners": { "tag:web": [] },
+    "acls": [{
+        "action": "accept", "src": ["tag:web"],
+        "dst": ["tag:web:443", "tag:web:1000-2000", "autogroup:internet:443"],
+    }],
+    "autoApprovers": { "exitNode": ["tag:web"] },
+}"#;
+
 struct Pair {
     site: Site,
     here: Agent,
@@ -199,6 +209,12 @@ lab_test! {
 lab_test! {
     fn every_command_of_the_agents_page_does_what_it_says() {
         let mut pair = pair("page");
+        pair.site.operator.set_policy(LEADING_OUT).unwrap();
+        pair.other.stop().unwrap();
+        pair.other.set_arguments(&["--advertise-exit-node"]);
+        pair.other.start().unwrap();
+        let may_lead_out = || pair.here.status().is_ok_and(|status| status["netmap"]["exits"][0].is_object());
+        wait_until(LIMIT, "the other is an exit node", may_lead_out).unwrap();
         let _web = pair.other_host.serve_echo(WEB).unwrap();
         let _flow = pair.host.flow(pair.other.at(WEB).unwrap(), Duration::from_millis(50), LIMIT).unwrap();
         assert!(pair.host.connect(pair.other.at(22).unwrap(), NO_ANSWER).is_err());

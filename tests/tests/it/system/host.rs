@@ -13,7 +13,7 @@ use crate::lab_test;
 const PORT: u16 = 7000;
 
 /// Everything that routes packets on a host.
-fn routing(host: &Host) -> String {
+pub(super) fn routing(host: &Host) -> String {
     let commands = [
         &["ip", "-brief", "link"][..],
         &["ip", "-brief", "address"],

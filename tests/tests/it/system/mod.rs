@@ -5,6 +5,7 @@ mod collector;
 mod disk;
 mod documents;
 mod endpoint;
+mod exit;
 mod fork;
 mod host;
 mod liar;

@@ -52,7 +52,7 @@ impl Grant {
     pub fn leads_to(&self, behind: Option<IpAddr>) -> bool {
         match (self.route, behind) {
             (None, None) => true,
-            (Some(route), Some(address)) => route.contains(address),
+            (Some(route), Some(address)) => route.leads_to(address),
             (None, Some(_)) | (Some(_), None) => false,
         }
     }

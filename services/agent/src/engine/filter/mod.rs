@@ -38,6 +38,8 @@ pub(in crate::engine) struct Wish {
     pub address: IpAddr,
     pub protocol: Protocol,
     pub port: u16,
+    /// The address stands for the whole Internet, and a chosen exit node is to lead there.
+    pub by_exit: bool,
 }
 
 /// What becomes of a packet from the TUN device.
@@ -74,6 +76,8 @@ pub(in crate::engine) struct Filter {
     addresses: HashMap<IpAddr, NodeBytes>,
     peers: HashMap<NodeBytes, Peer>,
     flows: HashMap<FlowKey, Flow>,
+    /// What is reached behind other nodes, exit nodes apart.
+    accepted: Vec<Prefix>,
     /// What this node carries packets for.
     offered: Vec<Prefix>,
     /// The peers that carry packets for what lies behind them, with how many grants lead there.
@@ -83,7 +87,18 @@ pub(in crate::engine) struct Filter {
 impl Filter {
     pub fn new(own: [IpAddr; 2]) -> Self {
         let (addresses, peers, flows) = (HashMap::new(), HashMap::new(), HashMap::new());
-        Self { own, addresses, peers, flows, offered: Vec::new(), routers: BTreeMap::new() }
+        let (accepted, offered) = (Vec::new(), Vec::new());
+        Self { own, addresses, peers, flows, accepted, offered, routers: BTreeMap::new() }
+    }
+
+    /// Says what is reached behind other nodes, exit nodes apart.
+    pub fn set_accepted(&mut self, accepted: Vec<Prefix>) {
+        self.accepted = accepted;
+    }
+
+    /// What is reached behind other nodes, exit nodes apart.
+    pub fn accepted(&self) -> &[Prefix] {
+        &self.accepted
     }
 
     /// Says what this node carries packets for.
@@ -96,9 +111,9 @@ impl Filter {
         &self.offered
     }
 
-    /// Whether this node carries packets for a prefix.
+    /// Whether this node carries packets wherever a route for a prefix leads.
     pub fn offers(&self, route: Prefix) -> bool {
-        self.offered.iter().any(|offered| offered.covers(route))
+        self.offered.iter().any(|offered| offered.leads_where(route))
     }
 
     /// Names the addresses that are a peer's own.
@@ -174,6 +189,7 @@ impl Filter {
                 address: packet.destination,
                 protocol: packet.protocol(),
                 port: ends.opens_port,
+                by_exit: false,
             }),
         }
     }
@@ -200,11 +216,19 @@ impl Filter {
         Some(self.open(now, ends, flow, Direction::Out, bytes).map(|()| peer))
     }
 
-    /// The peer through which a grant leads to an address behind it.
+    /// The peer through which a grant leads to an address behind it; of several the one with the nearest route. An exit node is
+    /// no way to what is reached by a nearer one.
     fn router(&self, address: IpAddr, protocol: Protocol, port: u16) -> Option<NodeBytes> {
         let service = Service { behind: Some(address), port };
-        let mut routers = self.routers.keys().copied();
-        routers.find(|router| self.covering(*router, Side::Source, protocol, service).is_some())
+        let is_near = self.accepted.iter().any(|route| route.contains(address));
+        let leading = self.routers.keys().filter_map(|router| {
+            let covering =
+                self.grants(*router).iter().filter(|it| it.covers(Side::Source, protocol, service));
+            let routes = covering.filter_map(|grant| grant.route);
+            let nearest = routes.map(|route| route.net().prefix_len()).max()?;
+            (!is_near || nearest > 0).then_some((u8::MAX - nearest, *router))
+        });
+        leading.min().map(|(_, router)| router)
     }
 
     /// Decides about a packet that a peer sent through its tunnel.

@@ -60,7 +60,7 @@ fn from_peer(ports: (u16, u16), flags: u8) -> Vec<u8> {
 #[test]
 fn without_a_grant_everything_is_asked_for_or_refused() {
     let mut scene = Scene::new();
-    let wish = Wish { address: THEIRS.into(), protocol: Protocol::Tcp, port: 80 };
+    let wish = Wish { address: THEIRS.into(), protocol: Protocol::Tcp, port: 80, by_exit: false };
     assert_eq!(scene.out(&to_peer((4000, 80), SYN)), Outbound::Ask(wish));
     assert_eq!(scene.out(&to_peer((4000, 80), ACK)), Outbound::Refuse(Refused::NoFlow));
     assert_eq!(scene.r#in(&from_peer((4000, 80), SYN)), Err(Refused::NotGranted));
@@ -228,7 +228,7 @@ fn a_flow_that_another_router_takes_over_is_counted_as_that_ones() {
     }
     assert_eq!(
         scene.out(&bytes),
-        Outbound::Ask(Wish { address: behind.into(), protocol: Protocol::Tcp, port: 80 })
+        Outbound::Ask(Wish { address: behind.into(), protocol: Protocol::Tcp, port: 80, by_exit: false })
     );
 }
 

@@ -78,6 +78,10 @@ impl Agent {
                 return true;
             }
             Request::TrustReset { forget_checkpoint } => self.reset_trust(forget_checkpoint),
+            Request::ExitNode { name } => match self.choose_exit(&name) {
+                Ok(done) => Response::Done(done),
+                Err(error) => Response::Failed(format!("{error:#}")),
+            },
             Request::Status => Response::of(&self.status()),
             Request::Trace(tuple) => Response::of(&self.engine.trace(now(), &tuple)),
             Request::Logs { after } => Response::of(&self.log_lines(after)),
@@ -151,6 +155,7 @@ impl Agent {
             netmap: self.netmap.clone(),
             host_dns: self.host_dns.status(),
             reached_routes: self.routes.installed(),
+            exit_node: self.exit_status(),
             advertised_routes: self.advertised_routes(),
             candidates: self.engine.announced_candidates().to_vec(),
             engine,

@@ -168,6 +168,7 @@ impl Agent {
         if matches!(verified, Verified::Snapshot(_) | Verified::NetmapChanged(_)) {
             self.tell_resolver();
             self.take_routes();
+            self.take_exit()?;
         }
         self.engine.handle_message(now(), verified);
         self.keep_keys()

@@ -1,6 +1,7 @@
 //! The running agent: one task that moves bytes between the engine and the world.
 
 mod calls;
+mod exit;
 mod frames;
 mod relayed;
 mod start;
@@ -22,6 +23,7 @@ use writ_telemetry::RecentLines;
 
 use super::changes::{Changes as NetworkChanges, Network, Sleep};
 use super::dial::Dialer;
+use super::exit::HostExit;
 use super::forwarding::Forwarding;
 use super::host_dns::{self, HostDns, HostDnsMode};
 use super::keeper::Keeper;
@@ -35,10 +37,10 @@ use super::status::RefusalStatus;
 use super::traces::Traces;
 use super::tun::Tun;
 use crate::engine::{Engine, Now, Settings};
-use crate::state::{Enrolment, StateDir, WireGuardKeys, random_secret};
+use crate::state::{ChosenExit, Enrolment, StateDir, WireGuardKeys, random_secret};
 use crate::trust::{Changes, Trust};
 use frames::{Connection, Waiting};
-use start::{answer_for_names, bind, resume_trust, take_up};
+use start::{answer_for_names, bind, chosen_exit, resume_trust, take_up};
 use why::Questions;
 
 /// System calls that take packets in one go before what came of them is sent and the other inputs get their turn.
@@ -69,6 +71,8 @@ pub struct Options {
     pub key_lifetime: Duration,
     /// What this node offers to carry packets for.
     pub advertised_routes: Vec<Prefix>,
+    /// The exit node to use from now on, or `off`; as it was chosen before if nothing is said.
+    pub exit_node: Option<String>,
     /// Whether what may be reached behind other nodes is reached through them.
     pub accepts_routes: bool,
     /// The process's newest log lines.
@@ -104,6 +108,9 @@ pub async fn up(options: Options) -> Result<()> {
         seed: *random_secret()?,
     };
     let tun = Tun::open(&options.tun_name, membership)?;
+    let exit = chosen_exit(&state, options.exit_node.as_deref())?;
+    let network = Network::look(&options.tun_name, 0);
+    let host_exit = HostExit::new(&options.tun_name, membership);
     let forwarding = Forwarding::set_up(&options.tun_name, membership, &options.advertised_routes, &state)?;
     let mut resolver = answer_for_names(membership).await;
     let host_dns = HostDns::start(options.host_dns, &options.tun_name, membership, resolver.as_mut()).await;
@@ -132,6 +139,8 @@ pub async fn up(options: Options) -> Result<()> {
         host_dns,
         tun,
         routes: HostRoutes::new(&options.tun_name),
+        host_exit,
+        exit,
         forwarding,
         resolver,
         sockets,
@@ -143,7 +152,7 @@ pub async fn up(options: Options) -> Result<()> {
         told_split_view: None,
         traces: Traces::default(),
         questions: Questions::default(),
-        network: Network::default(),
+        network,
         sleep: Sleep::watch(),
         is_ending: false,
         options,
@@ -174,6 +183,9 @@ struct Agent {
     host_dns: HostDns,
     tun: Tun,
     routes: HostRoutes,
+    host_exit: HostExit,
+    /// The exit node that is chosen.
+    exit: Option<ChosenExit>,
     /// While this host carries packets for others.
     forwarding: Option<Forwarding>,
     /// Answers for the network's names.
@@ -219,6 +231,7 @@ impl Agent {
         let mut network = NetworkChanges::listen();
         let mut key_age = tokio::time::interval(KEY_AGE_INTERVAL);
         self.take_routes();
+        self.take_exit()?;
         loop {
             let deadline = self.engine.poll_timeout().map_or_else(far_off, |(at, _)| at);
             let wake = tokio::select! {
@@ -295,6 +308,7 @@ impl Agent {
         if was_lost || before != self.network {
             tracing::debug!("the network under this host has changed: paths are tried anew");
             self.engine.handle_network_change(now());
+            self.take_exit()?;
         }
         Ok(())
     }
@@ -367,6 +381,7 @@ impl Agent {
 
     async fn stop(mut self) -> Result<()> {
         self.forwarding = None;
+        self.host_exit.close();
         self.engine.stop(now());
         self.keep();
         self.flush().await;

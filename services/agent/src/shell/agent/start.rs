@@ -9,13 +9,14 @@ use jiff::Timestamp;
 use writ_ledger::TrustPolicy;
 use writ_schema::keys::IdentityKey;
 
+use super::exit::OFF;
 use super::now;
 use crate::engine::Engine;
 use crate::names::Zone;
 use crate::shell::resolver::Resolver;
 use crate::shell::sockets::Sockets;
 use crate::shell::status::RefusalStatus;
-use crate::state::{Enrolment, StateDir};
+use crate::state::{ChosenExit, Enrolment, StateDir};
 use crate::trust::{Membership, StoredLive, Trust};
 
 /// The verified checkpoint, which is verified again, and what was live under it, which is not yet.
@@ -56,6 +57,23 @@ pub(super) fn take_up(
             RefusalStatus { time: Timestamp::now(), frame: 0, reason: refusal.to_string() }
         })
         .collect()
+}
+
+/// The exit node to use: as it is said now, or was before.
+pub(super) fn chosen_exit(state: &StateDir, said: Option<&str>) -> Result<Option<ChosenExit>> {
+    let before = state.exit_node()?;
+    let chosen = match said {
+        None => return Ok(before),
+        Some(OFF) => {
+            state.forget_exit_node()?;
+            return Ok(None);
+        }
+        Some(name) => ChosenExit { name: name.to_owned(), node: None },
+    };
+    // Which node is meant is known already if it is called as before.
+    let chosen = before.filter(|before| before.name == chosen.name).unwrap_or(chosen);
+    state.store_exit_node(&chosen)?;
+    Ok(Some(chosen))
 }
 
 /// Begins to answer for the network's names. Where that cannot be there are none, and the log says why.

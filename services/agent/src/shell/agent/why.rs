@@ -6,7 +6,7 @@ use tokio::sync::oneshot;
 use writ_schema::RequestId;
 use writ_schema::event::Side;
 use writ_schema::net::Protocol;
-use writ_schema::protocol::{AgentFrame, AgentMessage, Explained};
+use writ_schema::protocol::{AgentFrame, AgentMessage, Destination, Explained};
 
 use super::{Agent, now};
 use crate::shell::local::{Response, WhyQuestion};
@@ -63,7 +63,11 @@ impl Agent {
         let WhyQuestion { destination, protocol, port } = question;
         let request = self.engine.request_id();
         self.questions.0.insert(request.clone(), Waiting { protocol, port, answer });
-        let message = AgentMessage::Explain { request, destination, protocol, port };
+        let exit = match &destination {
+            Destination::Address(address) => self.engine.exit_to(*address),
+            Destination::Name(_) => None,
+        };
+        let message = AgentMessage::Explain { request, destination, exit, protocol, port };
         self.send(AgentFrame { trace: None, message });
     }
 

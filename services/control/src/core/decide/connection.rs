@@ -10,7 +10,7 @@ use writ_schema::event::{
 };
 use writ_schema::keys::{Signature, Statement};
 use writ_schema::net::{PortRange, Prefix, Protocol};
-use writ_schema::{Actor, AuthorizationId, NodeId, PolicyVersion, Seq};
+use writ_schema::{Actor, AuthorizationId, NodeId, PolicyVersion, Seq, internet};
 
 use super::administration::later;
 use super::{Case, Decision, Refusal};
@@ -25,11 +25,12 @@ pub const MAX_LIVE_PER_SOURCE: usize = 4096;
 
 pub(super) fn decide(case: &Case<'_>, command: &Command) -> Decision {
     match command {
-        Command::RequestConnection { node, address, protocol, port, renews } => {
+        Command::RequestConnection { node, address, exit, protocol, port, renews } => {
             let source = case.live_node(node)?;
             // A port means nothing to a protocol that has none.
             let port = if protocol.has_ports() { *port } else { 0 };
-            let wanted = Wanted { source, address: *address, protocol: *protocol, port };
+            let (address, exit) = (*address, exit.as_ref());
+            let wanted = Wanted { source, address, exit, protocol: *protocol, port };
             request(case, &wanted, renews.as_ref())
         }
         Command::Acknowledge { node, authorization, record, leaf, action, signature } => {
@@ -48,6 +49,8 @@ pub(super) fn decide(case: &Case<'_>, command: &Command) -> Decision {
 pub(in crate::core) struct Wanted<'a> {
     pub source: &'a Node,
     pub address: IpAddr,
+    /// The exit node that is to carry the packets, where the address is one of the Internet.
+    pub exit: Option<&'a NodeId>,
     pub protocol: Protocol,
     pub port: u16,
 }
@@ -178,12 +181,11 @@ fn through_router<'a>(
     wanted: &Wanted<'_>,
     known: &Circumstances,
 ) -> Result<(&'a Node, Way), Denial> {
-    let Wanted { source, address, protocol, port } = wanted;
-    if !compiled.is_routed(*address) {
-        let explanation = format!("no node of the network has {address}, and none carries packets for it");
-        return Err(Denial::new(DenialReason::UnknownDestination, explanation));
+    let Wanted { source, address, exit, protocol, port } = wanted;
+    if !compiled.is_routed(*address, *exit) {
+        return Err(Denial::new(DenialReason::UnknownDestination, unrouted(state, compiled, wanted)));
     }
-    let ways = ways(compiled, &source.id, *address, *protocol, *port, known)
+    let ways = ways(compiled, &source.id, (*address, *exit), *protocol, *port, known)
         .map_err(|refused| denial(state, wanted, None, refused))?;
     let ways: Vec<(&Node, Way)> =
         ways.into_iter().filter_map(|way| Some((state.node(&way.router)?, way))).collect();
@@ -194,6 +196,22 @@ fn through_router<'a>(
     let routers = routers.join(", ");
     let explanation = format!("{address} is allowed, but none of its routers is connected: {routers}");
     Err(Denial::new(DenialReason::DestinationOffline, explanation))
+}
+
+/// Why no router leads to an address.
+fn unrouted(state: &State, compiled: &Compiled, wanted: &Wanted<'_>) -> String {
+    let Wanted { source, address, exit, .. } = wanted;
+    if let Some(exit) = exit {
+        let name = state.node(exit).map_or(exit.as_str(), display_name);
+        return format!(
+            "{name} carries no packets to {address}: it is no exit node, or not for such addresses"
+        );
+    }
+    let head = format!("no node of the network has {address}, and none carries packets for it");
+    if internet::contains(*address) && !compiled.exits_for(&source.id).is_empty() {
+        return format!("{head}; an exit node would (`writ-agent exit-node NAME`)");
+    }
+    head
 }
 
 /// Why the policy does not allow it: no rule does, or the nearest does but for its conditions.
@@ -230,7 +248,7 @@ fn explain(state: &State, wanted: &Wanted<'_>, destination: Option<&Node>) -> St
     let (Some(compiled), Some(named)) = (state.compiled_policy(), named) else { return head };
     let decision = match destination {
         Some(destination) => compiled.decide(&source.id, &destination.id, named, *port),
-        None => compiled.explain_address(&source.id, wanted.address, named, *port).decision,
+        None => compiled.explain_address(&source.id, (wanted.address, wanted.exit), named, *port).decision,
     };
     match decision {
         PolicyDecision::Denied { nearest } if !nearest.is_empty() => {
@@ -252,7 +270,7 @@ fn continues(case: &Case<'_>, renews: &AuthorizationId, wanted: &Wanted<'_>, gra
             && held.side_of(&wanted.source.id) == Some(Side::Source)
             && held.destination == granted.destination.id
             && held.route.is_some() == granted.route.is_some()
-            && held.route.is_none_or(|route| route.contains(wanted.address))
+            && held.route.is_none_or(|route| route.leads_to(wanted.address))
             && held.protocol == wanted.protocol
             && held.ports.contains(wanted.port)
     })

@@ -68,7 +68,7 @@ fn withdrawn(case: &Case<'_>, node: &Node, is_in_force: impl Fn(&Prefix) -> bool
     let left: Vec<Prefix> = node.routes().filter(|route| is_in_force(route)).collect();
     let is_cut = |authorization: &&Authorization| {
         let behind = authorization.route.filter(|_| authorization.destination == node.id);
-        behind.is_some_and(|behind| !left.iter().any(|route| route.covers(behind)))
+        behind.is_some_and(|behind| !left.iter().any(|route| route.leads_where(behind)))
     };
     let cut = case.state.live_authorizations_of(&node.id, case.context.now).filter(is_cut);
     cut.map(|authorization| {
@@ -89,16 +89,17 @@ pub(super) fn replaced<'a>(
         .map(|authorization| withdrawal::revocation(authorization, RevocationReason::RouterReplaced))
 }
 
+/// The Internet is reached through the exit node that was chosen, and no other takes its place unasked.
 fn has_other_way(case: &Case<'_>, authorization: &Authorization) -> bool {
     let source = authorization.source.as_ref().and_then(|source| case.state.node(&source.node));
     let (Some(source), Some(behind), Some(compiled)) =
-        (source, authorization.route, case.state.compiled_policy())
+        (source, authorization.route.filter(|route| !route.is_everything()), case.state.compiled_policy())
     else {
         return false;
     };
     let known = circumstances(source, case.context.now);
     let port = authorization.ports.first();
-    let ways = ways(compiled, &source.id, behind.first(), authorization.protocol, port, &known);
+    let ways = ways(compiled, &source.id, (behind.first(), None), authorization.protocol, port, &known);
     ways.into_iter().flatten().any(|way| {
         let is_up = case.state.node(&way.router).is_some_and(|node| node.session.is_some());
         is_up && way.router != authorization.destination

@@ -73,7 +73,7 @@ fn a_question_is_answered_as_a_request_would_be_decided_and_changes_nothing() {
     let (now, size) = (world.now, world.log.len());
     let ask = |world: &World, source, destination, port| {
         let request = writ_schema::RequestId::from_bytes([1; 16]);
-        let question = Question { request, destination, protocol: Protocol::Tcp, port };
+        let question = Question { request, destination, exit: None, protocol: Protocol::Tcp, port };
         world.state.explain_connection(&id(source), now, question)
     };
     let name = world.state.node(&id(3)).unwrap().name.clone().unwrap();
@@ -205,6 +205,7 @@ fn ping_is_one_protocol_over_both_families() {
         let ping = Command::RequestConnection {
             node: id(1),
             address,
+            exit: None,
             protocol: Protocol::Icmp,
             port: 7,
             renews: None,

@@ -220,3 +220,94 @@ fn what_nobody_can_carry_packets_for_is_refused_with_what_is_wrong() {
     let stranger = Command::AdvertiseRoutes { node: id(9), routes: Vec::new() };
     assert_eq!(world.submit(stranger).unwrap_err(), Rejection::UnknownNode(id(9)));
 }
+
+/// Asks for an address of the Internet.
+fn connect_out(world: &mut World, exit: Option<u8>, address: &str) -> Result<AuthorizationId, Rejection> {
+    let (exit, address) = (exit.map(id), address.parse().unwrap());
+    let protocol = writ_schema::net::Protocol::Tcp;
+    let request =
+        Command::RequestConnection { node: id(1), address, exit, protocol, port: 443, renews: None };
+    let records = world.submit(request)?;
+    match &records[0].record.event {
+        Event::ConnectionAuthorized(body) => Ok(body.authorization.clone()),
+        other => panic!("{other}"),
+    }
+}
+
+/// Person 1 reaches the Internet through web nodes, and what is private by the routes of those.
+fn with_exit() -> World {
+    let person = user(1);
+    let text = format!(
+        r#"{{"acls":[{{"action":"accept","src":["{person}"],"dst":["autogroup:internet:443","10.20.0.0/16:443"]}}],
+            "tagOwners":{{"tag:web":[]}},"autoApprovers":{{"exitNode":["tag:web"],"routes":{{{APPROVED}}}}}}}"#
+    );
+    let mut world = World::peopled(&text);
+    let recorded = advertise(&mut world, 3, &["0.0.0.0/0", "::/0", "10.20.0.0/16"]);
+    assert_eq!(recorded, ["node.routes_advertised", "node.routes_approved"]);
+    world
+}
+
+#[test]
+fn one_authorization_is_for_all_of_the_internet_behind_the_exit_node_that_is_chosen() {
+    let mut world = with_exit();
+    assert_eq!(world.state.routes_for(&id(1)), prefixes(&["10.20.0.0/16"]));
+    assert_eq!(world.state.exits_for(&id(1)), [(id(3), prefixes(&["0.0.0.0/0", "::/0"]))]);
+    assert!(world.state.exits_for(&id(2)).is_empty());
+    for (address, everything) in [("203.0.113.9", "0.0.0.0/0"), ("2001:db8::1", "::/0")] {
+        let authorization = connect_out(&mut world, Some(3), address).unwrap();
+        let held = world.state.authorization(&authorization).unwrap();
+        assert_eq!((&held.destination, held.route), (&id(3), Some(everything.parse().unwrap())));
+    }
+    for (exit, address, part) in [
+        (None, "203.0.113.9", "an exit node would"),
+        (Some(2), "203.0.113.9", "no exit node"),
+        (Some(3), "192.168.1.1", "not for such addresses"),
+        (Some(3), BEHIND, "not for such addresses"),
+    ] {
+        let (reason, explanation) = denied(connect_out(&mut world, exit, address));
+        assert_eq!(reason, DenialReason::UnknownDestination);
+        assert!(explanation.contains(part), "{explanation}");
+    }
+    connect_out(&mut world, None, BEHIND).unwrap();
+    assert_eq!(world.refolded(), world.state);
+}
+
+#[test]
+fn what_leads_through_an_exit_node_is_renewed_and_ends_with_its_approval_and_its_rule() {
+    let mut world = with_exit();
+    let first = connect_out(&mut world, Some(3), "203.0.113.9").unwrap();
+    let private = connect_out(&mut world, None, BEHIND).unwrap();
+    let address = writ_schema::internet::first(true);
+    let protocol = writ_schema::net::Protocol::Tcp;
+    let (exit, renews) = (Some(id(3)), Some(first.clone()));
+    let again = Command::RequestConnection { node: id(1), address, exit, protocol, port: 443, renews };
+    let renewed = world.submit(again).unwrap();
+    let Event::ConnectionAuthorized(body) = &renewed[0].record.event else { panic!() };
+    assert_eq!(body.renews.as_ref(), Some(&first));
+    let renewed = body.authorization.clone();
+    // An exit node that has gone is not replaced by another that nobody has chosen.
+    with_second_router(&mut world);
+    advertise(&mut world, 4, &["0.0.0.0/0", "10.20.0.0/16"]);
+    world.submit(Command::EndSession { node: id(3), reason: SessionEnd::TimedOut }).unwrap();
+    assert_eq!(why_ended(&world, &renewed), None);
+    assert_eq!(why_ended(&world, &private), Some(RevocationReason::RouterReplaced));
+    assert_eq!(denied(connect_out(&mut world, Some(3), "203.0.113.9")).0, DenialReason::DestinationOffline);
+    world.submit(Endpoint::new(3).start_session()).unwrap();
+    approve(&mut world, 3, &["10.20.0.0/16"]);
+    assert_eq!(why_ended(&world, &renewed), Some(RevocationReason::RouteWithdrawn));
+    let other = connect_out(&mut world, Some(4), "203.0.113.9").unwrap();
+    world.submit(fixtures::set_policy(2, &policy(APPROVED), None)).unwrap();
+    assert_eq!(why_ended(&world, &other), Some(RevocationReason::PolicyChanged));
+}
+
+#[test]
+fn a_route_to_a_private_network_is_withdrawn_though_the_node_leads_to_the_internet() {
+    let mut world = with_exit();
+    let (out, private) = (
+        connect_out(&mut world, Some(3), "203.0.113.9").unwrap(),
+        connect_out(&mut world, None, BEHIND).unwrap(),
+    );
+    advertise(&mut world, 3, &["0.0.0.0/0", "::/0"]);
+    assert_eq!(why_ended(&world, &private), Some(RevocationReason::RouteWithdrawn));
+    assert_eq!(why_ended(&world, &out), None);
+}

@@ -177,5 +177,5 @@ pub(super) fn id(number: u8) -> NodeId {
 }
 
 pub(super) fn request(from: u8, address: IpAddr, port: u16, renews: Option<AuthorizationId>) -> Command {
-    Command::RequestConnection { node: id(from), address, protocol: Protocol::Tcp, port, renews }
+    Command::RequestConnection { node: id(from), address, exit: None, protocol: Protocol::Tcp, port, renews }
 }

@@ -154,7 +154,8 @@ impl Stage {
     pub(super) async fn connect(&self, number: u64) -> AuthorizationId {
         let address = self.sequencer.state().node(&Endpoint::new(DATABASE).id()).unwrap().addresses()[0];
         let (node, protocol) = (Endpoint::new(LAPTOP).id(), Protocol::Tcp);
-        let request = Command::RequestConnection { node, address, protocol, port: 5432, renews: None };
+        let request =
+            Command::RequestConnection { node, address, exit: None, protocol, port: 5432, renews: None };
         let outcome = self.submit(number, request).await;
         match &outcome.records[0].record.event {
             Event::ConnectionAuthorized(event) => event.authorization.clone(),

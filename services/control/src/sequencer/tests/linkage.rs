@@ -48,7 +48,7 @@ async fn connect(handle: &SequencerHandle, source: u8, name: &str) -> BTreeSet<u
     let node = Endpoint::new(source).id();
     let address = handle.state().node(&Endpoint::new(3).id()).unwrap().address_v4.into();
     let protocol = writ_schema::net::Protocol::Tcp;
-    let request = Command::RequestConnection { node, address, protocol, port: 80, renews: None };
+    let request = Command::RequestConnection { node, address, exit: None, protocol, port: 80, renews: None };
     let made = wish(handle, source, &["connect", name], request).await.unwrap();
     let Event::ConnectionAuthorized(body) = &made.records[0].record.event else { panic!("{made:?}") };
     let (record, leaf) = (made.first, BASE64.encode(made.records[0].leaf.as_bytes()));

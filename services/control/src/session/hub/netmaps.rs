@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use writ_schema::NodeId;
-use writ_schema::protocol::{Netmap, Reachable, ServerMessage};
+use writ_schema::protocol::{ExitNode, Netmap, Reachable, ServerMessage};
 
 use super::super::netmap::{Routes, difference, netmap};
 use super::Hub;
@@ -70,7 +70,14 @@ impl Hub {
         let mut reachable: Vec<Reachable> = reachable.collect();
         reachable.sort_by(|a, b| a.node.node.cmp(&b.node.node));
         let network_name = state.network().map(|network| network.created.name.clone()).unwrap_or_default();
-        let routes = Routes { reached: state.routes_for(&node.id), approved: node.routes().collect() };
+        let exits = state.exits_for(&node.id).into_iter();
+        let exits = exits
+            .filter_map(|(exit, routes)| Some(ExitNode { node: state.node(&exit)?.described(), routes }));
+        let routes = Routes {
+            reached: state.routes_for(&node.id),
+            exits: exits.collect(),
+            approved: node.routes().collect(),
+        };
         netmap(network_name, node.described(), reachable, routes)
     }
 }

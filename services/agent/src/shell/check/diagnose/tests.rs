@@ -41,6 +41,7 @@ fn well() -> Facts {
     };
     let status = AgentStatus {
         reached_routes: Vec::new(),
+        exit_node: None,
         advertised_routes: Vec::new(),
         version: "0",
         node: NodeId::from_bytes([1; 16]),
