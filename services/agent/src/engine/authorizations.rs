@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use boringtun::x25519::PublicKey;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use rand::Rng;
 use writ_relay::wire::NodeBytes;
 use writ_schema::event::{AcknowledgedAction, CloseReason, Side};
@@ -44,6 +44,8 @@ pub(super) struct Live {
     pub record: Seq,
     pub issued_at: Timestamp,
     pub expires_at: Timestamp,
+    /// When it ends at the latest, whatever is done to the wall clock.
+    ends_at: Instant,
     pub renewal: Renewal,
     /// Whether the control plane was told, by this process, that it is established.
     pub is_acknowledged: bool,
@@ -59,7 +61,10 @@ pub(super) enum Renewal {
 }
 
 impl Live {
-    fn of(authorization: &VerifiedAuthorization) -> Self {
+    fn of(now: Now, authorization: &VerifiedAuthorization) -> Self {
+        let (issued_at, expires_at) = (authorization.issued_at(), authorization.expires_at());
+        // A wall clock that is behind would let it live longer than it was granted for.
+        let life = between(now.wall, expires_at).min(between(issued_at, expires_at));
         Self {
             peer: NodeBytes::from(authorization.peer().node()),
             side: authorization.side(),
@@ -69,24 +74,36 @@ impl Live {
             rule: authorization.rule().clone(),
             policy: authorization.policy(),
             record: authorization.record(),
-            issued_at: authorization.issued_at(),
-            expires_at: authorization.expires_at(),
+            issued_at,
+            expires_at,
+            ends_at: now.instant.checked_add(life).unwrap_or(now.instant),
             renewal: Renewal::None,
             is_acknowledged: false,
         }
     }
 
+    /// How long it has still to live, by whichever clock says less: the steady one does not count while the host sleeps, and the
+    /// other one can be set.
+    fn left(&self, now: Now) -> Duration {
+        between(now.wall, self.expires_at).min(self.ends_at.saturating_duration_since(now.instant))
+    }
+
     /// Three quarters of its life are over, by its own length and by the protocol's.
-    fn is_due(&self, now: Timestamp) -> bool {
-        let life = self.expires_at.as_second().saturating_sub(self.issued_at.as_second());
-        let left = self.expires_at.as_second().saturating_sub(now.as_second());
-        left <= life / 4 && is_due_for_renewal(now, self.expires_at)
+    fn is_due(&self, now: Now) -> bool {
+        let left = self.left(now);
+        let now = self.expires_at.checked_sub(SignedDuration::try_from(left).unwrap_or_default());
+        left <= between(self.issued_at, self.expires_at) / 4
+            && now.is_ok_and(|now| is_due_for_renewal(now, self.expires_at))
     }
 
     fn used_within(&self) -> Duration {
-        let life = self.expires_at.as_second().saturating_sub(self.issued_at.as_second());
-        USED_WITHIN.min(Duration::from_secs(u64::try_from(life / 2).unwrap_or(0)))
+        USED_WITHIN.min(between(self.issued_at, self.expires_at) / 2)
     }
+}
+
+/// The time from one moment to another; none if that is earlier.
+fn between(from: Timestamp, to: Timestamp) -> Duration {
+    to.duration_since(from).try_into().unwrap_or_default()
 }
 
 /// Where an authorization came from.
@@ -133,7 +150,7 @@ impl Engine {
                 self.continue_from(old, &mut grant);
             }
             self.filter.grant(peer, grant);
-            self.live.insert(id.clone(), Live::of(authorization));
+            self.live.insert(id.clone(), Live::of(now, authorization));
         }
         if origin != Origin::Restored {
             self.acknowledge_established(&id, authorization);
@@ -322,8 +339,8 @@ impl Engine {
         let due: Vec<_> = self
             .live
             .iter()
-            .filter(|(_, live)| live.expires_at <= now.wall || live.is_due(now.wall))
-            .map(|(id, live)| (id.clone(), live.expires_at <= now.wall))
+            .filter(|(_, live)| live.left(now).is_zero() || live.is_due(now))
+            .map(|(id, live)| (id.clone(), live.left(now).is_zero()))
             .collect();
         for (id, expired) in due {
             if expired {

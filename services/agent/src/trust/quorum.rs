@@ -17,6 +17,9 @@ use super::Chain;
 /// How old the newest cosignature of a quorum may be. A control plane has a quiet log cosigned every ten minutes.
 pub const MAX_AGE: SignedDuration = SignedDuration::from_mins(30);
 
+/// How far the witnesses' clocks may be ahead of this host's.
+const CLOCK_TOLERANCE: SignedDuration = SignedDuration::from_mins(5);
+
 /// How often the newest cosigned checkpoint is asked for, and how often while there is none that counts.
 const INTERVAL: SignedDuration = SignedDuration::from_mins(5);
 const IMPATIENT_INTERVAL: SignedDuration = SignedDuration::from_secs(10);
@@ -110,6 +113,11 @@ impl Quorum {
                 newest.at,
                 MAX_AGE.as_mins(),
                 trouble()
+            )),
+            // A clock that was set back would make what is old look new for as long.
+            Some(newest) if newest.at.duration_since(now) > CLOCK_TOLERANCE => Some(format!(
+                "the policy's quorum of witnesses has cosigned at {}, which is in the future: set this host's clock",
+                newest.at
             )),
             Some(_) => None,
         }

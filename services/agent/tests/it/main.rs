@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod allocations;
+mod clocks;
 mod control_plane;
 mod exit;
 mod hostile;

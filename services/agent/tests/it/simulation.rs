@@ -6,6 +6,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use boringtun::x25519::StaticSecret;
+use jiff::SignedDuration;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use writ_agent::engine::{Engine, EngineStatus, HEADROOM, Now, RelayTransport, Settings, Testimony};
@@ -105,6 +106,9 @@ pub enum Answers {
     WithRubbish,
 }
 
+/// What a hostile relay sends instead of a datagram to somebody, when it has seen all these.
+pub type HostileRelay = fn(SocketAddr, &[u8], &[Vec<u8>]) -> Vec<(SocketAddr, Vec<u8>)>;
+
 /// Everything.
 pub struct World {
     pub control: ControlPlane,
@@ -133,6 +137,11 @@ pub struct World {
     pub carries: usize,
     /// While set, the relay does not answer.
     pub relay_is_away: bool,
+    /// While set, the relay does with data as it likes: what it would have sent, and to whom, is given to this with all that was
+    /// ever sent.
+    pub hostile_relay: Option<HostileRelay>,
+    /// How far the hosts' wall clocks are ahead of the control plane's.
+    pub skew: SignedDuration,
     began: Instant,
     elapsed: Duration,
     flying: Vec<Datagram>,
@@ -187,6 +196,8 @@ impl World {
             relay: Relay::new(RELAY_SECRET, Limits::default()),
             carries: 1500,
             relay_is_away: false,
+            hostile_relay: None,
+            skew: SignedDuration::ZERO,
             began,
             elapsed: Duration::ZERO,
             flying: Vec::new(),
@@ -206,7 +217,7 @@ impl World {
     }
 
     pub fn now(&self) -> Now {
-        Now { instant: self.began + self.elapsed, wall: self.control.now }
+        Now { instant: self.began + self.elapsed, wall: self.control.now + self.skew }
     }
 
     pub fn elapsed(&self) -> Duration {
@@ -470,6 +481,9 @@ impl World {
             let mut out = Vec::new();
             self.relay
                 .handle_datagram(now.instant, from, &bytes, &mut |to, bytes| out.push((to, bytes.to_vec())));
+            if let Some(hostile) = self.hostile_relay {
+                out = out.iter().flat_map(|(to, bytes)| hostile(*to, bytes, &self.wire)).collect();
+            }
             for (to, bytes) in out {
                 self.fly(RELAY.parse().unwrap(), to, bytes);
             }
