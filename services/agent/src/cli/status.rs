@@ -36,6 +36,12 @@ pub(super) fn print(status: &Value, out: &mut Output) {
     if let Some(why) = status["storage_failure"].as_str() {
         out.line(format!("NOTHING NEW IS TAKEN: what is verified cannot be stored: {why}"));
     }
+    if let Some(since) = status["flood_since"].as_str() {
+        out.line(format!(
+            "FLOOD of handshakes since {since}, {} dropped: peers are not affected, who is none yet may wait",
+            status["counters"]["handshakes_limited"]
+        ));
+    }
     print_witnesses(&status["witnesses"], out);
     print_routes(status, out);
     print_log_trouble(status, out);

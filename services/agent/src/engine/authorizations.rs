@@ -221,7 +221,7 @@ impl Engine {
         }
         let theirs = PublicKey::from(*verified.key().key().as_bytes());
         let index = self.free_index();
-        let mut tunnel = Tunnel::new(self.keys.current(), theirs, index);
+        let mut tunnel = Tunnel::new(now.instant, self.keys.current(), theirs, index);
         // After a restart either end may be the one that has forgotten the sessions, so both begin.
         let initiation = (origin != Origin::Decided).then(|| tunnel.initiate(now.instant)).flatten();
         self.by_index.insert(index, bytes);
@@ -259,11 +259,13 @@ impl Engine {
         };
         peer.generation = key.generation();
         peer.key = PublicKey::from(*key.key().as_bytes());
-        let mut next = Tunnel::new(self.keys.current(), peer.key, index);
-        next.retry_after(now.instant, FOLLOWER_PATIENCE);
-        let freed = peer.tunnels.prepare(next);
+        let mut next = Tunnel::new(now.instant, self.keys.current(), peer.key, index);
+        if peer.tunnels.active().is_awake() {
+            next.retry_after(now.instant, FOLLOWER_PATIENCE);
+        }
+        let freed = peer.tunnels.prepare(now.instant, next);
         self.by_index.insert(index, bytes);
-        if let Some(freed) = freed {
+        for freed in freed.into_iter().flatten() {
             self.by_index.remove(&freed);
         }
         self.replay_early(now);

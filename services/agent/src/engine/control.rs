@@ -179,7 +179,7 @@ impl Engine {
         self.message(message);
     }
 
-    /// Our own new key is in the log: a tunnel with it is prepared beside every one in use.
+    /// Our own new key is in the log: a tunnel with it is prepared beside every one in use, and takes the place of the others.
     fn adopt_key(&mut self, now: Now, key: &VerifiedKey) {
         if !self.keys.adopt(now.instant, key.generation(), key.key()) {
             return;
@@ -188,11 +188,12 @@ impl Engine {
         for bytes in peers {
             let index = self.free_index();
             let Some(peer) = self.peers.get_mut(&bytes) else { continue };
-            let mut next = Tunnel::new(self.keys.current(), peer.key, index);
-            let initiation = next.initiate(now.instant);
-            let freed = peer.tunnels.prepare(next);
+            let mut next = Tunnel::new(now.instant, self.keys.current(), peer.key, index);
+            let is_in_use = peer.tunnels.active().is_awake();
+            let initiation = is_in_use.then(|| next.initiate(now.instant)).flatten();
+            let freed = peer.tunnels.prepare(now.instant, next);
             self.by_index.insert(index, bytes);
-            if let Some(freed) = freed {
+            for freed in freed.into_iter().flatten() {
                 self.by_index.remove(&freed);
             }
             if let Some(initiation) = initiation {

@@ -10,6 +10,7 @@ use writ_schema::net::Prefix;
 use super::early::Bounds;
 use super::exchange::Part;
 use super::filter::{Outbound, Refused, Wish};
+use super::limiter::Admission;
 use super::mtu::{MIN_MTU, Way};
 use super::packet::{Packet, number};
 use super::pending::Held;
@@ -160,12 +161,14 @@ impl Engine {
         }
     }
 
-    /// While no relay answers, a handshake is tried wherever the peer may be, and what follows goes where it was heard.
+    /// While no relay answers, or nothing comes of what it carries, a handshake is tried wherever the peer may be, and what follows
+    /// goes where it was heard.
     fn send_without_relay(&mut self, to: NodeBytes, sealed: &[u8], is_initiation: bool) {
-        if self.relay.as_ref().is_some_and(|relay| relay.answers()) {
+        let Some(peer) = self.peers.get(&to) else { return };
+        let relay_answers = self.relay.as_ref().is_some_and(|relay| relay.answers());
+        if relay_answers && !peer.tunnels.active().is_unheard() {
             return;
         }
-        let Some(peer) = self.peers.get(&to) else { return };
         let targets = if is_initiation {
             peer.paths.everywhere()
         } else {
@@ -232,11 +235,21 @@ impl Engine {
     }
 
     fn handle_initiation(&mut self, now: Now, via: Via, datagram: &[u8]) {
-        if !self.limiter.admit(now.instant, via_address(via)) {
-            self.counters.handshakes_limited += 1;
+        // Whoever does not know our key is not worth more than a hash.
+        let Some(own) = self.keys.addressed_by(datagram) else {
+            self.counters.malformed_in += 1;
             return;
+        };
+        let is_peer = matches!(via, Via::Relay(node) if self.peers.contains_key(&node));
+        match self.limiter.admit(now.instant, via_address(via), is_peer) {
+            Admission::Admitted => {}
+            Admission::Dropped => return self.counters.handshakes_limited += 1,
+            Admission::FloodBegins => {
+                self.flood_since = Some(now.wall);
+                return self.counters.handshakes_limited += 1;
+            }
         }
-        let Some((ours, theirs)) = self.keys.initiator(datagram) else { return };
+        let (ours, Some(theirs)) = (*own.public(), own.initiator(datagram)) else { return };
         if !self.open_initiation(now, via, &ours, &theirs, datagram) {
             let early = EarlyHandshake { ours, theirs, via, datagram: datagram.to_vec() };
             self.early_handshakes.hold(now.instant, via_address(via), early);
@@ -280,8 +293,10 @@ impl Engine {
             self.send_via(via, from, reply);
             self.suspect_path(now, via, from);
         }
+        let is_relayed = self.peers.get(&from).is_some_and(|peer| peer.paths.direct().is_none());
         for sealed in opened.send {
-            self.send_sealed(from, sealed);
+            // Until there is a direct path, the way by which the peer was heard is the best there is.
+            if is_relayed { self.send_via(via, from, sealed) } else { self.send_sealed(from, sealed) }
         }
         if opened.has_packet {
             self.handle_inner(now, via, from);

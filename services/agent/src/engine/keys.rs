@@ -1,5 +1,6 @@
 //! This node's WireGuard keys: the one in use, the one that is to follow, and the one before.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use boringtun::x25519::{PublicKey, StaticSecret};
@@ -29,18 +30,18 @@ impl NextKey {
 
 /// The keys that handshakes are accepted with.
 pub(super) struct Keys {
-    current: OwnKey,
+    current: Arc<OwnKey>,
     pub generation: u64,
-    previous: Option<(OwnKey, Instant)>,
+    previous: Option<(Arc<OwnKey>, Instant)>,
     pub next: Option<NextKey>,
 }
 
 impl Keys {
     pub fn new(secret: StaticSecret, generation: u64) -> Self {
-        Self { current: OwnKey::new(secret), generation, previous: None, next: None }
+        Self { current: Arc::new(OwnKey::new(secret)), generation, previous: None, next: None }
     }
 
-    pub fn current(&self) -> &OwnKey {
+    pub fn current(&self) -> &Arc<OwnKey> {
         &self.current
     }
 
@@ -48,7 +49,7 @@ impl Keys {
     pub fn adopt(&mut self, now: Instant, generation: u64, public: &WireGuardKey) -> bool {
         let fits = |next: &mut NextKey| next.generation == generation && next.public() == *public;
         let Some(next) = self.next.take_if(fits) else { return false };
-        let before = std::mem::replace(&mut self.current, OwnKey::new(next.secret));
+        let before = std::mem::replace(&mut self.current, Arc::new(OwnKey::new(next.secret)));
         self.previous = now.checked_add(OLD_TUNNEL_LIFETIME).map(|until| (before, until));
         self.generation = generation;
         true
@@ -59,11 +60,10 @@ impl Keys {
         self.previous.take_if(|(_, until)| *until <= now).is_some()
     }
 
-    /// Who begins this handshake, and with which of our keys.
-    pub fn initiator(&self, datagram: &[u8]) -> Option<(PublicKey, PublicKey)> {
-        let previous = self.previous.as_ref().map(|(key, _)| key);
-        let keys = [Some(&self.current), previous];
-        keys.into_iter().flatten().find_map(|key| Some((*key.public(), key.initiator(datagram)?)))
+    /// Which of our keys a handshake is with.
+    pub fn addressed_by(&self, datagram: &[u8]) -> Option<&OwnKey> {
+        let previous = self.previous.as_ref().map(|(key, _)| &**key);
+        [Some(&*self.current), previous].into_iter().flatten().find(|key| key.is_addressed_by(datagram))
     }
 
     pub fn reset_limiters(&self) {

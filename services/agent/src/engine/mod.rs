@@ -29,6 +29,7 @@ mod exchange;
 mod exit;
 mod filter;
 mod keys;
+mod limiter;
 mod mtu;
 mod output;
 mod packet;
@@ -51,6 +52,7 @@ use std::time::Instant;
 
 use boringtun::x25519::StaticSecret;
 use ed25519_dalek::SigningKey;
+use jiff::Timestamp;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use writ_relay::wire::NodeBytes;
@@ -65,13 +67,13 @@ use data::{EARLY_HANDSHAKES, EARLY_PACKETS, EarlyHandshake};
 use early::Early;
 use filter::Filter;
 use keys::Keys;
+use limiter::HandshakeLimiter;
 use output::{Packets, Transmits};
 use peer::Peer;
 use pending::Pending;
 use relay::RelayClient;
 use schedule::Schedule;
 use stun::StunClient;
-use wireguard::HandshakeLimiter;
 
 pub use exchange::Testimony;
 pub use exit::ExitWay;
@@ -137,6 +139,8 @@ pub struct Engine {
     stun: Vec<StunClient>,
     candidates: OwnCandidates,
     limiter: HandshakeLimiter,
+    /// Since when more handshakes come than are looked at.
+    flood_since: Option<Timestamp>,
     early_handshakes: Early<IpAddr, EarlyHandshake>,
     early_packets: Early<NodeBytes, Vec<u8>>,
     session_is_up: bool,
@@ -191,6 +195,7 @@ impl Engine {
             stun: Vec::new(),
             candidates: OwnCandidates::default(),
             limiter: HandshakeLimiter::default(),
+            flood_since: None,
             early_handshakes: Early::new(EARLY_HANDSHAKES),
             early_packets: Early::new(EARLY_PACKETS),
             session_is_up: false,
@@ -238,6 +243,11 @@ impl Engine {
     /// Whether the control plane has removed this node from the network.
     pub fn is_removed(&self) -> bool {
         self.is_removed
+    }
+
+    /// Since when more handshakes come than are looked at. Whoever is a peer does not suffer from it.
+    pub fn flood_since(&self) -> Option<Timestamp> {
+        self.flood_since
     }
 
     fn message(&mut self, message: AgentMessage) {

@@ -11,10 +11,10 @@ use writ_schema::NodeId;
 use super::exchange::Exchange;
 use super::mtu::{PathMtu, Way};
 use super::paths::Paths;
-use super::wireguard::{TICK, Tunnel};
+use super::wireguard::{SESSION_LIFETIME, TICK, Tunnel};
 
-/// How long packets of a tunnel are still taken after another took its place: WireGuard's own REJECT_AFTER_TIME.
-pub(super) const OLD_TUNNEL_LIFETIME: Duration = Duration::from_secs(180);
+/// How long packets of a tunnel are still taken after another took its place.
+pub(super) const OLD_TUNNEL_LIFETIME: Duration = SESSION_LIFETIME;
 
 /// A peer exists while an authorization with it is live.
 pub(super) struct Peer {
@@ -31,7 +31,7 @@ pub(super) struct Peer {
     pub exchange: Exchange,
     pub bytes_sent: u64,
     pub bytes_received: u64,
-    /// When WireGuard's timers run next.
+    /// When WireGuard's timers run next, if a tunnel is awake.
     pub tick_at: Instant,
     /// The moment at which the peer stands in the schedule.
     pub due: Option<Instant>,
@@ -67,19 +67,16 @@ impl Peer {
         self.paths.is_active(now) || self.tunnels.retry_at().is_some()
     }
 
-    /// When there is something to do next, and what.
-    pub fn deadline(&self, says: bool) -> (Instant, &'static str) {
+    /// When there is something to do next, and what. Never, while there was nothing to say to the peer.
+    pub fn deadline(&self, says: bool) -> Option<(Instant, &'static str)> {
         let retry = self.tunnels.retry_at().map(|at| (at, "a handshake is not answered"));
         let probe = self.paths.deadline().map(|at| (at, "a path is probed"));
         let says = self.exchange.deadline().filter(|_| says);
         let says = says.map(|at| (at, "a checkpoint is told to a peer"));
         let stands = self.tunnels.active().established().is_some();
         let mtu = stands.then(|| (self.mtu.deadline(), "the length of packets is looked for"));
-        let tick = (self.tick_at, "WireGuard's timers");
-        [retry, probe, mtu, says]
-            .into_iter()
-            .flatten()
-            .fold(tick, |first, other| if other.0 < first.0 { other } else { first })
+        let tick = self.tunnels.is_awake().then_some((self.tick_at, "WireGuard's timers"));
+        [tick, retry, probe, mtu, says].into_iter().flatten().min_by_key(|(at, _)| *at)
     }
 }
 
@@ -105,9 +102,17 @@ impl Tunnels {
         &mut self.active
     }
 
-    /// Puts a tunnel with a new key beside the active one. Gives the indices that are free now.
-    pub fn prepare(&mut self, next: Tunnel) -> Option<u32> {
-        self.next.replace(next).map(|dropped| dropped.index())
+    /// Puts a tunnel with a new key beside the active one, or in its place while that sleeps. Gives the indices that are free now.
+    pub fn prepare(&mut self, now: Instant, next: Tunnel) -> [Option<u32>; 2] {
+        let dropped = self.next.replace(next).map(|dropped| dropped.index());
+        let is_asleep = !self.active.is_awake();
+        [dropped, if is_asleep { self.promote(now, true) } else { None }]
+    }
+
+    /// Whether any of them is awake.
+    pub fn is_awake(&self) -> bool {
+        let old = self.old.as_ref().map(|(tunnel, _)| tunnel);
+        [Some(&self.active), self.next.as_ref(), old].into_iter().flatten().any(Tunnel::is_awake)
     }
 
     /// The tunnel with this index.
@@ -143,8 +148,9 @@ impl Tunnels {
         self.all_mut().map(|tunnel| tunnel.index()).collect()
     }
 
-    /// First handshakes that are to be sent again.
+    /// First handshakes that are to be sent again. That of a new key is not given up while the one before is in use.
     pub fn retries(&mut self, now: Instant, random: &mut impl Rng) -> Vec<Vec<u8>> {
+        self.active.give_up(now);
         [Some(&mut self.active), self.next.as_mut()]
             .into_iter()
             .flatten()

@@ -34,7 +34,7 @@ impl Engine {
     /// A peer's deadline may have come nearer.
     pub(super) fn schedule(&mut self, bytes: NodeBytes) {
         let Some(peer) = self.peers.get_mut(&bytes) else { return };
-        let (at, _) = peer.deadline(self.testimony.is_some());
+        let Some((at, _)) = peer.deadline(self.testimony.is_some()) else { return };
         if peer.due.is_none_or(|due| at < due) {
             self.schedule.put(bytes, peer.due.replace(at), at);
         }
@@ -44,7 +44,7 @@ impl Engine {
     pub(super) fn schedule_all(&mut self) {
         let says = self.testimony.is_some();
         for (bytes, peer) in &mut self.peers {
-            let (at, _) = peer.deadline(says);
+            let Some((at, _)) = peer.deadline(says) else { continue };
             if peer.due.is_none_or(|due| at < due) {
                 self.schedule.put(*bytes, peer.due.replace(at), at);
             }

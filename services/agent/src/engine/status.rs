@@ -162,6 +162,9 @@ pub struct EngineStatus {
     pub peers: Vec<PeerStatus>,
     /// The newest denials.
     pub denials: Vec<DenialStatus>,
+    /// Since when more handshakes of strangers come than are looked at.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub flood_since: Option<Timestamp>,
     /// What did not pass.
     pub counters: Counters,
 }
@@ -189,6 +192,7 @@ impl Engine {
             flows: self.filter.flow_count(),
             peers: self.peers.values().map(|peer| self.peer_status(now, peer)).collect(),
             denials: self.denials.iter().cloned().collect(),
+            flood_since: self.flood_since,
             counters: self.counters,
         }
     }

@@ -35,7 +35,7 @@ impl Engine {
         let Some(peer) = self.peers.get_mut(&bytes) else { return };
         let mut sealed = peer.tunnels.retries(now.instant, &mut self.random);
         if peer.tick_at <= now.instant {
-            sealed.extend(peer.tunnels.all_mut().filter_map(|tunnel| tunnel.tick()));
+            sealed.extend(peer.tunnels.all_mut().filter_map(|tunnel| tunnel.tick(now.instant)));
             // Idle peers are looked at all together, and seldom.
             let is_busy = peer.is_busy(now.instant);
             peer.tick_at = if is_busy { after(now.instant, TICK) } else { self.next_second };
@@ -59,7 +59,8 @@ impl Engine {
             self.pending.deadline(self.session_is_up).map(|at| (at, "a packet waits for an answer"));
         let peers = self.schedule.first().map(|(at, bytes)| {
             let peer = self.peers.get(&bytes);
-            (at, peer.map_or("a peer is gone", |peer| peer.deadline(self.testimony.is_some()).1))
+            let deadline = peer.and_then(|peer| peer.deadline(self.testimony.is_some()));
+            (at, deadline.map_or("a peer is gone, or has nothing to do any more", |(_, what)| what))
         });
         let early = [self.early_handshakes.deadline(), self.early_packets.deadline()].into_iter().flatten();
         [(self.next_second, "authorizations, flows and keys")]
@@ -100,6 +101,7 @@ impl Engine {
 
     fn tend_every_second(&mut self, now: Now) {
         self.keys.reset_limiters();
+        self.tend_flood(now);
         self.tend_authorizations(now);
         self.filter.sweep(now.instant);
         self.announce_candidates();
@@ -116,6 +118,15 @@ impl Engine {
         }
         self.report_closing();
         self.schedule_all();
+    }
+
+    fn tend_flood(&mut self, now: Now) {
+        if self.limiter.is_flooded(now.instant) {
+            let peers = self.peers.values().filter_map(|peer| peer.paths.direct());
+            self.limiter.set_peers(peers.map(|address| address.ip()));
+        } else {
+            self.flood_since = None;
+        }
     }
 }
 

@@ -8,10 +8,10 @@
 //! - A stranger's initiation costs a limiter's look and one BLAKE2s (mac1) before any curve operation, and mac1 also tells
 //!   which of our keys it is for while two are in use.
 //! - Buffers are never smaller than boringtun needs, or it would panic.
+//! - boringtun's state is made when the first message needs it, and dropped when nothing does any more.
 //!
 //! boringtun reads the clock itself; this is the only place in the engine where time is not an argument.
 
-use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -19,6 +19,7 @@ use std::time::{Duration, Instant};
 use blake2::digest::consts::U16;
 use blake2::digest::{Digest, Mac};
 use blake2::{Blake2s256, Blake2sMac};
+use boringtun::noise::errors::WireGuardError;
 use boringtun::noise::handshake::parse_handshake_anon;
 use boringtun::noise::rate_limiter::RateLimiter;
 use boringtun::noise::{Packet as Message, Tunn, TunnResult};
@@ -42,12 +43,19 @@ const DATA: u8 = 4;
 /// verified the authorization a moment later than this one.
 const RETRY_MILLISECONDS: [u64; 6] = [150, 300, 600, 1_000, 2_000, 4_000];
 
+/// From so many tries on, about a second, it may be the way that is at fault.
+const UNHEARD: usize = 3;
+
+/// How long a handshake is tried before it is given up until there is something to say: WireGuard's own REKEY_ATTEMPT_TIME.
+const ATTEMPT: Duration = Duration::from_secs(90);
+/// How long packets are taken under a session: WireGuard's own REJECT_AFTER_TIME.
+pub(super) const SESSION_LIFETIME: Duration = Duration::from_secs(180);
+
 /// boringtun asks for cookies above this many handshakes a second, over all peers. The limiter in front of it is stricter
 /// per source.
 const HANDSHAKES_PER_SECOND: u64 = 500;
 
 /// One of this node's WireGuard keys.
-#[derive(Clone)]
 pub(super) struct OwnKey {
     secret: StaticSecret,
     public: PublicKey,
@@ -72,18 +80,15 @@ impl OwnKey {
         self.limiter.reset_count();
     }
 
-    /// Who begins this handshake, if it is with this key.
+    /// Who begins this handshake, which is with this key.
     pub fn initiator(&self, datagram: &[u8]) -> Option<PublicKey> {
-        if !self.is_addressed_by(datagram) {
-            return None;
-        }
         let Ok(Message::HandshakeInit(init)) = Tunn::parse_incoming_packet(datagram) else { return None };
         let half = parse_handshake_anon(&self.secret, &self.public, &init).ok()?;
         Some(PublicKey::from(half.peer_static_public))
     }
 
-    /// mac1 covers all but the last 32 bytes and follows them.
-    fn is_addressed_by(&self, datagram: &[u8]) -> bool {
+    /// Whether a handshake is with this key, as whoever knows it can say. mac1 covers all but the last 32 bytes and follows them.
+    pub fn is_addressed_by(&self, datagram: &[u8]) -> bool {
         let Some(covered) = datagram.len().checked_sub(32) else { return false };
         let (Some(message), Some(mac1)) = (datagram.get(..covered), datagram.get(covered..covered + 16))
         else {
@@ -131,23 +136,54 @@ pub(super) struct Opened {
 }
 
 /// One WireGuard tunnel: one of our keys with one of a peer's.
+///
+/// It sleeps until the first message, and again once every session has run out or a handshake was given up. What it forgets
+/// then is the time of the peer's newest handshake: that one, sent again by somebody, is answered as after a new start, and the
+/// answer is of use to the peer alone.
 pub(super) struct Tunnel {
-    /// Eleven thousand bytes: a peer has room for three tunnels, and mostly one.
-    tunn: Box<Tunn>,
+    /// Eleven thousand bytes; none while it sleeps.
+    tunn: Option<Box<Tunn>>,
     index: u32,
-    ours: PublicKey,
+    ours: Arc<OwnKey>,
     theirs: PublicKey,
     established: Option<Instant>,
-    retry: Option<(Instant, usize)>,
+    retry: Option<Retry>,
     /// boringtun holds packets until there is a session.
     has_queued: bool,
+    /// When something was sent or taken last.
+    used: Instant,
+}
+
+/// A handshake that is not answered.
+#[derive(Debug, Clone, Copy)]
+struct Retry {
+    at: Instant,
+    tries: usize,
+    since: Instant,
 }
 
 impl Tunnel {
-    pub fn new(ours: &OwnKey, theirs: PublicKey, index: u32) -> Self {
-        let limiter = Some(ours.limiter.clone());
-        let tunn = Box::new(Tunn::new(ours.secret.clone(), theirs, None, None, index, limiter));
-        Self { tunn, index, ours: ours.public, theirs, established: None, retry: None, has_queued: false }
+    pub fn new(now: Instant, ours: &Arc<OwnKey>, theirs: PublicKey, index: u32) -> Self {
+        let ours = ours.clone();
+        Self { tunn: None, index, ours, theirs, established: None, retry: None, has_queued: false, used: now }
+    }
+
+    /// boringtun's state, which something needs now.
+    fn wake(&mut self, now: Instant) -> &mut Tunn {
+        self.used = now;
+        self.tunn.get_or_insert_with(|| {
+            let (secret, limiter) = (self.ours.secret.clone(), Some(self.ours.limiter.clone()));
+            Box::new(Tunn::new(secret, self.theirs, None, None, self.index, limiter))
+        })
+    }
+
+    fn sleep(&mut self) {
+        (self.tunn, self.established, self.retry, self.has_queued) = (None, None, None, false);
+    }
+
+    /// Whether there is a session or a handshake, or was of late.
+    pub fn is_awake(&self) -> bool {
+        self.tunn.is_some()
     }
 
     pub fn index(&self) -> u32 {
@@ -155,7 +191,7 @@ impl Tunnel {
     }
 
     pub fn ours(&self) -> &PublicKey {
-        &self.ours
+        &self.ours.public
     }
 
     pub fn theirs(&self) -> &PublicKey {
@@ -169,7 +205,7 @@ impl Tunnel {
 
     /// How long ago the newest handshake completed.
     pub fn last_handshake(&self) -> Option<Duration> {
-        self.tunn.time_since_last_handshake()
+        self.tunn.as_ref()?.time_since_last_handshake()
     }
 
     /// Encrypts a packet, or queues it and begins a handshake. Gives what is to be sent.
@@ -195,7 +231,7 @@ impl Tunnel {
         }
         let start = out.len();
         out.resize(start.saturating_add(length.saturating_add(32).max(HANDSHAKE_BYTES)), 0);
-        let sealed = written(self.tunn.encapsulate(plain, out.get_mut(start..)?));
+        let sealed = written(self.wake(now).encapsulate(plain, out.get_mut(start..)?));
         if let Some(length) = sealed.filter(|_| out.get(start) == Some(&DATA)) {
             out.truncate(start.saturating_add(length));
             return None;
@@ -210,20 +246,20 @@ impl Tunnel {
     /// Begins a handshake.
     pub fn initiate(&mut self, now: Instant) -> Option<Vec<u8>> {
         let mut buffer = [0; HANDSHAKE_BYTES];
-        let sent = copied(self.tunn.format_handshake_initiation(&mut buffer, false));
+        let sent = copied(self.wake(now).format_handshake_initiation(&mut buffer, false));
         self.await_answer(now);
         sent
     }
 
     fn await_answer(&mut self, now: Instant) {
         if self.established.is_none() && self.retry.is_none() {
-            self.retry = now.checked_add(Duration::from_millis(RETRY_MILLISECONDS[0])).map(|at| (at, 0));
+            self.retry_after(now, Duration::from_millis(RETRY_MILLISECONDS[0]));
         }
     }
 
     /// Begins a handshake after a while, unless the peer has by then.
     pub fn retry_after(&mut self, now: Instant, wait: Duration) {
-        self.retry = now.checked_add(wait).map(|at| (at, 0));
+        self.retry = now.checked_add(wait).map(|at| Retry { at, tries: 0, since: now });
     }
 
     /// Takes a datagram of this tunnel. A packet in it is put into `buffer`, behind [`HEADROOM`] bytes.
@@ -240,11 +276,18 @@ impl Tunnel {
         }
         let is_initiation = matches!(address_of(datagram), Address::Initiation);
         let is_cookie = datagram.first() == Some(&3);
+        if !is_initiation && !self.is_awake() {
+            return opened;
+        }
+        let used = self.used;
         buffer.clear();
         buffer.resize(HEADROOM.saturating_add(datagram.len().max(HANDSHAKE_BYTES)), 0);
-        match self.tunn.decapsulate(from, datagram, buffer.get_mut(HEADROOM..).unwrap_or_default()) {
+        match self.wake(now).decapsulate(from, datagram, buffer.get_mut(HEADROOM..).unwrap_or_default()) {
             TunnResult::Done => opened.authentic = !is_cookie,
-            TunnResult::Err(_) => return opened,
+            TunnResult::Err(_) => {
+                self.used = used;
+                return opened;
+            }
             TunnResult::WriteToNetwork(bytes) if is_initiation => {
                 // A cookie reply (64 bytes) is sent to strangers too; an answer only to the peer.
                 opened.authentic = bytes.first() == Some(&2);
@@ -266,41 +309,68 @@ impl Tunnel {
             self.established.get_or_insert(now);
             self.retry = None;
             if self.has_queued {
-                self.flush_queued(&mut opened.send);
+                self.flush_queued(now, &mut opened.send);
             }
         }
         opened
     }
 
     /// Whatever was queued while there was no session.
-    fn flush_queued(&mut self, send: &mut Vec<Vec<u8>>) {
-        let mut buffer = [0; BUFFER_BYTES];
-        while let TunnResult::WriteToNetwork(bytes) = self.tunn.decapsulate(None, &[], &mut buffer) {
+    fn flush_queued(&mut self, now: Instant, send: &mut Vec<Vec<u8>>) {
+        let (mut buffer, tunn) = ([0; BUFFER_BYTES], self.wake(now));
+        while let TunnResult::WriteToNetwork(bytes) = tunn.decapsulate(None, &[], &mut buffer) {
             send.push(bytes.to_vec());
         }
         self.has_queued = false;
     }
 
-    /// Runs WireGuard's own timers: keepalives and new handshakes. To be called every [`TICK`].
-    pub fn tick(&mut self) -> Option<Vec<u8>> {
+    /// Runs WireGuard's own timers: keepalives and new handshakes. To be called every [`TICK`] while it is awake.
+    pub fn tick(&mut self, now: Instant) -> Option<Vec<u8>> {
         let mut buffer = [0; HANDSHAKE_BYTES];
-        copied(self.tunn.update_timers(&mut buffer))
+        let tunn = self.tunn.as_mut()?;
+        match tunn.update_timers(&mut buffer) {
+            // Nobody has answered for long, and what was queued is lost.
+            TunnResult::Err(WireGuardError::ConnectionExpired) => self.sleep(),
+            result => {
+                let sent = copied(result);
+                let has_lapsed = tunn.time_since_last_handshake().is_none()
+                    && now.saturating_duration_since(self.used) >= SESSION_LIFETIME;
+                if sent.is_none() && has_lapsed && self.retry.is_none() {
+                    self.sleep();
+                }
+                return sent;
+            }
+        }
+        None
     }
 
     /// Sends an unanswered first handshake again when its time has come.
     pub fn retry(&mut self, now: Instant, random: &mut impl Rng) -> Option<Vec<u8>> {
-        let (at, tries) = self.retry.filter(|(at, _)| *at <= now)?;
+        let Retry { at, tries, since } = self.retry.filter(|retry| retry.at <= now)?;
         let tries = tries + 1;
         let wait = RETRY_MILLISECONDS.get(tries).or(RETRY_MILLISECONDS.last()).copied().unwrap_or(4_000);
         let jitter = random.random_range(0..=wait / 4);
-        self.retry = at.max(now).checked_add(Duration::from_millis(wait + jitter)).map(|at| (at, tries));
+        let next = at.max(now).checked_add(Duration::from_millis(wait + jitter));
+        self.retry = next.map(|at| Retry { at, tries, since });
         let mut buffer = [0; HANDSHAKE_BYTES];
-        copied(self.tunn.format_handshake_initiation(&mut buffer, true))
+        copied(self.wake(now).format_handshake_initiation(&mut buffer, true))
+    }
+
+    /// Whether a first handshake was sent a few times already and not answered.
+    pub fn is_unheard(&self) -> bool {
+        self.retry.is_some_and(|retry| retry.tries >= UNHEARD)
+    }
+
+    /// Gives up a handshake that was tried for long enough. The next packet begins anew.
+    pub fn give_up(&mut self, now: Instant) {
+        if self.retry.is_some_and(|retry| now.saturating_duration_since(retry.since) >= ATTEMPT) {
+            self.sleep();
+        }
     }
 
     /// When [`Self::retry`] has something to do.
     pub fn retry_at(&self) -> Option<Instant> {
-        self.retry.map(|(at, _)| at)
+        self.retry.map(|retry| retry.at)
     }
 }
 
@@ -333,36 +403,5 @@ fn written(result: TunnResult<'_>) -> Option<usize> {
         | TunnResult::Err(_)
         | TunnResult::WriteToTunnelV4(..)
         | TunnResult::WriteToTunnelV6(..) => None,
-    }
-}
-
-/// Lets a few handshakes a second pass from each source, and bounds them all.
-#[derive(Debug, Default)]
-pub(super) struct HandshakeLimiter {
-    sources: HashMap<IpAddr, u32>,
-    total: u32,
-    since: Option<Instant>,
-}
-
-impl HandshakeLimiter {
-    const PER_SOURCE: u32 = 20;
-    const TOTAL: u32 = 400;
-    const MAX_SOURCES: usize = 4096;
-    const WINDOW: Duration = Duration::from_secs(1);
-
-    pub fn admit(&mut self, now: Instant, source: IpAddr) -> bool {
-        if self.since.is_none_or(|since| now.saturating_duration_since(since) >= Self::WINDOW) {
-            *self = Self { since: Some(now), ..Self::default() };
-        }
-        if self.total >= Self::TOTAL
-            || (self.sources.len() >= Self::MAX_SOURCES && !self.sources.contains_key(&source))
-        {
-            return false;
-        }
-        let count = self.sources.entry(source).or_default();
-        *count += 1;
-        let admitted = *count <= Self::PER_SOURCE;
-        self.total += u32::from(admitted);
-        admitted
     }
 }

@@ -8,6 +8,7 @@ mod control_plane;
 mod exit;
 mod hostile;
 mod nat;
+mod insider;
 mod reference;
 mod restart;
 mod routes;

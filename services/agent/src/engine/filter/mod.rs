@@ -65,6 +65,8 @@ pub(in crate::engine) enum Refused {
 
 #[derive(Debug, Clone, Default)]
 struct Peer {
+    /// Whether it has addresses of its own.
+    is_named: bool,
     grants: Vec<Grant>,
     flows: usize,
 }
@@ -118,7 +120,7 @@ impl Filter {
 
     /// Names the addresses that are a peer's own.
     pub fn add_peer(&mut self, peer: NodeBytes, addresses: [IpAddr; 2]) {
-        self.peers.entry(peer).or_default();
+        self.peers.entry(peer).or_default().is_named = true;
         for address in addresses {
             self.addresses.insert(address, peer);
         }
@@ -130,6 +132,7 @@ impl Filter {
         self.routers.remove(&peer);
         if let Some(known) = self.peers.get_mut(&peer) {
             known.grants.clear();
+            known.is_named = false;
         }
         self.forget_empty();
     }
@@ -281,8 +284,7 @@ impl Filter {
     }
 
     fn forget_empty(&mut self) {
-        let addresses = &self.addresses;
-        self.peers.retain(|name, peer| peer.flows > 0 || addresses.values().any(|owner| owner == name));
+        self.peers.retain(|_, peer| peer.flows > 0 || peer.is_named);
     }
 
     /// How many flows there are.

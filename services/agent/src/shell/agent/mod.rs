@@ -153,6 +153,7 @@ pub async fn up(options: Options) -> Result<()> {
         traces: Traces::default(),
         questions: Questions::default(),
         network,
+        told_flood: None,
         sleep: Sleep::watch(),
         is_ending: false,
         options,
@@ -203,6 +204,8 @@ struct Agent {
     /// Who waits for what the control plane says about the policy.
     questions: Questions,
     /// The network under this host, when it was looked at last.
+    /// When the flood of handshakes began that was told already.
+    told_flood: Option<Timestamp>,
     network: Network,
     sleep: Sleep,
     /// The session is being given up for a new one.
@@ -285,6 +288,7 @@ impl Agent {
                 self.engine.handle_timeout(now());
             }
             Wake::Network { was_lost } => {
+                self.tell_flood();
                 self.notice_sleep();
                 self.look_at_network(was_lost)?;
             }
@@ -322,6 +326,20 @@ impl Agent {
 
     fn take_packets(&mut self) {
         for read in 0..READS {
+    /// Says when a flood of handshakes begins, and when it is over.
+    fn tell_flood(&mut self) {
+        let since = self.engine.flood_since();
+        if std::mem::replace(&mut self.told_flood, since) == since {
+            return;
+        }
+        match since {
+            Some(_) => tracing::warn!(
+                "more handshakes of strangers come than are looked at; peers are not affected, who is none yet may wait"
+            ),
+            None => tracing::info!("no flood of handshakes any more"),
+        }
+    }
+
             if read > 0 && !self.tun.try_receive() {
                 return;
             }

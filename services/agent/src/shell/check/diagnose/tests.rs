@@ -37,6 +37,7 @@ fn well() -> Facts {
         flows: 0,
         peers: Vec::new(),
         denials: Vec::new(),
+        flood_since: None,
         counters: Counters::default(),
     };
     let status = AgentStatus {
