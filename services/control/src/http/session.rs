@@ -157,8 +157,8 @@ impl Socket {
         let mut pace = Pace::per_second(MESSAGES_PER_SECOND, MESSAGE_BURST, Instant::now());
         let mut ready_at = Instant::now();
         let mut at_work = FuturesUnordered::new();
-        let mut look = tokio::time::interval(ROUTER_PING_EVERY);
         let (mut heard, mut pinged) = (Instant::now(), Instant::now());
+        let mut look_at = Instant::now();
         loop {
             let may_read = at_work.len() < MAX_AT_ONCE;
             tokio::select! {
@@ -166,6 +166,8 @@ impl Socket {
                     Outgoing::Frame(text) => {
                         if let Err(ending) = self.send(&text).await { return ending; }
                         open.sent(sessions).await;
+                        // It may carry routes from now on.
+                        look_at = look_at.min(Instant::now() + ROUTER_PING_EVERY);
                     }
                     Outgoing::Stop(stop) => return self.stopped(open, stop).await,
                 },
@@ -180,12 +182,13 @@ impl Socket {
                         Incoming::End(ending) => return ending,
                     };
                     ready_at = heard + pace.spend(heard);
+                    look_at = look_at.min(heard + ROUTER_PING_EVERY);
                     match serde_json::from_str::<AgentFrame>(&text) {
                         Ok(frame) => at_work.push(sessions.handle(open.speaker(), frame)),
                         Err(error) => return self.malformed(sessions, open, &error).await,
                     }
                 }
-                _ = look.tick() => {
+                () = tokio::time::sleep_until(look_at.into()) => {
                     let (ping_every, silence_limit) = match sessions.carries_routes(open) {
                         true => (ROUTER_PING_EVERY, ROUTER_SILENCE_LIMIT),
                         false => (PING_EVERY, SILENCE_LIMIT),
@@ -197,6 +200,8 @@ impl Socket {
                         if self.session.ping(b"").await.is_err() { return Ending::silent(SessionEnd::Closed); }
                         pinged = Instant::now();
                     }
+                    let due = (pinged + ping_every).min(heard + silence_limit);
+                    look_at = due.max(Instant::now() + ROUTER_PING_EVERY);
                 }
             }
         }
