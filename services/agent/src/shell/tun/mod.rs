@@ -1,16 +1,14 @@
 //! The TUN device, with segmentation offload: the kernel hands over and takes up to 64 KiB of a TCP connection or of a UDP
 //! flow at a time, so that a system call moves dozens of packets.
 
-mod coalesce;
-
 use std::io::{self, IoSlice};
 
 use anyhow::{Context as _, Result};
 use tun_rs::{AsyncDevice, DeviceBuilder, VIRTIO_NET_HDR_LEN};
 
+use crate::coalesce::{MAX_SEGMENTS, Run, first_run};
 use crate::engine::{HEADROOM, MTU};
 use crate::trust::{Membership, OVERLAY_BITS_V4, OVERLAY_BITS_V6};
-use coalesce::{MAX_SEGMENTS, Run, first_run};
 
 /// Packets that wait in the TUN device.
 const TUN_QUEUE: u32 = 2_000;

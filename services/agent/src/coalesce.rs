@@ -10,7 +10,7 @@ use tun_rs::{VIRTIO_NET_HDR_LEN, checksum, checksum_no_fold};
 use crate::engine::HEADROOM;
 
 /// Most packets in a run: as many as Linux cuts a datagram up into (`UDP_MAX_SEGMENTS` of older kernels).
-pub(super) const MAX_SEGMENTS: usize = 64;
+pub const MAX_SEGMENTS: usize = 64;
 /// Most bytes of a run: what the length of an IP packet can say.
 const MAX_BYTES: usize = 65_535;
 
@@ -27,7 +27,8 @@ const GSO_UDP: u8 = 5;
 
 /// Packets to be written together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Run {
+pub struct Run {
+    /// How many of the first packets.
     pub packets: usize,
     /// The headers, which only the first packet is written with.
     pub header_bytes: usize,
@@ -35,7 +36,7 @@ pub(super) struct Run {
 
 /// Finds how many of the first packets go together, and prepares the first one's headers, the device's before it included. Each
 /// packet is behind [`HEADROOM`] bytes.
-pub(super) fn first_run(packets: &mut [Vec<u8>], takes_udp: bool) -> Run {
+pub fn first_run(packets: &mut [Vec<u8>], takes_udp: bool) -> Run {
     let run = packets.first().and_then(|first| find(first, packets, takes_udp));
     let Some(first) = packets.first_mut() else { return Run { packets: 0, header_bytes: 0 } };
     match run {
