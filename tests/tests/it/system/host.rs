@@ -72,6 +72,51 @@ lab_test! {
     }
 }
 
+lab_test! {
+    fn a_tun_device_that_is_removed_is_made_anew_and_connections_go_on_and_one_that_vanishes_for_ever_ends_the_agent() {
+        let site = Site::public("vanish");
+        let ticket = site.ticket(2);
+        let (host, other_host) = (site.lab.host("here").unwrap(), site.lab.host("there").unwrap());
+        let (mut agent, other) = (site.agent(&host, "here", &ticket), site.agent(&other_host, "there", &ticket));
+        let _echo = other_host.serve_echo(PORT).unwrap();
+        let flow = host.flow(at(&other, 0), Duration::from_millis(20), LIMIT).unwrap();
+        let node = other.node().unwrap();
+        // It is told as an age, so the moment is not the same to the microsecond.
+        let handshake = |agent: &Agent| {
+            let peer = agent.peer(&node).unwrap();
+            peer["last_handshake"].as_str().unwrap().parse::<jiff::Timestamp>().unwrap()
+        };
+        let first = handshake(&agent);
+        let remove = || assert!(host.exec(["ip", "link", "delete", "writ0"]).unwrap().status.success());
+        let is_there = || {
+            let told = routing(&host);
+            told.contains("100.64.0.0/10 dev writ0") && told.contains("/48 dev writ0")
+        };
+        for _ in 0..3 {
+            remove();
+            wait_until(LIMIT, "the device is there again", is_there)
+                .unwrap_or_else(|_| panic!("{}", routing(&host)));
+        }
+        let echoed = flow.report().echoed;
+        wait_until(LIMIT, "the connection goes on", || flow.report().echoed > echoed + 10).unwrap();
+        let moved = handshake(&agent).duration_since(first).abs();
+        assert!(moved < jiff::SignedDuration::from_millis(50), "the tunnel was made anew: {moved}");
+        assert!(agent.process().unwrap().stderr().contains("has vanished"));
+
+        remove();
+        wait_until(LIMIT, "the agent gives up", || agent.process().unwrap().exit_status().is_some()).unwrap();
+        let process = agent.process().unwrap();
+        let told = process.stderr();
+        assert!(told.contains("vanishes again and again") && told.contains("--tun-name"), "{told}");
+        assert_ne!(process.exit_status().unwrap().code(), Some(0), "systemd starts it again after a failure only");
+        // And that does it.
+        agent.start().unwrap();
+        agent.wait_connected(LIMIT).unwrap();
+        let echoed = flow.report().echoed;
+        wait_until(LIMIT, "the connection goes on after all", || flow.report().echoed > echoed).unwrap();
+    }
+}
+
 /// An OpenVPN between two hosts, without keys, as what it is beside matters and not what it protects.
 fn openvpn(host: &Host, remote: &Host, ends: (&str, &str), routes: &[&str]) -> Process {
     let mut command = Command::new("openvpn");

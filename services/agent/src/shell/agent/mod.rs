@@ -1,6 +1,7 @@
 //! The running agent: one task that moves bytes between the engine and the world.
 
 mod calls;
+mod device;
 mod exit;
 mod frames;
 mod relayed;
@@ -13,7 +14,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Result, bail};
 use jiff::Timestamp;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
@@ -39,6 +40,7 @@ use super::tun::Tun;
 use crate::engine::{Engine, Now, Settings};
 use crate::state::{ChosenExit, Enrolment, StateDir, WireGuardKeys, random_secret};
 use crate::trust::{Changes, Trust};
+use device::Remade;
 use frames::{Connection, Waiting};
 use start::{answer_for_names, bind, chosen_exit, resume_trust, take_up};
 use why::Questions;
@@ -138,6 +140,7 @@ pub async fn up(options: Options) -> Result<()> {
         relay_stream: None,
         host_dns,
         tun,
+        remade: Remade::default(),
         routes: HostRoutes::new(&options.tun_name),
         host_exit,
         exit,
@@ -150,10 +153,10 @@ pub async fn up(options: Options) -> Result<()> {
         netmap: None,
         refusals,
         told_split_view: None,
+        told_flood: None,
         traces: Traces::default(),
         questions: Questions::default(),
         network,
-        told_flood: None,
         sleep: Sleep::watch(),
         is_ending: false,
         options,
@@ -183,6 +186,7 @@ struct Agent {
     /// Before the resolver and the TUN device, which it leads to: it is dropped first.
     host_dns: HostDns,
     tun: Tun,
+    remade: Remade,
     routes: HostRoutes,
     host_exit: HostExit,
     /// The exit node that is chosen.
@@ -200,12 +204,12 @@ struct Agent {
     refusals: VecDeque<RefusalStatus>,
     /// When the split view was found that was told and stored already.
     told_split_view: Option<Timestamp>,
+    /// When the flood of handshakes began that was told already.
+    told_flood: Option<Timestamp>,
     traces: Traces,
     /// Who waits for what the control plane says about the policy.
     questions: Questions,
     /// The network under this host, when it was looked at last.
-    /// When the flood of handshakes began that was told already.
-    told_flood: Option<Timestamp>,
     network: Network,
     sleep: Sleep,
     /// The session is being given up for a new one.
@@ -267,10 +271,8 @@ impl Agent {
     /// Tells whether the agent is to go on.
     fn handle(&mut self, wake: Wake) -> Result<bool> {
         match wake {
-            Wake::Tun(received) => {
-                received.context("the TUN device is gone")?;
-                self.take_packets();
-            }
+            Wake::Tun(Ok(())) => self.take_packets(),
+            Wake::Tun(Err(error)) => self.remake_tun(&error)?,
             Wake::Udp(Ok(family)) => self.take_datagrams(family),
             // What the kernel tells about an earlier datagram of ours.
             Wake::Udp(Err(error)) => tracing::trace!(%error, "a socket's error"),
@@ -286,9 +288,9 @@ impl Agent {
             Wake::Timeout => {
                 self.notice_sleep();
                 self.engine.handle_timeout(now());
+                self.tell_flood();
             }
             Wake::Network { was_lost } => {
-                self.tell_flood();
                 self.notice_sleep();
                 self.look_at_network(was_lost)?;
             }
@@ -324,8 +326,6 @@ impl Agent {
         }
     }
 
-    fn take_packets(&mut self) {
-        for read in 0..READS {
     /// Says when a flood of handshakes begins, and when it is over.
     fn tell_flood(&mut self) {
         let since = self.engine.flood_since();
@@ -340,6 +340,8 @@ impl Agent {
         }
     }
 
+    fn take_packets(&mut self) {
+        for read in 0..READS {
             if read > 0 && !self.tun.try_receive() {
                 return;
             }

@@ -60,6 +60,12 @@ impl HostExit {
         Ok(())
     }
 
+    /// The tunnel's device was made anew: the kernel has forgotten what led into it, so that nothing gets out until
+    /// [`Self::open`] is called again.
+    pub fn forget(&mut self) {
+        self.uplinks = None;
+    }
+
     /// Leaves the host's way to the Internet as it is without the agent.
     pub fn close(&mut self) {
         self.uplinks = None;

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
+use nix::net::if_::if_nametoindex;
 use tokio::sync::watch;
 
 use super::resolv_conf::{self, ResolvConf};
@@ -23,8 +24,8 @@ pub(super) struct Tender {
     domains: Vec<String>,
     status: watch::Sender<HostDnsStatus>,
     upstreams: watch::Sender<Vec<SocketAddr>>,
-    /// What systemd-resolved knows.
-    told: Option<Vec<String>>,
+    /// What systemd-resolved knows, and of which interface: it forgets it with that.
+    told: Option<(u32, Vec<String>)>,
     /// The block was written.
     is_written: bool,
     /// When it was put back last.
@@ -90,7 +91,8 @@ impl Tender {
     }
 
     fn tell_resolved(&mut self) -> Result<(), Obstacle> {
-        if self.told.as_ref() == Some(&self.domains) {
+        let interface = if_nametoindex(self.link.as_str()).unwrap_or_default();
+        if self.told.as_ref().is_some_and(|(of, domains)| *of == interface && *domains == self.domains) {
             return Ok(());
         }
         resolvectl::set_link(&self.link, self.server, &self.domains).map_err(|error| {
@@ -98,7 +100,7 @@ impl Tender {
                 "see that systemd-resolved runs (`systemctl status systemd-resolved`); it is tried again";
             Obstacle::new(error, remedy)
         })?;
-        self.told = Some(self.domains.clone());
+        self.told = Some((interface, self.domains.clone()));
         Ok(())
     }
 
