@@ -113,6 +113,11 @@ fn print_routes(status: &Value, out: &mut Output) {
         out.line(format!("reached through other nodes: {}", reached.join(", ")));
     }
     print_chosen(&status["exit_node"], out);
+    for found in items(&status["dropping_chains"]) {
+        let (chain, table) = (text(&found["chain"]), text(&found["table"]));
+        out.line(format!("THIS HOST'S FIREWALL DROPS what it is to carry: the chain {chain} of {table}"));
+        out.line(format!("  to let it pass: {}", text(&found["remedy"])));
+    }
     for route in items(&status["advertised_routes"]) {
         let prefix = text(&route["prefix"]);
         out.line(match route["approved"] == true {

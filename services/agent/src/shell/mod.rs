@@ -5,6 +5,7 @@ mod changes;
 pub mod check;
 mod dial;
 mod exit;
+mod firewall;
 mod forwarding;
 mod host_dns;
 mod http;
@@ -26,6 +27,7 @@ mod traces;
 mod tun;
 
 pub use agent::{Options, up};
+pub use firewall::DroppingChain;
 pub use forwarding::exit_routes;
 pub use host_dns::{HostDnsMode, HostDnsStatus, Way};
 pub use status::{AgentStatus, LogLine, SessionStatus, WhyStatus};

@@ -9,6 +9,7 @@ use writ_schema::net::{Prefix, Protocol};
 use writ_schema::protocol::{Candidate, Explained, Netmap};
 use writ_schema::{NetworkId, NodeId};
 
+use super::firewall::DroppingChain;
 use super::host_dns::HostDnsStatus;
 use crate::engine::{AuthorizationStatus, EngineStatus, PathStatus};
 use crate::trust::{QuorumStatus, UnprovenCheckpoint};
@@ -60,6 +61,9 @@ pub struct AgentStatus {
     pub exit_node: Option<ExitStatus>,
     /// What this node offers to carry packets for.
     pub advertised_routes: Vec<RouteStatus>,
+    /// What of this host's own firewall drops what it carries, as it was looked at last.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub dropping_chains: Vec<DroppingChain>,
     /// Where this node has announced itself.
     pub candidates: Vec<Candidate>,
     /// The engine.

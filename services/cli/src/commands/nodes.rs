@@ -15,8 +15,10 @@ use crate::failure::advised;
 use crate::moment::{self, AsOf};
 use crate::{App, Verdict, confirm};
 
-const LIST: &str = "query Nodes($first: Int, $after: String, $asOf: AsOfInput, $owner: ID, $tag: String, $removed: Boolean!) {
-  nodes(first: $first, after: $after, asOf: $asOf, owner: $owner, tag: $tag, withRemoved: $removed) {
+const LIST: &str = "query Nodes(
+  $first: Int, $after: String, $asOf: AsOfInput, $node: ID, $owner: ID, $tag: String, $removed: Boolean!
+) {
+  nodes(first: $first, after: $after, asOf: $asOf, node: $node, owner: $owner, tag: $tag, withRemoved: $removed) {
     nodes {
       node name owner { user tags } addresses identityKey wireguardKey keyGeneration keySince enrolmentKey
       routes { prefix advertised approved } session { agent record { seq time } } removal
@@ -239,12 +241,13 @@ pub fn find(client: &Client, text: &str, as_of: Option<AsOf>) -> Result<NodeId> 
     Row(&found).text("/node").parse().map_err(|_| unknown(text))
 }
 
-/// The row of a node that is meant by an identifier or a name.
+/// The row of a node that is meant by an identifier or a name. For a name all of them are looked through.
 fn look_up(client: &Client, text: &str, as_of: Option<AsOf>) -> Result<Value> {
-    let variables = variables(as_of, None, None, false);
+    let mut variables = variables(as_of, None, None, false);
+    let id = text.parse::<NodeId>().ok();
+    variables.insert("node".to_owned(), json!(id));
     let listing = fetch(client, &moment::document(LIST, as_of), "nodes", variables, MAX_LOOKED_THROUGH)?;
-    let is_meant =
-        |row: &Value| Row(row).text("/name").eq_ignore_ascii_case(text) || Row(row).text("/node") == text;
+    let is_meant = |row: &Value| id.is_some() || Row(row).text("/name").eq_ignore_ascii_case(text);
     listing.rows.into_iter().find(is_meant).ok_or_else(|| unknown(text))
 }
 

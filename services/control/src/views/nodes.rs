@@ -82,6 +82,8 @@ impl Node {
 /// Which nodes are wanted. What is absent does not restrict.
 #[derive(Debug, Clone, Default)]
 pub struct NodeFilter {
+    /// Only this one.
+    pub node: Option<NodeId>,
     /// Of this user.
     pub owner: Option<UserId>,
     /// With this tag.
@@ -205,6 +207,7 @@ pub fn list(
 ) -> Result<Page<Node>, ViewError> {
     let sql = "SELECT * FROM nodes
                WHERE valid_from < :bound AND (valid_until IS NULL OR valid_until >= :bound) AND node > :after
+                   AND (:node IS NULL OR node = :node)
                    AND (:owner IS NULL OR owner_user = :owner)
                    AND (:tag IS NULL OR EXISTS (SELECT 1 FROM json_each(owner_tags) WHERE value = :tag))
                    AND (:removed OR removed_seq IS NULL)
@@ -213,6 +216,7 @@ pub fn list(
     let parameters = named_params! {
         ":bound": moment.bound(),
         ":after": slice.after.as_ref().map_or("", NodeId::as_str),
+        ":node": filter.node.as_ref().map(NodeId::as_str),
         ":owner": filter.owner.as_ref().map(UserId::as_str),
         ":tag": filter.tag,
         ":removed": filter.with_removed,

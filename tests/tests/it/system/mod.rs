@@ -6,6 +6,7 @@ mod disk;
 mod documents;
 mod endpoint;
 mod exit;
+mod firewall;
 mod fork;
 mod host;
 mod liar;

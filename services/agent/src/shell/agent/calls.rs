@@ -8,6 +8,7 @@ use tokio::sync::oneshot;
 
 use super::{Agent, now};
 use crate::shell::check;
+use crate::shell::firewall::FirewallWatch;
 use crate::shell::local::{Call, Request, Response};
 use crate::shell::resolver::Resolver;
 use crate::shell::status::{AgentStatus, LogLine, RouteStatus, SessionStatus, SplitViewStatus};
@@ -100,8 +101,9 @@ impl Agent {
     fn answer_check(&self, answer: oneshot::Sender<Response>) {
         let (status, enrolment) = (self.status(), self.enrolment.clone());
         let heard = self.resolver.as_ref().map(Resolver::heard);
+        let carried = self.firewall.as_ref().map(|firewall| firewall.carried.clone());
         tokio::spawn(async move {
-            let facts = check::gather(&enrolment, status, heard).await;
+            let facts = check::gather(&enrolment, status, heard, carried).await;
             let _ = answer.send(Response::of(&check::diagnose(&facts)));
         });
     }
@@ -157,6 +159,7 @@ impl Agent {
             reached_routes: self.routes.installed(),
             exit_node: self.exit_status(),
             advertised_routes: self.advertised_routes(),
+            dropping_chains: self.firewall.as_ref().map(FirewallWatch::found).unwrap_or_default(),
             candidates: self.engine.announced_candidates().to_vec(),
             engine,
             refusals: self.refusals.iter().cloned().collect(),

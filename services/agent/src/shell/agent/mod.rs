@@ -25,6 +25,7 @@ use writ_telemetry::RecentLines;
 use super::changes::{Changes as NetworkChanges, Network, Sleep};
 use super::dial::Dialer;
 use super::exit::HostExit;
+use super::firewall::FirewallWatch;
 use super::forwarding::Forwarding;
 use super::host_dns::{self, HostDns, HostDnsMode};
 use super::keeper::Keeper;
@@ -114,6 +115,8 @@ pub async fn up(options: Options) -> Result<()> {
     let network = Network::look(&options.tun_name, 0);
     let host_exit = HostExit::new(&options.tun_name, membership);
     let forwarding = Forwarding::set_up(&options.tun_name, membership, &options.advertised_routes, &state)?;
+    let firewall =
+        forwarding.is_some().then(|| FirewallWatch::start(&options.tun_name, &options.advertised_routes));
     let mut resolver = answer_for_names(membership).await;
     let host_dns = HostDns::start(options.host_dns, &options.tun_name, membership, resolver.as_mut()).await;
     let sockets = bind(options.port, kept.as_ref().map_or(0, |kept| kept.port))?;
@@ -145,6 +148,7 @@ pub async fn up(options: Options) -> Result<()> {
         host_exit,
         exit,
         forwarding,
+        firewall,
         resolver,
         sockets,
         position,
@@ -193,6 +197,8 @@ struct Agent {
     exit: Option<ChosenExit>,
     /// While this host carries packets for others.
     forwarding: Option<Forwarding>,
+    /// While it does, what of its own firewall drops them.
+    firewall: Option<FirewallWatch>,
     /// Answers for the network's names.
     resolver: Option<Resolver>,
     sockets: Sockets,

@@ -34,6 +34,7 @@ pub fn diagnose(facts: &Facts) -> Vec<Finding> {
         relay(engine),
     ]);
     findings.extend(mtu(facts));
+    findings.extend(forward(facts));
     findings
 }
 
@@ -218,6 +219,17 @@ fn relay(engine: &EngineStatus) -> Finding {
         (Some(address), false, _) => finding("relay", Health::Failed, format!("{address} does not answer"))
             .with("see that writd's relay address ([relay] in its configuration) is right and reachable from here"),
     }
+}
+
+/// Whether this host's own firewall lets pass what it carries for others.
+fn forward(facts: &Facts) -> Option<Finding> {
+    let dropping = facts.dropping_chains.as_ref()?;
+    let Some(first) = dropping.first() else {
+        return Some(finding("forward", Health::Ok, "this host's firewall drops nothing of what it carries"));
+    };
+    let chains: Vec<_> = dropping.iter().map(|found| format!("{} of {}", found.chain, found.table)).collect();
+    let found = format!("this host's firewall drops what it is to carry, in the chain {}", chains.join(", "));
+    Some(finding("forward", Health::Failed, found).with(first.remedy.clone()))
 }
 
 fn mtu(facts: &Facts) -> Option<Finding> {

@@ -11,6 +11,7 @@ use nix::sys::socket::{getsockopt, sockopt::IpMtu};
 use reqwest::Url;
 use tokio::net::{UdpSocket, lookup_host};
 
+use crate::shell::firewall::{Carried, DroppingChain};
 use crate::shell::http;
 use crate::shell::resolver::Heard;
 use crate::shell::server;
@@ -32,6 +33,8 @@ pub struct Facts {
     pub control_plane: Result<ControlPlaneFacts, String>,
     /// Whether a query through this host's own resolver reaches the agent's. Nothing where the agent has none.
     pub names_reach_agent: Option<bool>,
+    /// What of this host's firewall drops what it carries for others. Nothing where it carries nothing.
+    pub dropping_chains: Option<Vec<DroppingChain>>,
     /// Longest packet that the network lets through to the relay, as the kernel knows.
     pub path_mtu: Option<u32>,
 }
@@ -50,15 +53,23 @@ pub(in crate::shell) async fn gather(
     enrolment: &Enrolment,
     status: AgentStatus,
     heard: Option<Heard>,
+    carried: Option<Carried>,
 ) -> Facts {
-    let (name, control_plane, names_reach_agent, path_mtu) = tokio::join!(
+    let dropping = async {
+        match &carried {
+            Some(carried) => Some(carried.look().await),
+            None => None,
+        }
+    };
+    let (name, control_plane, names_reach_agent, dropping_chains, path_mtu) = tokio::join!(
         resolve(&enrolment.server),
         ask(&enrolment.server, enrolment.certificate_sha256.as_deref()),
         reach_agent(&status.network_name, heard),
+        dropping,
         path_mtu(status.engine.relay_address),
     );
     let control_plane = control_plane.map_err(|error| format!("{error:#}"));
-    Facts { status, name, control_plane, names_reach_agent, path_mtu }
+    Facts { status, name, control_plane, names_reach_agent, dropping_chains, path_mtu }
 }
 
 async fn resolve(server: &str) -> Option<(String, Result<Vec<SocketAddr>, String>)> {

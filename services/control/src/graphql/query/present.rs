@@ -85,6 +85,7 @@ impl PresentQuery {
         &self,
         context: &Context<'_>,
         as_of: Option<AsOfInput>,
+        #[graphql(desc = "Only this one.")] node: Option<ID>,
         #[graphql(desc = "Only of this user.")] owner: Option<ID>,
         #[graphql(desc = "Only with this tag.")] tag: Option<String>,
         #[graphql(default)] with_removed: bool,
@@ -95,7 +96,8 @@ impl PresentQuery {
         let has_previous = after.is_some();
         let slice = slice(first, after)?;
         let tag = tag.as_deref().map(read::<Tag>).transpose()?.map(|tag| tag.to_string());
-        let filter = NodeFilter { owner: read_optional(owner.as_ref())?, tag, with_removed };
+        let (node, owner) = (read_optional(node.as_ref())?, read_optional(owner.as_ref())?);
+        let filter = NodeFilter { node, owner, tag, with_removed };
         let moment = moment(context, as_of).await?;
         let page = query(context, moment, move |lookup| {
             let page = nodes::list(lookup.connection, &lookup.moment, &filter, &slice)?;

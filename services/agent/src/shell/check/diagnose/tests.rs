@@ -43,6 +43,7 @@ fn well() -> Facts {
     let status = AgentStatus {
         reached_routes: Vec::new(),
         exit_node: None,
+        dropping_chains: Vec::new(),
         advertised_routes: Vec::new(),
         version: "0",
         node: NodeId::from_bytes([1; 16]),
@@ -69,6 +70,7 @@ fn well() -> Facts {
         name: Some(("writ.example".to_owned(), Ok(vec!["198.51.100.1:443".parse().unwrap()]))),
         control_plane: Ok(ControlPlaneFacts { clock_ahead_seconds: 0, took: Duration::from_millis(9) }),
         names_reach_agent: Some(true),
+        dropping_chains: None,
         path_mtu: Some(1500),
     }
 }
