@@ -1,8 +1,11 @@
 //! What a change gives and takes away, pair by pair.
 
+mod behind;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use writ_schema::NodeId;
 
@@ -25,13 +28,16 @@ pub struct Difference {
     labels: BTreeMap<NodeId, String>,
 }
 
-/// One pair of nodes, a protocol and a range of ports.
+/// One pair of nodes, or a node and addresses behind another, a protocol and a range of ports.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Change {
     /// The source.
     pub src: NodeId,
     /// The destination.
     pub dst: NodeId,
+    /// The addresses behind the destination that are meant instead of its own; everything where that is the Internet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub route: Option<IpNet>,
     /// The protocol.
     pub protocol: Protocol,
     /// The ports; all of them with a protocol that has none.
@@ -100,6 +106,9 @@ pub fn difference(old: &Compiled, new: &Compiled) -> Difference {
             }
         }
     }
+    let (gained, lost) = behind::compare(old, new);
+    found.gained.extend(gained);
+    found.lost.extend(lost);
     found.gained.sort();
     found.lost.sort();
     for change in found.gained.iter().chain(&found.lost) {
@@ -246,6 +255,7 @@ impl Delta {
         let change = |((protocol, conditions), ports): &(Terms, PortRange)| Change {
             src: source.id.clone(),
             dst: destination.id.clone(),
+            route: None,
             protocol: *protocol,
             ports: *ports,
             conditions: conditions.clone(),
@@ -339,18 +349,19 @@ impl Difference {
     }
 }
 
-/// Such as `tcp 80, 443; icmp`, with the conditions behind. Protocols with the same ports share them.
+/// Such as `tcp 80, 443; icmp`, with routes and conditions behind. Protocols with the same ports share them.
 fn services_text(changes: &[&Change]) -> String {
-    let mut ports: BTreeMap<(Option<&str>, Protocol), Vec<String>> = BTreeMap::new();
+    let mut ports = BTreeMap::<_, Vec<String>>::new();
     for change in changes {
-        let terms = (change.conditions.as_deref(), change.protocol);
+        let terms = (change.route, change.conditions.as_deref(), change.protocol);
         ports.entry(terms).or_default().push(change.ports.to_string());
     }
     let mut shared: Vec<(Vec<Protocol>, String)> = Vec::new();
-    for ((conditions, protocol), ranges) in ports {
+    for ((route, conditions, protocol), ranges) in ports {
+        let route = route.map(|route| format!(" for {route}")).unwrap_or_default();
         let ports = if protocol.has_ports() { format!(" {}", ranges.join(", ")) } else { String::new() };
         let under = conditions.map(|conditions| format!(" if {conditions}")).unwrap_or_default();
-        let text = format!("{ports}{under}");
+        let text = format!("{ports}{route}{under}");
         match shared.iter_mut().find(|(_, known)| *known == text) {
             Some((protocols, _)) => protocols.push(protocol),
             None => shared.push((vec![protocol], text)),

@@ -12,6 +12,7 @@
 
 mod address;
 mod auto_approvers;
+mod behind;
 mod bits;
 mod capabilities;
 mod compile;
@@ -48,6 +49,7 @@ mod users;
 mod visibility;
 
 pub use address::AddressSet;
+pub use behind::ReachBehind;
 pub use capabilities::CapabilityRule;
 pub use compile::Compiled;
 pub use conditions::{Circumstances, Conditions, Notes, SignedIn, Unmet};

@@ -5,9 +5,10 @@ use std::collections::HashMap;
 use serde::{Deserialize, Serialize};
 use writ_schema::NodeId;
 
-use crate::compile::{Compiled, Line};
+use crate::compile::Compiled;
 use crate::conditions::Conditions;
 use crate::decide::Service;
+use crate::rules::RuleRef;
 use crate::service::{PortRange, Protocol, merged, without};
 
 /// A node at the other end, and what is granted towards it.
@@ -77,31 +78,51 @@ impl Compiled {
         let (Some(source), Some(destination)) = (self.profile(source), self.profile(destination)) else {
             return Vec::new();
         };
-        let mut services: Vec<Service> = Vec::new();
-        // What is granted without conditions counts first: a rule with conditions adds nothing to it. Of rules with the
-        // same conditions the first in the file counts.
-        let lines: Vec<&Line> = self
-            .leading(&source.source, &destination.destination, is_same_user)
-            .map(|(_, line)| line)
-            .collect();
-        let plain = lines.iter().filter(|line| line.conditions.is_none());
-        let mut free = Cover::default();
-        plain.for_each(|line| free.grant(line, None, &mut services));
-        let mut conditional: Vec<(&Conditions, Cover)> = Vec::new();
-        for line in lines {
-            let Some(conditions) = line.conditions.as_deref() else { continue };
-            let known = conditional.iter().position(|(known, _)| *known == conditions);
-            let at = known.unwrap_or_else(|| {
-                conditional.push((conditions, Cover::default()));
-                conditional.len() - 1
-            });
-            if let Some((_, cover)) = conditional.get_mut(at) {
-                cover.grant(line, Some(&free), &mut services);
-            }
-        }
-        services.sort();
-        services
+        let lines = self.leading(&source.source, &destination.destination, is_same_user);
+        let granting = lines.flat_map(|(_, line)| {
+            line.services.iter().map(|services| Granting {
+                rule: line.rule,
+                protocols: services.protocols(),
+                ports: &services.ports,
+                conditions: line.conditions.as_deref(),
+            })
+        });
+        granted(&granting.collect::<Vec<_>>())
     }
+}
+
+/// What a rule grants, and under which conditions.
+#[derive(Clone, Copy)]
+pub(crate) struct Granting<'r> {
+    pub(crate) rule: RuleRef,
+    pub(crate) protocols: &'r [Protocol],
+    pub(crate) ports: &'r [PortRange],
+    pub(crate) conditions: Option<&'r Conditions>,
+}
+
+/// What rules grant together, sorted by protocol and port. They come in order of the file.
+pub(crate) fn granted(granting: &[Granting<'_>]) -> Vec<Service> {
+    let mut services: Vec<Service> = Vec::new();
+    // What is granted without conditions counts first: a rule with conditions adds nothing to it. Of rules with the
+    // same conditions the first in the file counts.
+    let mut free = Cover::default();
+    for plain in granting.iter().filter(|rule| rule.conditions.is_none()) {
+        free.grant(plain, None, &mut services);
+    }
+    let mut conditional: Vec<(&Conditions, Cover)> = Vec::new();
+    for rule in granting {
+        let Some(conditions) = rule.conditions else { continue };
+        let known = conditional.iter().position(|(known, _)| *known == conditions);
+        let at = known.unwrap_or_else(|| {
+            conditional.push((conditions, Cover::default()));
+            conditional.len() - 1
+        });
+        if let Some((_, cover)) = conditional.get_mut(at) {
+            cover.grant(rule, Some(&free), &mut services);
+        }
+    }
+    services.sort();
+    services
 }
 
 /// What is granted already, by protocol.
@@ -109,22 +130,19 @@ impl Compiled {
 struct Cover(HashMap<Protocol, Vec<PortRange>>);
 
 impl Cover {
-    /// Adds what a line grants beyond this and beyond another.
-    fn grant(&mut self, line: &Line, other: Option<&Cover>, services: &mut Vec<Service>) {
-        for granted in &line.services {
-            for &protocol in granted.protocols() {
-                let ports: &[PortRange] =
-                    if protocol.has_ports() { &granted.ports } else { &[PortRange::ALL] };
-                let before = self.0.entry(protocol).or_default();
-                let elsewhere = other.and_then(|other| other.0.get(&protocol));
-                let known = merged([before.as_slice(), elsewhere.map_or(&[][..], Vec::as_slice)].concat());
-                for range in ports {
-                    let fresh = without(*range, &known).into_iter();
-                    services.extend(fresh.map(|ports| Service { protocol, ports, rule: line.rule }));
-                }
-                before.extend(ports);
-                *before = merged(std::mem::take(before));
+    /// Adds what a rule grants beyond this and beyond another.
+    fn grant(&mut self, rule: &Granting<'_>, other: Option<&Cover>, services: &mut Vec<Service>) {
+        for &protocol in rule.protocols {
+            let ports: &[PortRange] = if protocol.has_ports() { rule.ports } else { &[PortRange::ALL] };
+            let before = self.0.entry(protocol).or_default();
+            let elsewhere = other.and_then(|other| other.0.get(&protocol));
+            let known = merged([before.as_slice(), elsewhere.map_or(&[][..], Vec::as_slice)].concat());
+            for range in ports {
+                let fresh = without(*range, &known).into_iter();
+                services.extend(fresh.map(|ports| Service { protocol, ports, rule: rule.rule }));
             }
+            before.extend(ports);
+            *before = merged(std::mem::take(before));
         }
     }
 }

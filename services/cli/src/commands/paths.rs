@@ -19,7 +19,7 @@ const PATHS: &str = "query Paths(
   paths(from: $from, to: $to, since: $since, until: $until, protocol: $protocol, port: $port) {
     asOf { seq size time }
     paths {
-      source { ...node } destination { ...node } protocol ports conditions rule ruleText policy
+      source { ...node } destination { ...node } route protocol ports conditions rule ruleText policy
       since opened { seq time kind } until closed { seq time kind }
     }
     lookedUntil truncated
@@ -104,7 +104,8 @@ pub fn paths(arguments: &Paths, app: &App) -> Result<Verdict> {
     let mut text = if rows.is_empty() {
         "No such way was open at any time of the period.\n".to_owned()
     } else {
-        let header = ["FROM", "TO", "PROTOCOL", "PORTS", "IF", "RULE", "SINCE", "UNTIL", "RECORDS"];
+        let header =
+            ["FROM", "TO", "BEHIND IT", "PROTOCOL", "PORTS", "IF", "RULE", "SINCE", "UNTIL", "RECORDS"];
         format!("{}\n", app.out.table(&header, rows))
     };
     if found.flag("/truncated") {
@@ -128,6 +129,7 @@ fn path(row: Row<'_>) -> Vec<String> {
     vec![
         row.node("/source"),
         row.node("/destination"),
+        row.text("/route"),
         row.text("/protocol"),
         ports(row),
         row.text("/conditions"),

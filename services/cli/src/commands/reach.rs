@@ -18,10 +18,10 @@ const ACCESS: &str = "asOf { seq size time checkpoint { origin size root note } 
     node { ...node }
     policy { version proposedBy activatedBy proposed { ...record } record { ...record } }
     couldReach {
-      source { ...node } destination { ...node } protocol ports rule ruleText conditions policy record { ...record }
+      source { ...node } destination { ...node } route protocol ports rule ruleText conditions policy record { ...record }
     }
     authorized {
-      authorization chain renews source { node { ...node } user } destination { ...node } protocol ports rule policy expiresAt
+      authorization chain renews source { node { ...node } user } destination { ...node } route protocol ports rule policy expiresAt
       revocation acknowledgements { side action record { ...record } } record { ...record } revoked { ...record }
     }
     talked {
@@ -128,13 +128,13 @@ fn text(app: &App, access: Row<'_>) -> String {
     text.push_str(&section(
         app,
         "Could reach: what the policy permitted",
-        &["FROM", "TO", "PROTOCOL", "PORTS", "RULE", "IF"],
+        &["FROM", "TO", "BEHIND IT", "PROTOCOL", "PORTS", "RULE", "IF"],
         access.list("/couldReach").map(could),
     ));
     text.push_str(&section(
         app,
         "Was authorised: permissions in force at that moment",
-        &["FROM", "TO", "PROTOCOL", "PORTS", "RULE", "UNTIL", "AGENTS", "RECORD"],
+        &["FROM", "TO", "BEHIND IT", "PROTOCOL", "PORTS", "RULE", "UNTIL", "AGENTS", "RECORD"],
         access.list("/authorized").map(authorized),
     ));
     text.push_str(&section(
@@ -166,6 +166,7 @@ fn could(row: Row<'_>) -> Vec<String> {
     vec![
         row.node("/source"),
         row.node("/destination"),
+        row.text("/route"),
         row.text("/protocol"),
         ports(row),
         row.text("/rule"),
@@ -177,6 +178,7 @@ fn authorized(row: Row<'_>) -> Vec<String> {
     vec![
         source(row),
         row.node("/destination"),
+        row.text("/route"),
         row.text("/protocol"),
         ports(row),
         format!("{} of version {}", row.text("/rule"), row.text("/policy")),

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use ipnet::IpNet;
 use jiff::Timestamp;
 use writ_policy::{Compiled, RuleRef};
 use writ_schema::event::NodeOwner;
@@ -53,14 +54,19 @@ impl Wanted {
             && self.port.is_none_or(|port| !protocol.has_ports() || ports.contains(port))
     }
 
-    /// What one node may reach of another, as far as it is asked about.
+    /// What one node may reach of another and behind it, as far as it is asked about.
     fn services(&self, compiled: &Compiled, src: &NodeId, dst: &NodeId) -> Vec<(Terms, RuleRef)> {
+        let behind = compiled.services_behind(src, dst).into_iter();
+        let behind = behind.map(|reach| (Some(reach.route), reach.services));
+        let all = std::iter::once((None, compiled.services(src, dst))).chain(behind);
         let mut found: Vec<(Terms, RuleRef)> = Vec::new();
-        for service in compiled.services(src, dst) {
+        for (route, service) in
+            all.flat_map(|(route, services)| services.into_iter().map(move |it| (route, it)))
+        {
             let protocol = Protocol::of_number(service.protocol.number());
             let ports = record_ports(protocol, service.ports);
             let conditions = compiled.policy().conditions(service.rule).map(ToString::to_string);
-            let terms = Terms { protocol, ports, conditions };
+            let terms = Terms { route, protocol, ports, conditions };
             // ICMP is two protocols to the engine and one to everybody else.
             if self.takes(protocol, ports) && !found.iter().any(|(known, _)| *known == terms) {
                 found.push((terms, service.rule));
@@ -73,6 +79,7 @@ impl Wanted {
 /// What is permitted between two nodes, whichever rule does it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct Terms {
+    route: Option<IpNet>,
     protocol: Protocol,
     ports: PortRange,
     conditions: Option<String>,
@@ -278,6 +285,7 @@ impl Walk<'_> {
         self.paths.push(Path {
             source: then.node_ref(src)?,
             destination: then.node_ref(dst)?,
+            route: terms.route.map(|route| route.to_string()),
             protocol: terms.protocol.to_string(),
             ports: terms.ports.to_string(),
             conditions: terms.conditions.clone(),
@@ -335,7 +343,8 @@ pub(super) fn over_hops(
                 continue;
             }
             let services = wanted.services(&force.compiled, &node, &reach.node);
-            let Some((terms, rule)) = services.into_iter().next() else { continue };
+            let itself = services.into_iter().find(|(terms, _)| terms.route.is_none());
+            let Some((terms, rule)) = itself else { continue };
             if found.len() >= MAX_PATHS {
                 return Ok((found, true));
             }

@@ -3,7 +3,10 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use writ_policy::{Compiled, Inventory, InventoryNode, InventoryUser, Owner, Policy, RuleRef};
+use ipnet::IpNet;
+use writ_policy::{
+    Compiled, Inventory, InventoryNode, InventoryUser, Owner, Policy, ReachBehind, RuleRef, Service,
+};
 use writ_schema::event::NodeOwner;
 use writ_schema::net::{PortRange, Prefix, Protocol};
 use writ_schema::{NodeId, Seq, UserId};
@@ -124,14 +127,10 @@ pub(super) fn could_reach(
     force: &Force,
     question: &Question,
 ) -> Result<(Vec<Reach>, bool), QueryError> {
-    let others = match question.outward {
-        true => force.compiled.peers(&question.node),
-        false => force.compiled.who_can_reach(&question.node),
-    };
     let mut found: Vec<Reach> = Vec::new();
-    for other in others {
+    for Permitted { source, destination, route, services } in permitted(&force.compiled, question) {
         let mut granted: Vec<(Protocol, PortRange, RuleRef)> = Vec::new();
-        for service in &other.services {
+        for service in &services {
             let protocol = Protocol::of_number(service.protocol.number());
             let ports = record_ports(protocol, service.ports);
             let permission = (protocol, ports, service.rule);
@@ -140,15 +139,14 @@ pub(super) fn could_reach(
                 granted.push(permission);
             }
         }
-        let (source, destination) =
-            if question.outward { (&question.node, &other.node) } else { (&other.node, &question.node) };
         for (protocol, ports, rule) in granted {
             if found.len() >= MAX_REACH {
                 return Ok((found, true));
             }
             found.push(Reach {
-                source: lookup.node_ref(source)?,
-                destination: lookup.node_ref(destination)?,
+                source: lookup.node_ref(&source)?,
+                destination: lookup.node_ref(&destination)?,
+                route: route.map(|route| route.to_string()),
                 protocol: protocol.to_string(),
                 ports: ports.to_string(),
                 rule_text: rule_text(&force.text, &rule.to_string()),
@@ -160,6 +158,35 @@ pub(super) fn could_reach(
         }
     }
     Ok((found, false))
+}
+
+/// What is granted between two nodes, or between one and what lies behind the other.
+struct Permitted {
+    source: NodeId,
+    destination: NodeId,
+    route: Option<IpNet>,
+    services: Vec<Service>,
+}
+
+/// The nodes themselves first, then what lies behind nodes.
+fn permitted(compiled: &Compiled, question: &Question) -> impl Iterator<Item = Permitted> {
+    let Question { node, outward, .. } = question;
+    let (nodes, behind) = match outward {
+        true => (compiled.peers(node), compiled.reach_behind(node)),
+        false => (compiled.who_can_reach(node), compiled.who_can_reach_behind(node)),
+    };
+    let to_node = |reach: writ_policy::Reach| {
+        let (source, destination) =
+            if *outward { (node.clone(), reach.node) } else { (reach.node, node.clone()) };
+        Permitted { source, destination, route: None, services: reach.services }
+    };
+    let to_route = |ReachBehind { source, router, route, services }| Permitted {
+        source,
+        destination: router,
+        route: Some(route),
+        services,
+    };
+    nodes.into_iter().map(to_node).chain(behind.into_iter().map(to_route))
 }
 
 /// How an answer names the policy it stands on.

@@ -23,7 +23,7 @@ pub struct Change {
 pub enum Changed {
     /// Another policy came into force.
     Policy,
-    /// A node joined or was removed.
+    /// A node joined or was removed, or other things lie behind it.
     Node(NodeId),
 }
 
@@ -40,7 +40,9 @@ pub fn between(
                    UNION ALL
                    SELECT valid_from AS seq, node FROM nodes
                        WHERE valid_from >= ?1 AND valid_from < ?2
-                           AND (valid_from = joined_seq OR valid_from = removed_seq)
+                           AND (valid_from = joined_seq OR valid_from = removed_seq OR EXISTS (
+                               SELECT 1 FROM records WHERE seq = valid_from
+                                   AND kind IN ('node.routes_advertised', 'node.routes_approved')))
                ) c JOIN records r ON r.seq = c.seq ORDER BY c.seq LIMIT ?3";
     let mut statement = connection.prepare_cached(sql)?;
     let most = i64::try_from(limit.saturating_add(1)).unwrap_or(i64::MAX);

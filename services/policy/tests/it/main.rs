@@ -6,6 +6,7 @@
     reason = "helpers of tests fail the test like the tests themselves"
 )]
 
+mod behind;
 mod conditions;
 mod conformance;
 mod decisions;

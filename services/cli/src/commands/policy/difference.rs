@@ -20,7 +20,7 @@ const DIFFERENCE: &str = "query PolicyDifference($text: String!) {
   }
 }
 fragment alike on IdentityChange { source { ...node } destination { ...node } services pairs }
-fragment permission on Permission { source { ...node } destination { ...node } protocol ports conditions }
+fragment permission on Permission { source { ...node } destination { ...node } route protocol ports conditions }
 fragment node on NodeRef { node name owner { user tags } }";
 
 /// Asks what a policy would change.

@@ -152,6 +152,7 @@ fn permission(lookup: &Lookup<'_>, change: &Change) -> Result<Permission, QueryE
     Ok(Permission {
         source: lookup.node_ref(&change.src)?,
         destination: lookup.node_ref(&change.dst)?,
+        route: change.route.map(|route| route.to_string()),
         protocol: protocol.to_string(),
         ports: record_ports(protocol, change.ports).to_string(),
         conditions: change.conditions.clone(),

@@ -84,13 +84,16 @@ pub struct PolicyDifference {
     pub summary: String,
 }
 
-/// One pair of nodes, a protocol and ports.
+/// One pair of nodes, or a node and addresses behind another, a protocol and ports.
 #[derive(SimpleObject)]
 pub struct Permission {
     /// From.
     pub source: NodeRef,
     /// To.
     pub destination: NodeRef,
+    /// The addresses behind the destination that are meant instead of its own: packets go through it. Everything is the
+    /// Internet, whose addresses are public.
+    pub route: Option<String>,
     /// By which protocol.
     pub protocol: String,
     /// On which ports.

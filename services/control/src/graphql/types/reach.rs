@@ -50,6 +50,9 @@ pub struct Reach {
     pub source: NodeRef,
     /// To.
     pub destination: NodeRef,
+    /// The addresses behind the destination that are meant instead of its own: packets go through it. Everything is the
+    /// Internet, whose addresses are public.
+    pub route: Option<String>,
     /// By which protocol.
     pub protocol: String,
     /// On which ports.
