@@ -131,33 +131,33 @@ require_venv() {
         fail "please install Python 3.11 or newer with its modules venv and ensurepip"
 }
 
-# The oldest Go that builds the verifiers of others, from their manifest.
+# wanted_go MODULE: the oldest Go that builds a module, from its manifest.
 wanted_go() {
-    sed -n 's/^go *//p' "$WRIT_ROOT/tests/interop/go.mod"
+    sed -n 's/^go *//p' "$1/go.mod"
 }
 
-# has_go: go is new enough. Since 1.21 it fetches what a manifest asks for by itself, unless it is told not to.
+# has_go MODULE: go is new enough. Since 1.21 it fetches what a manifest asks for by itself, unless it is told not to.
 has_go() {
     local have
-    have=$(cd "$WRIT_ROOT/tests/interop" && go version 2>/dev/null) || return 1
+    have=$(cd "$1" && go version 2>/dev/null) || return 1
     have=${have#go version go}
     have=${have%% *}
-    [[ -n $have && $(printf '%s\n' "$(wanted_go)" "$have" | sort -V | head -n1) == "$(wanted_go)" ]]
+    [[ -n $have && $(printf '%s\n' "$(wanted_go "$1")" "$have" | sort -V | head -n1) == "$(wanted_go "$1")" ]]
 }
 
-# require_go: a Go toolchain. Distributions have older ones, but any Go can fetch a newer one: it is a module, and its
-# digest is checked against Go's checksum database as every module's is.
+# require_go [MODULE]: a Go toolchain for a module, by default that of the verifiers of others. Distributions have older ones, but
+# any Go can fetch a newer one: it is a module, and its digest is checked against Go's checksum database as every module's is.
 require_go() {
-    has_go && return
+    local for=${1:-$WRIT_ROOT/tests/interop} version directory
+    has_go "$for" && return
     command -v go >/dev/null || install_packages golang-go ca-certificates
-    has_go && return
-    local version directory
-    version=$(wanted_go)
+    has_go "$for" && return
+    version=$(wanted_go "$for")
     directory=${XDG_CACHE_HOME:-$HOME/.cache}/writ/go$version
     [[ -x $directory/bin/go ]] || fetch_go "$version" "$directory"
     export PATH="$directory/bin:$PATH" GOTOOLCHAIN=local
     hash -r
-    has_go || fail "Go $version was installed to $directory but does not work; install Go $version or newer and start again"
+    has_go "$for" || fail "Go $version was installed to $directory but does not work; install Go $version or newer and start again"
 }
 
 # fetch_go VERSION DIRECTORY: unpacks the module golang.org/toolchain. In a module no file can be executable, and no

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use super::arrivals::Arrivals;
 use super::core::LabCore;
 use super::counter::{Counter, Transport};
 use super::error::LabError;
@@ -161,6 +162,14 @@ impl Host {
     /// When nftables refuses.
     pub fn count(&self, transport: Transport, port: u16) -> Result<Counter, LabError> {
         Counter::create(&self.namespace, transport, port)
+    }
+
+    /// Watches the UDP datagrams that arrive from the network the host is plugged into.
+    ///
+    /// # Errors
+    /// When the kernel gives no such socket.
+    pub fn watch_arrivals(&self) -> Result<Arrivals, LabError> {
+        Arrivals::watch(&self.namespace, self.address())
     }
 
     /// A small HTTP server on every address of the host; see [`HttpServer`].

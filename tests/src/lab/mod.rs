@@ -8,6 +8,7 @@
 //! The lab needs CAP_SYS_ADMIN and CAP_NET_ADMIN over its namespaces. Root has them; anybody else gets them in a
 //! user namespace of their own, where the kernel allows that: see [`privilege`].
 
+mod arrivals;
 mod command;
 mod core;
 mod counter;
@@ -32,6 +33,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
+pub use self::arrivals::{Arrivals, Datagram, Seen};
 pub use self::counter::{Count, Counter, Transport};
 pub use self::eavesdropper::{Eavesdropper, Heard};
 pub use self::error::LabError;

@@ -19,6 +19,8 @@ pub enum Unit {
     SecondsPerGigabit,
     /// How many.
     Count,
+    /// How many pairs of nodes.
+    Pairs,
     /// Memory.
     Mebibytes,
     /// A share of one processor.
@@ -69,6 +71,7 @@ impl fmt::Display for Unit {
             Self::GigabitsPerSecond => "Gbit/s",
             Self::SecondsPerGigabit => "s/Gbit",
             Self::Count => "1",
+            Self::Pairs => "pairs",
             Self::Mebibytes => "MiB",
             Self::Percent => "%",
         })

@@ -32,6 +32,12 @@ pub struct Cell {
 }
 
 impl Cell {
+    /// Whether the lab loses packets on the way on purpose.
+    #[must_use]
+    pub fn is_lossy(&self) -> bool {
+        [self.left, self.right].contains(&Access::Lossy)
+    }
+
     /// Whether the pair is connected, directly where that is possible and over the relay elsewhere.
     #[must_use]
     pub fn is_right(&self) -> bool {
@@ -60,7 +66,7 @@ impl Matrix {
     /// How long people wait where the network loses nothing.
     #[must_use]
     pub fn figures(&self) -> Vec<Figure> {
-        let cells = || self.cells.iter().filter(|cell| ![cell.left, cell.right].contains(&Access::Lossy));
+        let cells = || self.cells.iter().filter(|cell| !cell.is_lossy());
         let mut first: Vec<_> = cells().filter_map(|cell| cell.first_byte).collect();
         let mut direct: Vec<_> = cells().filter_map(|cell| cell.direct_after).collect();
         vec![

@@ -5,6 +5,7 @@
 //! [`Access::expected`] says that a direct path exists. What is measured is what a person feels, from opening the connection.
 
 mod access;
+mod beside;
 mod matrix;
 mod table;
 
@@ -18,7 +19,9 @@ use serde_json::Value;
 
 use self::access::Shared;
 pub use self::access::{Access, Expected};
+pub use self::beside::{Comparison, Crossing, Maker, Other, Pair, compare};
 pub use self::matrix::{Cell, Matrix, Path};
+use self::table::Wait;
 
 use crate::lab::{Host, HttpServer, Lab, privilege};
 use crate::parts::{Agent, ControlPlane, Operator, Owner, Programs, Settings};

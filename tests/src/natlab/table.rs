@@ -40,7 +40,7 @@ impl fmt::Display for Path {
 }
 
 /// A time that may not have come.
-struct Wait(Option<Duration>);
+pub(super) struct Wait(pub(super) Option<Duration>);
 
 impl fmt::Display for Wait {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
