@@ -7,9 +7,9 @@ use std::process::ExitCode;
 use clap::Parser;
 use writ_tests::lab::{privilege, signals};
 use writ_tests::parts::Programs;
-use writ_tests::throughput::{Kind, Plan, is_permitted, measure, measure_idle};
+use writ_tests::throughput::{Kind, Plan, is_permitted, measure, measure_idle, measure_latency};
 
-/// Measures throughput with `iperf3`, and what idle peers cost, and prints `figure NAME VALUE UNIT` lines, ratios first.
+/// Measures throughput with `iperf3`, what idle peers cost and how long a round trip takes, and prints `figure NAME VALUE UNIT` lines, ratios first.
 #[derive(Debug, Parser)]
 #[command(name = "writ-throughput")]
 struct Options {
@@ -28,6 +28,9 @@ struct Options {
     /// Measures only what an agent with a thousand idle peers costs.
     #[arg(long)]
     idle: bool,
+    /// Measures only how long a line takes there and back, directly and over the relay.
+    #[arg(long, conflicts_with = "idle")]
+    latency: bool,
     /// How often; the median counts.
     #[arg(long, default_value_t = 3)]
     rounds: u16,
@@ -56,10 +59,16 @@ fn run(options: Options) -> anyhow::Result<()> {
     if !is_permitted() {
         eprintln!("`chrt` may not be used here: what else runs on this machine is measured too");
     }
-    let mut figures = measure_idle(&programs)?;
-    if !options.idle {
+    let mut figures = Vec::new();
+    if !options.idle && !options.latency {
         let plan = Plan { beside, mtu: options.mtu, rounds: options.rounds, seconds: options.seconds };
-        figures.splice(0..0, measure(&programs, &plan)?);
+        figures.extend(measure(&programs, &plan)?);
+    }
+    if !options.latency {
+        figures.extend(measure_idle(&programs)?);
+    }
+    if !options.idle {
+        figures.extend(measure_latency(&programs)?);
     }
     let mut out = std::io::stdout().lock();
     for figure in figures {

@@ -117,16 +117,18 @@ impl Carrier {
 
     /// Waits until packets go directly, where there is a choice.
     pub fn settle(&self) -> anyhow::Result<()> {
+        self.wait_path("direct", LIMIT)
+    }
+
+    /// Waits until packets go this way (`direct`, `relayed`), where there is a choice.
+    pub fn wait_path(&self, wanted: &str, limit: Duration) -> anyhow::Result<()> {
         let Self::Writ { agents, .. } = self else { return Ok(()) };
         let [left, right] = agents.as_ref();
         let node = right.node()?;
-        wait_for(LIMIT, "the path is direct", || {
-            let kind = left.peer(&node).map(|peer| peer["path"]["kind"].to_string());
-            match kind {
-                Ok(kind) if kind.contains("direct") => Ok(()),
-                Ok(kind) => Err(kind),
-                Err(error) => Err(error.to_string()),
-            }
+        wait_for(limit, &format!("the path is {wanted}"), || match left.peer(&node) {
+            Ok(peer) if peer["path"]["kind"] == wanted => Ok(()),
+            Ok(peer) => Err(peer["path"]["kind"].to_string()),
+            Err(error) => Err(error.to_string()),
         })?;
         Ok(())
     }

@@ -6,6 +6,7 @@
 mod carrier;
 mod idle;
 mod iperf;
+mod latency;
 mod rank;
 mod wireguard;
 
@@ -17,6 +18,7 @@ use anyhow::ensure;
 
 pub use self::carrier::Kind;
 pub use self::idle::measure as measure_idle;
+pub use self::latency::measure as measure_latency;
 pub use self::rank::is_permitted;
 
 use self::carrier::Carrier;

@@ -8,7 +8,16 @@ const PRIORITY: &str = "5";
 
 /// Lets a program run before others, where that is permitted.
 pub fn raise(program: &Process) {
-    let _ = chrt(&["--all-tasks", "--rr", "--pid", PRIORITY, &program.id().to_string()]);
+    raise_pid(&program.id().to_string());
+}
+
+/// Lets this program run before others, too.
+pub fn raise_self() {
+    raise_pid(&std::process::id().to_string());
+}
+
+fn raise_pid(pid: &str) {
+    let _ = chrt(&["--all-tasks", "--rr", "--pid", PRIORITY, pid]);
 }
 
 /// Whether that is permitted.

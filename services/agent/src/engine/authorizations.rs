@@ -46,6 +46,8 @@ pub(super) struct Live {
     pub expires_at: Timestamp,
     /// When it ends at the latest, whatever is done to the wall clock.
     ends_at: Instant,
+    /// When it has no more left than this, three quarters of its life are over.
+    due_within: Duration,
     pub renewal: Renewal,
     /// Whether the control plane was told, by this process, that it is established.
     pub is_acknowledged: bool,
@@ -77,6 +79,7 @@ impl Live {
             issued_at,
             expires_at,
             ends_at: now.instant.checked_add(life).unwrap_or(now.instant),
+            due_within: between(issued_at, expires_at) / 4,
             renewal: Renewal::None,
             is_acknowledged: false,
         }
@@ -88,12 +91,10 @@ impl Live {
         between(now.wall, self.expires_at).min(self.ends_at.saturating_duration_since(now.instant))
     }
 
-    /// Three quarters of its life are over, by its own length and by the protocol's.
-    fn is_due(&self, now: Now) -> bool {
-        let left = self.left(now);
+    /// Three quarters of its life are over, by its own length and by the protocol's, if it has so much left.
+    fn is_due(&self, left: Duration) -> bool {
         let now = self.expires_at.checked_sub(SignedDuration::try_from(left).unwrap_or_default());
-        left <= between(self.issued_at, self.expires_at) / 4
-            && now.is_ok_and(|now| is_due_for_renewal(now, self.expires_at))
+        left <= self.due_within && now.is_ok_and(|now| is_due_for_renewal(now, self.expires_at))
     }
 
     fn used_within(&self) -> Duration {
@@ -341,8 +342,10 @@ impl Engine {
         let due: Vec<_> = self
             .live
             .iter()
-            .filter(|(_, live)| live.left(now).is_zero() || live.is_due(now))
-            .map(|(id, live)| (id.clone(), live.left(now).is_zero()))
+            .filter_map(|(id, live)| {
+                let left = live.left(now);
+                live.is_due(left).then(|| (id.clone(), left.is_zero()))
+            })
             .collect();
         for (id, expired) in due {
             if expired {

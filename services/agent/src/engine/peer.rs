@@ -76,7 +76,8 @@ impl Peer {
         let stands = self.tunnels.active().established().is_some();
         let mtu = stands.then(|| (self.mtu.deadline(), "the length of packets is looked for"));
         let tick = self.tunnels.is_awake().then_some((self.tick_at, "WireGuard's timers"));
-        [tick, retry, probe, mtu, says].into_iter().flatten().min_by_key(|(at, _)| *at)
+        let old = self.tunnels.expires_at().map(|at| (at, "the time of an old tunnel is over"));
+        [tick, retry, probe, mtu, says, old].into_iter().flatten().min_by_key(|(at, _)| *at)
     }
 }
 
@@ -137,6 +138,11 @@ impl Tunnels {
         let previous = std::mem::replace(&mut self.active, next);
         let until = now.checked_add(OLD_TUNNEL_LIFETIME)?;
         self.old.replace((previous, until)).map(|(dropped, _)| dropped.index())
+    }
+
+    /// When [`Self::expire`] has something to do.
+    pub fn expires_at(&self) -> Option<Instant> {
+        self.old.as_ref().map(|(_, until)| *until)
     }
 
     /// Drops the old tunnel when its time is over. Gives its index.

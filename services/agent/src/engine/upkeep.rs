@@ -33,6 +33,9 @@ impl Engine {
 
     fn tend_peer(&mut self, now: Now, bytes: NodeBytes) {
         let Some(peer) = self.peers.get_mut(&bytes) else { return };
+        if let Some(freed) = peer.tunnels.expire(now.instant) {
+            self.by_index.remove(&freed);
+        }
         let mut sealed = peer.tunnels.retries(now.instant, &mut self.random);
         if peer.tick_at <= now.instant {
             sealed.extend(peer.tunnels.all_mut().filter_map(|tunnel| tunnel.tick(now.instant)));
@@ -105,19 +108,15 @@ impl Engine {
         self.tend_authorizations(now);
         self.filter.sweep(now.instant);
         self.announce_candidates();
-        let key_expired = self.keys.expire(now.instant);
-        for peer in self.peers.values_mut() {
-            let freed = [
-                // A tunnel with a key that is gone cannot go on; the next one has to.
-                if key_expired { peer.tunnels.promote(now.instant, true) } else { None },
-                peer.tunnels.expire(now.instant),
-            ];
-            for index in freed.into_iter().flatten() {
+        if self.keys.expire(now.instant) {
+            // A tunnel with a key that is gone cannot go on; the next one has to.
+            let freed = self.peers.values_mut().filter_map(|peer| peer.tunnels.promote(now.instant, true));
+            for index in freed {
                 self.by_index.remove(&index);
             }
+            self.schedule_all();
         }
         self.report_closing();
-        self.schedule_all();
     }
 
     fn tend_flood(&mut self, now: Now) {

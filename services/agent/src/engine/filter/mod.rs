@@ -272,7 +272,7 @@ impl Filter {
 
     /// Forgets flows that have been silent for too long.
     pub fn sweep(&mut self, now: Instant) {
-        let peers = &mut self.peers;
+        let (peers, before) = (&mut self.peers, self.flows.len());
         self.flows.retain(|key, flow| {
             let lives = now.saturating_duration_since(flow.last) < flow.lifetime(key.number);
             if !lives && let Some(peer) = peers.get_mut(&flow.peer) {
@@ -280,7 +280,9 @@ impl Filter {
             }
             lives
         });
-        self.forget_empty();
+        if self.flows.len() < before {
+            self.forget_empty();
+        }
     }
 
     fn forget_empty(&mut self) {

@@ -46,8 +46,12 @@ use frames::{Connection, Waiting};
 use start::{answer_for_names, bind, chosen_exit, resume_trust, take_up};
 use why::Questions;
 
-/// System calls that take packets in one go before what came of them is sent and the other inputs get their turn.
-const READS: usize = 4;
+/// Packets that are taken in one go, and system calls that they may need, before what came of them is sent and the other inputs
+/// get their turn. A system call takes a whole segment of TCP at best, but one datagram of UDP, and as many as can be sent
+/// together are worth waiting for.
+const BATCH: usize = 64;
+const READS: usize = 64;
+const MIN_READS: usize = 4;
 /// How often the age of the WireGuard key is looked at.
 const KEY_AGE_INTERVAL: Duration = Duration::from_secs(60);
 /// How long a stopping agent waits for its last messages to go out.
@@ -347,13 +351,15 @@ impl Agent {
     }
 
     fn take_packets(&mut self) {
+        let mut taken = 0;
         for read in 0..READS {
-            if read > 0 && !self.tun.try_receive() {
+            if read >= MIN_READS && taken >= BATCH || read > 0 && !self.tun.try_receive() {
                 return;
             }
             let now = now();
             for packet in self.tun.received() {
                 self.engine.handle_tun_packet(now, packet);
+                taken += 1;
             }
         }
     }
