@@ -18,6 +18,7 @@ pub mod relay;
 pub mod sequencer;
 pub mod server;
 pub mod session;
+pub mod stun;
 pub mod tls;
 pub mod vault;
 pub mod views;

@@ -28,6 +28,7 @@ use crate::log_store;
 use crate::metrics::Metrics;
 use crate::sequencer::{Options, Outcome, Sequencer, SequencerGuard, SequencerHandle};
 use crate::session::{Parts, Sessions, TokenGate};
+use crate::stun::StunSockets;
 use crate::tls::Identity;
 use crate::vault::Vault;
 use crate::views::{LogSource, Projector, Waker};
@@ -66,6 +67,8 @@ impl Running {
             .with_context(|| format!("cannot serve the relay on {}", config.relay_listen))?;
         config.relay_listen = relay_socket.local_addr()?;
         let relay_address = config.relay_address()?;
+        let stun = StunSockets::bind(&config.stun, config.relay_listen).await?;
+        let stun_servers = stun.servers(&config.stun, relay_address)?;
 
         let (sequencer, guard) = start_sequencer(&config).await?;
         let log = sequencer.log().clone();
@@ -80,6 +83,7 @@ impl Running {
         let secret = read_secret(&config.relay_secret_file())?;
         let relay = RelayHandle::new(*secret, Limits::default());
         tokio::spawn(writ_relay::serve(relay_socket, relay.clone(), stopping.clone().cancelled_owned()));
+        stun.serve(&relay, || stopping.clone().cancelled_owned());
 
         let metrics = Arc::new(Metrics::new()?);
         metrics.observe(&sequencer, &relay, &views, &cosigners);
@@ -89,6 +93,7 @@ impl Running {
             relay,
             relay_secret: secret,
             relay_address,
+            stun_servers,
             cosigners: cosigners.clone(),
             metrics: metrics.clone(),
         };

@@ -40,4 +40,4 @@ pub use permits::PermitsFull;
 #[cfg(feature = "server")]
 pub use relay::{Limits, Relay, Sizes};
 #[cfg(feature = "server")]
-pub use shell::{RelayHandle, serve};
+pub use shell::{RelayHandle, serve, serve_stun};

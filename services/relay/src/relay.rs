@@ -155,7 +155,8 @@ impl Relay {
         self.counters.refuse(Refusal::SendFailed);
     }
 
-    fn handle_stun(
+    /// The same for a socket on which only STUN is answered.
+    pub fn handle_stun(
         &mut self,
         now: Instant,
         from: SocketAddr,

@@ -76,8 +76,25 @@ impl RelayHandle {
     }
 }
 
+/// What is served on a socket.
+#[derive(Debug, Clone, Copy)]
+enum Service {
+    All,
+    Stun,
+}
+
 /// Serves the relay on the socket until `shutdown` completes. Run it as a task of its own.
 pub async fn serve(socket: UdpSocket, handle: RelayHandle, shutdown: impl Future<Output = ()>) {
+    run(socket, handle, Service::All, shutdown).await;
+}
+
+/// Answers STUN alone on the socket, within the same limits. Who asks on two ports and is seen the same way knows that its NAT
+/// has one mapping for both (RFC 5780, 4.3).
+pub async fn serve_stun(socket: UdpSocket, handle: RelayHandle, shutdown: impl Future<Output = ()>) {
+    run(socket, handle, Service::Stun, shutdown).await;
+}
+
+async fn run(socket: UdpSocket, handle: RelayHandle, service: Service, shutdown: impl Future<Output = ()>) {
     let mut shutdown = pin!(shutdown);
     let mut clean_up = tokio::time::interval(CLEAN_UP_INTERVAL);
     // One byte more than the longest message, so that a longer one shows.
@@ -88,7 +105,7 @@ pub async fn serve(socket: UdpSocket, handle: RelayHandle, shutdown: impl Future
             () = &mut shutdown => return,
             _ = clean_up.tick() => handle.lock().handle_timeout(Instant::now()),
             ready = socket.readable() => {
-                if let Err(error) = ready.and_then(|()| take_batch(&socket, &handle, &mut buffer)) {
+                if let Err(error) = ready.and_then(|()| take_batch(&socket, &handle, service, &mut buffer)) {
                     tracing::warn!(%error, "the relay's socket failed; trying again");
                     tokio::time::sleep(ERROR_PAUSE).await;
                 }
@@ -100,7 +117,12 @@ pub async fn serve(socket: UdpSocket, handle: RelayHandle, shutdown: impl Future
 }
 
 /// Handles what has arrived, up to a batch, under one lock.
-fn take_batch(socket: &UdpSocket, handle: &RelayHandle, buffer: &mut [u8]) -> io::Result<()> {
+fn take_batch(
+    socket: &UdpSocket,
+    handle: &RelayHandle,
+    service: Service,
+    buffer: &mut [u8],
+) -> io::Result<()> {
     let mut relay = handle.lock();
     let now = Instant::now();
     for _ in 0..BATCH {
@@ -112,7 +134,11 @@ fn take_batch(socket: &UdpSocket, handle: &RelayHandle, buffer: &mut [u8]) -> io
         let mut unsent = false;
         // UDP may lose packets: one that the socket does not take now is lost, and counted.
         let mut send = |to: SocketAddr, bytes: &[u8]| unsent |= socket.try_send_to(bytes, to).is_err();
-        relay.handle_datagram(now, from, buffer.get(..length).unwrap_or_default(), &mut send);
+        let datagram = buffer.get(..length).unwrap_or_default();
+        match service {
+            Service::All => relay.handle_datagram(now, from, datagram, &mut send),
+            Service::Stun => relay.handle_stun(now, from, datagram, &mut send),
+        }
         if unsent {
             relay.count_failed_send();
         }

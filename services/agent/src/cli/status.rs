@@ -32,6 +32,9 @@ pub(super) fn print(status: &Value, out: &mut Output) {
         (true, _) => out.line(format!("relay {} over UDP", text(&status["relay_address"]))),
         (false, _) => out.line("relay: no answer; see `writ-agent check`"),
     }
+    if let Some(nat) = nat(&status["nat"]) {
+        out.line(format!("NAT: {nat}"));
+    }
     print_host_dns(&status["host_dns"], out);
     if let Some(why) = status["storage_failure"].as_str() {
         out.line(format!("NOTHING NEW IS TAKEN: what is verified cannot be stored: {why}"));
@@ -79,6 +82,16 @@ fn print_witnesses(witnesses: &Value, out: &mut Output) {
             text(&witnesses["cosigned_at"]),
             names.join(", ")
         ));
+    }
+}
+
+/// Of what kind the NAT in front of this host is, where that is known and matters.
+fn nat(nat: &Value) -> Option<&'static str> {
+    match (nat["mapping"].as_str()?, nat["ports"].as_str()) {
+        ("endpoint_independent", _) => Some("easy, one port for all destinations"),
+        ("destination_dependent", Some("near")) => Some("hard, a port for each destination, drawn from few"),
+        ("destination_dependent", _) => Some("hard, a port for each destination"),
+        _ => None,
     }
 }
 

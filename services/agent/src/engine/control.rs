@@ -1,6 +1,7 @@
 //! The session: what the control plane says after verification, and what becomes of it.
 
 use std::collections::BTreeSet;
+use std::iter;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -225,13 +226,16 @@ impl Engine {
                 self.relay = Some(client);
             }
         }
-        let servers: BTreeSet<_> = relay.stun.into_iter().chain([relay.address]).collect();
-        self.stun.retain(|client| servers.contains(&client.server()));
-        for server in servers {
-            if !self.stun.iter().any(|client| client.server() == server) {
-                self.stun.push(StunClient::new(now.instant, server));
-            }
+        let mut servers = Vec::new();
+        let keeping = StunClient::keeping(now.instant, relay.address);
+        let others: BTreeSet<_> = relay.stun.into_iter().filter(|server| *server != relay.address).collect();
+        let looking = others.into_iter().map(|server| StunClient::looking(now.instant, server));
+        for client in iter::once(keeping).chain(looking) {
+            let is_known = |it: &&StunClient| it.server() == client.server() && it.keeps() == client.keeps();
+            let known = self.stun.iter().find(is_known).cloned();
+            servers.push(known.unwrap_or(client));
         }
+        self.stun = servers;
     }
 
     fn denied(

@@ -212,8 +212,19 @@ impl Engine {
     }
 
     fn handle_stun(&mut self, now: Now, from: SocketAddr, datagram: &[u8]) {
-        let changed = self.stun.iter_mut().any(|client| client.handle(now.instant, from, datagram));
-        if changed {
+        let changed = self.stun.iter_mut().find_map(|client| {
+            let before = client.observed();
+            client.handle(now.instant, from, datagram).then_some((client.keeps(), before))
+        });
+        if let Some((keeps, before)) = changed {
+            // What the others saw was this node's old place; or they were silent, and UDP passes again.
+            for other in self.stun.iter_mut().filter(|other| keeps && !other.keeps()) {
+                match (before, other.observed()) {
+                    (Some(_), _) => other.restart(now.instant),
+                    (None, None) => other.hasten(now.instant),
+                    (None, Some(_)) => {}
+                }
+            }
             self.announce_candidates();
             self.try_paths(now);
         }

@@ -11,9 +11,11 @@ use writ_schema::{AuthorizationId, NodeId, PolicyVersion, Seq};
 
 use super::Engine;
 use super::filter::Grant;
+use super::nat::NatKind;
 use super::paths::PathChange;
 use super::peer::Peer;
 use super::relay::{RelayClient, RelayTransport};
+use super::stun::StunClient;
 use super::time::Now;
 
 /// What did not pass, since the start.
@@ -152,6 +154,8 @@ pub struct EngineStatus {
     /// Where the relay is.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub relay_address: Option<SocketAddr>,
+    /// Of what kind the NAT in front of this node is.
+    pub nat: NatKind,
     /// The STUN servers, and what each says.
     pub stun: Vec<ServerStatus>,
     /// The addresses under which servers see this node.
@@ -183,6 +187,7 @@ impl Engine {
             relay: self.relay.as_ref().is_some_and(RelayClient::answers),
             relay_transport: self.relay.as_ref().map(RelayClient::transport),
             relay_address: self.relay_address(),
+            nat: self.nat_kind(),
             stun: self
                 .stun
                 .iter()
@@ -195,6 +200,11 @@ impl Engine {
             flood_since: self.flood_since,
             counters: self.counters,
         }
+    }
+
+    /// Of what kind the NAT in front of this node is, as far as servers show.
+    pub(super) fn nat_kind(&self) -> NatKind {
+        NatKind::judge(self.candidates.hosts(), self.stun.iter().filter_map(StunClient::observed))
     }
 
     /// What this node has announced about where it can be reached.

@@ -23,16 +23,20 @@ define_attribute_enums!(
 
 /// A Binding response with an IPv6 address, a fingerprint and a name fits.
 const MAX_RESPONSE_BYTES: usize = 256;
-/// How often a server is asked: more often than NATs forget a mapping.
-const INTERVAL: Duration = Duration::from_secs(25);
+/// How often the server is asked that keeps a mapping of this node's: more often than NATs forget it.
+const KEEP_INTERVAL: Duration = Duration::from_secs(25);
+/// How often the others are asked, whose answers show of what kind the NAT is: so seldom that NATs have forgotten the mapping,
+/// and a new one is seen.
+const LOOK_INTERVAL: Duration = Duration::from_secs(600);
 /// Waits between the tries of one round.
 const RETRIES: [Duration; 3] =
     [Duration::from_millis(500), Duration::from_millis(1_000), Duration::from_millis(2_000)];
 
 /// One server, asked again and again.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct StunClient {
     server: SocketAddr,
+    interval: Duration,
     transaction: [u8; 12],
     tries: usize,
     next: Instant,
@@ -42,8 +46,24 @@ pub(super) struct StunClient {
 }
 
 impl StunClient {
-    pub fn new(now: Instant, server: SocketAddr) -> Self {
-        Self { server, transaction: [0; 12], tries: 0, next: now, observed: None, has_failed: false }
+    /// Asks so often that the mapping stays.
+    pub fn keeping(now: Instant, server: SocketAddr) -> Self {
+        Self::every(KEEP_INTERVAL, now, server)
+    }
+
+    /// Asks now and then.
+    pub fn looking(now: Instant, server: SocketAddr) -> Self {
+        Self::every(LOOK_INTERVAL, now, server)
+    }
+
+    fn every(interval: Duration, now: Instant, server: SocketAddr) -> Self {
+        let transaction = [0; 12];
+        Self { server, interval, transaction, tries: 0, next: now, observed: None, has_failed: false }
+    }
+
+    /// Whether it keeps the mapping.
+    pub fn keeps(&self) -> bool {
+        self.interval == KEEP_INTERVAL
     }
 
     pub fn server(&self) -> SocketAddr {
@@ -92,10 +112,10 @@ impl StunClient {
         if self.tries > RETRIES.len() {
             // A server that does not answer a whole round no longer vouches for an address.
             (self.tries, self.observed, self.has_failed) = (0, None, true);
-            self.next = now.checked_add(INTERVAL)?;
+            self.next = now.checked_add(self.interval)?;
             return None;
         }
-        self.next = now.checked_add(RETRIES.get(self.tries).copied().unwrap_or(INTERVAL))?;
+        self.next = now.checked_add(RETRIES.get(self.tries).copied().unwrap_or(self.interval))?;
         self.tries += 1;
         let request =
             Message::<Attribute>::new(MessageClass::Request, BINDING, TransactionId::new(self.transaction));
@@ -112,7 +132,7 @@ impl StunClient {
         }
         let Some(observed) = read_response(datagram) else { return false };
         (self.tries, self.has_failed) = (0, false);
-        self.next = now.checked_add(INTERVAL).unwrap_or(now);
+        self.next = now.checked_add(self.interval).unwrap_or(now);
         self.observed.replace(observed) != Some(observed)
     }
 }
@@ -147,7 +167,7 @@ mod tests {
     #[test]
     fn an_answer_counts_from_the_server_that_was_asked_and_once() {
         let (now, server) = (Instant::now(), SERVER.parse().unwrap());
-        let mut client = StunClient::new(now, server);
+        let mut client = StunClient::keeping(now, server);
         let request = client.poll(now, &mut StdRng::seed_from_u64(1)).unwrap();
         let answer = respond(&request, MessageClass::SuccessResponse);
         assert!(!client.handle(now, SEEN.parse().unwrap(), &answer), "from elsewhere");
@@ -158,13 +178,13 @@ mod tests {
         assert!(client.handle(now, server, &answer));
         assert_eq!(client.observed(), Some(SEEN.parse().unwrap()));
         assert!(!client.handle(now, server, &answer), "a second time");
-        assert_eq!(client.deadline(), now + INTERVAL);
+        assert_eq!(client.deadline(), now + KEEP_INTERVAL);
     }
 
     #[test]
     fn a_server_that_is_silent_for_a_round_vouches_for_nothing() {
         let mut now = Instant::now();
-        let mut client = StunClient::new(now, SERVER.parse().unwrap());
+        let mut client = StunClient::keeping(now, SERVER.parse().unwrap());
         client.observed = Some(SEEN.parse().unwrap());
         let mut random = StdRng::seed_from_u64(1);
         let mut asked = 0;

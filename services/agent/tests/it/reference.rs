@@ -8,6 +8,7 @@ use std::time::Duration;
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom as _;
 use rand::{Rng, SeedableRng};
+use writ_agent::engine::{NatKind, Ports};
 use writ_schema::event::PathKind;
 
 use super::nat::{Behaviour, DependsOn, Nat};
@@ -219,6 +220,24 @@ fn whatever_befalls_it_a_path_is_direct_where_it_can_be_and_packets_pass_everywh
         })
         .collect();
     assert_eq!(failed, [0_u64; 0], "seeds that failed");
+}
+
+#[test]
+fn of_what_kind_a_nat_is_is_known_and_another_kind_is_noticed() {
+    let hard = NatKind::DestinationDependent { ports: Ports::Near };
+    let mut world = World::new(1, &[Nat::None, Nat::PortRestricted, Nat::Symmetric]);
+    world.run_for(2 * SECOND);
+    let kinds = |world: &World| [0, 1, 2].map(|host| world.status(host).nat);
+    assert_eq!(kinds(&world), [NatKind::None, NatKind::EndpointIndependent, hard]);
+    let before = world.wire.len();
+    world.run_for(300 * SECOND);
+    let asked = world.wire[before..].iter().filter(|datagram| datagram.len() == 20).count();
+    assert!(asked <= 3 * 13, "{asked} questions of three hosts in five minutes");
+    // Roaming is told to the engine; a router that restarts is not.
+    world.roam(0, Nat::Symmetric);
+    world.flush_nat(1);
+    world.run_for(30 * SECOND);
+    assert_eq!(kinds(&world), [hard, NatKind::EndpointIndependent, hard]);
 }
 
 #[test]

@@ -24,6 +24,8 @@ pub use super::nat::Nat;
 use super::nat::Router;
 
 const RELAY: &str = "198.51.100.1:3478";
+/// Further ports of the relay's machine that answer STUN.
+const STUN_PORTS: [u16; 3] = [3479, 3480, 3481];
 const RELAY_SECRET: [u8; 32] = [6; 32];
 
 /// A host with an agent.
@@ -280,7 +282,9 @@ impl World {
     fn relay_access(&self, host: usize) -> RelayAccess {
         let key = relay_key(&RELAY_SECRET, &self.hosts[host].node.id);
         let key = data_encoding::BASE64.encode(key.expose_bytes());
-        RelayAccess { address: RELAY.parse().unwrap(), key, stun: Vec::new() }
+        let address: SocketAddr = RELAY.parse().unwrap();
+        let stun = STUN_PORTS.map(|port| SocketAddr::new(address.ip(), port)).to_vec();
+        RelayAccess { address, key, stun }
     }
 
     /// Tells a host something of no weight, with the newest checkpoint.
@@ -474,22 +478,26 @@ impl World {
     fn deliver(&mut self, datagram: Datagram) {
         let Datagram { from, to, bytes, .. } = datagram;
         let now = self.now();
-        if to == RELAY.parse().unwrap() {
+        let relay: SocketAddr = RELAY.parse().unwrap();
+        if to.ip() == relay.ip() {
             if self.relay_is_away {
                 return;
             }
             let mut out = Vec::new();
-            self.relay
-                .handle_datagram(now.instant, from, &bytes, &mut |to, bytes| out.push((to, bytes.to_vec())));
+            let mut send = |to: SocketAddr, bytes: &[u8]| out.push((to, bytes.to_vec()));
+            match to == relay {
+                true => self.relay.handle_datagram(now.instant, from, &bytes, &mut send),
+                false => self.relay.handle_stun(now.instant, from, &bytes, &mut send),
+            }
             if let Some(hostile) = self.hostile_relay {
                 out = out.iter().flat_map(|(to, bytes)| hostile(*to, bytes, &self.wire)).collect();
             }
-            for (to, bytes) in out {
-                self.fly(RELAY.parse().unwrap(), to, bytes);
+            for (back, bytes) in out {
+                self.fly(to, back, bytes);
             }
             return;
         }
-        let is_direct = from != RELAY.parse().unwrap();
+        let is_direct = from.ip() != relay.ip();
         let target =
             self.hosts.iter_mut().find(|host| host.stream == Some(to) || host.admits(self.elapsed, from, to));
         let Some(host) = target.filter(|host| !(host.sleeps || is_direct && host.direct_is_blocked)) else {

@@ -3,11 +3,13 @@
 mod error;
 mod log;
 mod log_key;
+mod stun;
 mod witness;
 
 pub use error::ConfigError;
 pub use log::{KafkaConfig, LogConfig, Store};
 pub use log_key::LogKeyConfig;
+pub use stun::{STUN_PORTS, StunConfig};
 pub use witness::{Panel, Witness, WitnessEntry};
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -36,6 +38,9 @@ pub struct Config {
     /// The relay's address as agents see it. By default the host of `url` and the port of `relay_listen`.
     #[serde(default)]
     pub relay_address: Option<SocketAddr>,
+    /// Where STUN is answered besides.
+    #[serde(default)]
+    pub stun: StunConfig,
     /// TLS. Without it, a self-made certificate is used, which enrolment keys pin.
     #[serde(default)]
     pub tls: TlsConfig,
@@ -136,6 +141,7 @@ impl Config {
             listen: default_listen(),
             relay_listen: default_relay_listen(),
             relay_address: None,
+            stun: StunConfig::default(),
             tls,
             log: LogConfig::default(),
             authorization_seconds: default_authorization_seconds(),
@@ -188,6 +194,9 @@ impl Config {
                 "plain HTTP is served on a loopback address only; use https://, or set `tls.insecure_http = true` \
                  if a proxy in front adds TLS",
             );
+        }
+        if let Some(problem) = self.stun.problem() {
+            return value("stun", &problem);
         }
         self.log.check()?;
         self.log_key.check()?;
@@ -301,6 +310,16 @@ mod tests {
         let config = parse("data = '/var/lib/writ'\nurl = 'https://192.0.2.1:8443'").unwrap();
         assert_eq!(config.transport(), Transport::SelfMade);
         assert_eq!(config.relay_address().unwrap(), "192.0.2.1:3478".parse().unwrap());
+    }
+
+    #[test]
+    fn stun_servers_that_agents_would_not_ask_are_refused() {
+        let config = |servers: &str| {
+            parse(&format!("data = 'd'\nurl = 'https://192.0.2.1:8443'\n[stun]\nservers = [{servers}]"))
+        };
+        assert_eq!(config("'198.51.100.7:3478'").unwrap().stun.servers.len(), 1);
+        let problem = config(&"'198.51.100.7:3478',".repeat(6)).unwrap_err();
+        assert!(problem.contains("stun") && problem.contains("name fewer"), "{problem}");
     }
 
     #[test]

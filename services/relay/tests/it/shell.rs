@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use writ_relay::wire::{self, Hello, Message, RefusedReason, WireError};
-use writ_relay::{Limits, Refusal, RelayHandle, relay_key, serve};
+use writ_relay::{Limits, Refusal, RelayHandle, relay_key, serve, serve_stun};
 
 use crate::bench::{SECRET, node, node_bytes};
 
@@ -118,16 +118,39 @@ async fn a_permit_in_calendar_time_ends_on_the_steady_clock() {
 async fn a_stun_client_learns_its_address_on_the_same_socket() {
     let served = Served::start().await;
     let client = served.client().await;
+    assert_eq!(observed(&client).await, client.local_addr().unwrap());
+    served.stop().await;
+}
+
+#[tokio::test]
+async fn another_port_answers_stun_within_the_same_limits_and_nothing_else() {
+    let served = Served::start().await;
+    let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let address = socket.local_addr().unwrap();
+    let (stop, stopped) = oneshot::channel::<()>();
+    let task = tokio::spawn(serve_stun(socket, served.handle.clone(), async move { drop(stopped.await) }));
+    let client = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    client.connect(address).await.unwrap();
+    let hello = Hello::new(node_bytes(1), 7, &relay_key(&SECRET, &node(1)));
+    client.send(&hello.encode()).await.unwrap();
+    assert_eq!(observed(&client).await, client.local_addr().unwrap());
+    let counters = served.handle.counters();
+    assert_eq!((counters.hellos_accepted, counters.stun_answered), (0, 1));
+    stop.send(()).unwrap();
+    timeout(PATIENCE, task).await.expect("the task ends").unwrap();
+    served.stop().await;
+}
+
+/// The client's address as a STUN server sees it.
+async fn observed(client: &UdpSocket) -> SocketAddr {
     let id = TransactionId::new([3; 12]);
     let request = Stun::<Attribute>::new(MessageClass::Request, BINDING, id);
     client.send(&MessageEncoder::new().encode_into_bytes(request).unwrap()).await.unwrap();
-    let answer = receive(&client).await;
+    let answer = receive(client).await;
     assert_eq!(wire::classify(&answer), wire::Kind::Stun);
     let answer = MessageDecoder::<Attribute>::new().decode_from_bytes(&answer).unwrap().unwrap();
     assert_eq!((answer.class(), answer.transaction_id()), (MessageClass::SuccessResponse, id));
-    let observed = answer.get_attribute::<XorMappedAddress>().unwrap().address();
-    assert_eq!(observed, client.local_addr().unwrap());
-    served.stop().await;
+    answer.get_attribute::<XorMappedAddress>().unwrap().address()
 }
 
 #[tokio::test]

@@ -22,6 +22,12 @@ fn path(agent: &Agent, peer: &Agent) -> String {
     peer.ok().and_then(|peer| Some(peer["path"]["kind"].as_str()?.to_owned())).unwrap_or_default()
 }
 
+/// Of what kind an agent takes the NAT in front of it to be.
+fn mapping(agent: &Agent) -> String {
+    let status = agent.status();
+    status.ok().and_then(|status| Some(status["nat"]["mapping"].as_str()?.to_owned())).unwrap_or_default()
+}
+
 lab_test! {
     fn a_connection_outlives_its_path_over_the_relay_and_finds_a_new_one() {
         let site = Site::public("paths");
@@ -33,6 +39,7 @@ lab_test! {
         let _server = hosts[1].serve_echo(PORT).unwrap();
         let flow = hosts[0].flow(right.at(PORT).unwrap(), Duration::from_millis(50), LIMIT).unwrap();
         wait_until(LIMIT, "direct", || path(&left, &right) == "direct").unwrap();
+        assert_eq!((mapping(&left), mapping(&right)), ("endpoint_independent".into(), "endpoint_independent".into()));
 
         // Both NATs forget everything, as after a power cut in the street.
         for home in &homes {
@@ -48,6 +55,7 @@ lab_test! {
         let before = flow.report().echoed;
         wait_until(NOTICEABLE, "lines come back over the relay", || flow.report().echoed > before + 5).unwrap();
         wait_until(LIMIT, "it is known that they do", || path(&left, &right) == "relayed").unwrap();
+        wait_until(LIMIT, "it is known why", || mapping(&left) == "destination_dependent").unwrap();
 
         for home in &homes {
             home.set_nat(Nat::PortRestricted).unwrap();

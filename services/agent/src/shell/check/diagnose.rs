@@ -2,13 +2,13 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
 use writ_relay::wire::DATA_HEADER_BYTES;
-use writ_schema::protocol::{CandidateKind, MAX_SESSION_TOKEN_SECONDS};
+use writ_schema::protocol::MAX_SESSION_TOKEN_SECONDS;
 
 use super::{Facts, Finding, Health};
-use crate::engine::{EngineStatus, MIN_MTU, MTU, RelayTransport};
+use crate::engine::{EngineStatus, MIN_MTU, MTU, NatKind, Ports, RelayTransport};
 use crate::shell::host_dns::{HostDnsStatus, Way};
 use crate::shell::status::{AgentStatus, SessionStatus};
 
@@ -26,13 +26,7 @@ pub fn diagnose(facts: &Facts) -> Vec<Finding> {
     let mut findings = vec![clock(facts)];
     findings.extend(dns(facts));
     findings.push(names(facts));
-    findings.extend([
-        session(&facts.status),
-        log(&facts.status),
-        udp(engine),
-        nat(&facts.status),
-        relay(engine),
-    ]);
+    findings.extend([session(&facts.status), log(&facts.status), udp(engine), nat(engine), relay(engine)]);
     findings.extend(mtu(facts));
     findings.extend(forward(facts));
     findings
@@ -171,39 +165,38 @@ fn udp(engine: &EngineStatus) -> Finding {
     }
 }
 
-fn nat(status: &AgentStatus) -> Finding {
-    let hosts: BTreeSet<IpAddr> = status
-        .candidates
-        .iter()
-        .filter(|candidate| candidate.kind == CandidateKind::Host)
-        .map(|candidate| candidate.address.ip())
-        .collect();
-    let servers = &status.engine.stun;
-    let seen: Vec<_> =
-        servers.iter().filter_map(|server| server.observed).filter(SocketAddr::is_ipv4).collect();
-    let addresses: BTreeSet<_> = seen.iter().collect();
+fn nat(engine: &EngineStatus) -> Finding {
     let hardest = "paths are direct only to peers that are easy to reach; forwarding a UDP port to this host (`--port`), or \
                    IPv6, makes them direct to all";
-    match (seen.first(), addresses.len()) {
-        (None, _) => finding("nat", Health::Attention, "unknown: no STUN server has answered over IPv4")
-            .with("see the line on UDP"),
-        (Some(seen), 1) if hosts.contains(&seen.ip()) => {
-            finding("nat", Health::Ok, format!("none: this host is seen as itself, {seen}"))
+    let seen = || engine.stun.iter().filter_map(|server| server.observed).filter(SocketAddr::is_ipv4);
+    let first = seen().next().map(|address| address.to_string()).unwrap_or_default();
+    match engine.nat {
+        NatKind::Unknown if first.is_empty() => {
+            finding("nat", Health::Attention, "unknown: no STUN server has answered over IPv4")
+                .with("see the line on UDP")
         }
-        (Some(address), 1) if seen.len() == 1 => finding(
+        NatKind::Unknown => finding(
             "nat",
             Health::Ok,
-            format!("there is one, seen as {address}; of what kind cannot be told from one server"),
+            format!("there is one, seen as {first}; of what kind cannot be told from one server"),
         ),
-        (Some(address), 1) => {
-            finding("nat", Health::Ok, format!("an easy one: every server sees this host as {address}"))
+        NatKind::None => finding("nat", Health::Ok, format!("none: this host is seen as itself, {first}")),
+        NatKind::EndpointIndependent => {
+            finding("nat", Health::Ok, format!("an easy one: every server sees this host as {first}"))
         }
-        (Some(_), count) => finding(
-            "nat",
-            Health::Attention,
-            format!("a hard one: this host is seen under {count} addresses, another for each server"),
-        )
-        .with(hardest),
+        NatKind::DestinationDependent { ports } => {
+            let count = seen().collect::<BTreeSet<_>>().len();
+            let how = match ports {
+                Ports::Near => "near each other, so that easy NATs can guess the next",
+                Ports::Scattered => "far from each other, so that nobody can guess the next",
+            };
+            finding(
+                "nat",
+                Health::Attention,
+                format!("a hard one: servers see this host under {count} addresses, {how}"),
+            )
+            .with(hardest)
+        }
     }
 }
 

@@ -92,7 +92,7 @@ impl Hub {
         let relay = RelayAccess {
             address: self.parts.relay_address,
             key: BASE64.encode(relay_key(&self.parts.relay_secret, node).expose_bytes()),
-            stun: Vec::new(),
+            stun: self.parts.stun_servers.clone(),
         };
         self.frame(node, None, |hub, prover| {
             let authorized =

@@ -114,6 +114,8 @@ pub struct Parts {
     pub relay_secret: Zeroizing<[u8; 32]>,
     /// The relay's address as agents see it.
     pub relay_address: SocketAddr,
+    /// STUN servers beside the relay.
+    pub stun_servers: Vec<SocketAddr>,
     /// Who cosigns the log.
     pub cosigners: Cosigners,
     /// Counters.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use writ_schema::NodeId;
-use writ_schema::protocol::Candidate;
+use writ_schema::protocol::{Candidate, CandidateKind};
 
 use super::*;
 use crate::engine::{Counters, ServerStatus};
@@ -32,6 +32,7 @@ fn well() -> Facts {
         relay: true,
         relay_transport: Some(RelayTransport::Udp),
         relay_address: Some("198.51.100.1:3478".parse().unwrap()),
+        nat: NatKind::None,
         stun: vec![server(1, Some(HERE)), server(2, Some(HERE))],
         observed: Vec::new(),
         flows: 0,
@@ -113,14 +114,17 @@ fn clocks_are_judged_by_what_they_break() {
 
 #[test]
 fn nats_are_told_apart_by_what_two_servers_see() {
-    for (seen, judged, word) in [
-        (vec![Some(HERE), Some(HERE)], Health::Ok, "none"),
-        (vec![Some(OUTSIDE), Some(OUTSIDE)], Health::Ok, "an easy one"),
-        (vec![Some(OUTSIDE), None], Health::Ok, "cannot be told from one server"),
-        (vec![Some(OUTSIDE), Some(ELSEWHERE)], Health::Attention, "a hard one"),
-        (vec![None, None], Health::Attention, "unknown"),
+    let hard = |ports| NatKind::DestinationDependent { ports };
+    for (nat, seen, judged, word) in [
+        (NatKind::None, [Some(HERE), Some(HERE)], Health::Ok, "none"),
+        (NatKind::EndpointIndependent, [Some(OUTSIDE), Some(OUTSIDE)], Health::Ok, "an easy one"),
+        (NatKind::Unknown, [Some(OUTSIDE), None], Health::Ok, "cannot be told from one server"),
+        (hard(Ports::Near), [Some(OUTSIDE), Some(ELSEWHERE)], Health::Attention, "2 addresses, near each"),
+        (hard(Ports::Scattered), [Some(OUTSIDE), Some(ELSEWHERE)], Health::Attention, "far from each"),
+        (NatKind::Unknown, [None, None], Health::Attention, "unknown"),
     ] {
         let mut facts = well();
+        facts.status.engine.nat = nat;
         facts.status.engine.stun =
             seen.iter().zip(1..).map(|(observed, number)| server(number, *observed)).collect();
         let (health, found) = health(&facts, "nat");
