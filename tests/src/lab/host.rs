@@ -1,13 +1,14 @@
 //! A host of the lab and what can be done on it.
 
 use std::ffi::OsStr;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::process::{Command, Output};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use super::arrivals::Arrivals;
+use super::command;
 use super::core::LabCore;
 use super::counter::{Counter, Transport};
 use super::error::LabError;
@@ -43,6 +44,21 @@ impl Host {
     #[must_use]
     pub fn address(&self) -> Ipv4Addr {
         self.plug.address()
+    }
+
+    /// Its number in the network it is plugged into.
+    pub(crate) fn number(&self) -> u8 {
+        self.plug.number()
+    }
+
+    /// Takes an address whose packets the router of the LAN forwards.
+    pub(crate) fn take_ipv6(&self, address: Ipv6Addr) -> Result<(), LabError> {
+        command::ip(
+            &self.namespace,
+            &format!(
+                "addr add {address}/128 dev {INTERFACE} nodad\nroute replace default via fe80::1 dev {INTERFACE}\n"
+            ),
+        )
     }
 
     /// A port at its address.

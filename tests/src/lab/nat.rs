@@ -79,6 +79,14 @@ const SEEN_SET: &str = "set seen { type ipv4_addr . inet_service; flags dynamic,
 const DROP_STRAY: &str =
     "chain stray { type filter hook input priority filter; iifname \"wan\" ct state new drop; }\n";
 
+/// What a home router does to IPv6: no translation, and nobody outside begins.
+pub(crate) const FIREWALL_V6: &str = "table ip6 writ_firewall\n\
+     delete table ip6 writ_firewall\n\
+     table ip6 writ_firewall {\n\
+     chain guard { type filter hook forward priority filter; \
+       ct state established,related accept; iifname \"wan\" drop; }\n\
+     }\n";
+
 const LOSE_UDP: &str = "chain lose { type filter hook forward priority filter; \
      meta l4proto udp numgen random mod 100 < 20 drop; }\n";
 

@@ -2,13 +2,14 @@
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::core::LabCore;
 use super::error::LabError;
 use super::host::Host;
 use super::namespace::Namespace;
 use super::nat::{self, Nat};
-use super::segment::{Plug, Segment};
+use super::segment::{Plug, Segment, ipv6};
 use super::{command, counter::Counter, counter::Transport};
 
 /// A router of the lab. Copies mean the same router.
@@ -56,6 +57,53 @@ impl Router {
     /// When the name is taken or unusable, or a command fails.
     pub fn router(&self, name: &str, nat: Nat, lan: Ipv4Addr) -> Result<Self, LabError> {
         Self::create(&self.core, &self.lan, name, nat, lan)
+    }
+
+    /// A host in this router's LAN that has an address of the internet's IPv6 as well: nothing translates that, and a firewall lets
+    /// in only what answers (RFC 6092).
+    ///
+    /// # Errors
+    /// When the name is taken or unusable, or a command fails.
+    pub fn host_with_ipv6(&self, name: &str) -> Result<Host, LabError> {
+        let host = self.host(name)?;
+        let router = self.uplink.number();
+        let (address, own) = (ipv6(router, host.number()), ipv6(router, 0));
+        let (wan, lan) = (nat::WAN, nat::LAN);
+        let settings = ["all/forwarding".to_owned(), format!("{wan}/proxy_ndp")];
+        self.namespace
+            .run(move || {
+                settings
+                    .iter()
+                    .try_for_each(|it| std::fs::write(format!("/proc/sys/net/ipv6/conf/{it}"), "1"))
+            })?
+            .map_err(LabError::io("switch IPv6 forwarding on"))?;
+        command::ip(
+            &self.namespace,
+            &format!(
+                "addr replace {own}/64 dev {wan} nodad\n\
+                 addr replace fe80::1/64 dev {lan} nodad\n\
+                 neigh replace proxy {address} dev {wan}\n\
+                 route replace {address}/128 dev {lan}\n"
+            ),
+        )?;
+        command::nft(&self.namespace, nat::FIREWALL_V6)?;
+        host.take_ipv6(address)?;
+        Ok(host)
+    }
+
+    /// How soon UDP mappings are forgotten that nothing passes, in whole seconds.
+    ///
+    /// # Errors
+    /// When the kernel does not take it.
+    pub fn set_udp_timeout(&self, timeout: Duration) -> Result<(), LabError> {
+        let seconds = timeout.as_secs().to_string();
+        self.namespace
+            .run(move || {
+                ["nf_conntrack_udp_timeout", "nf_conntrack_udp_timeout_stream"]
+                    .iter()
+                    .try_for_each(|it| std::fs::write(format!("/proc/sys/net/netfilter/{it}"), &seconds))
+            })?
+            .map_err(LabError::io("set how soon the router forgets"))
     }
 
     /// Changes how the router translates, and forgets what it translated so far.

@@ -1,6 +1,6 @@
 //! A network that nodes plug into: a bridge in a namespace, and the addresses it hands out.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::command;
@@ -10,6 +10,11 @@ use super::namespace::Namespace;
 /// Routers stand at .1; so that addresses read well, everybody else begins at .10.
 const FIRST_HOST: u8 = 10;
 const LAST_HOST: u8 = 254;
+
+/// An address of the internet's IPv6 (RFC 3849): of a host behind the router of this number, or of the router itself as host 0.
+pub(crate) fn ipv6(router: u8, host: u8) -> Ipv6Addr {
+    Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, router.into(), host.into())
+}
 
 #[derive(Debug)]
 pub(crate) struct Segment {
@@ -99,6 +104,11 @@ impl Plug {
     /// The address of the namespace in the segment.
     pub fn address(&self) -> Ipv4Addr {
         self.address
+    }
+
+    /// Its number in the segment.
+    pub fn number(&self) -> u8 {
+        self.number
     }
 
     /// Pulls the cable out, or puts it in: the interface keeps its address and loses its carrier.

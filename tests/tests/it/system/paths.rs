@@ -124,3 +124,30 @@ lab_test! {
         }
     }
 }
+
+lab_test! {
+    fn a_path_that_nats_have_forgotten_in_silence_is_found_again_by_the_first_packets() {
+        let site = Site::public("forget");
+        let ticket = site.ticket(2);
+        let homes = ["left", "right"].map(|name| {
+            site.lab.router(&format!("{name}-home"), Nat::PortRestricted).unwrap()
+        });
+        let hosts = [0, 1].map(|it: usize| homes[it].host(["left", "right"][it]).unwrap());
+        let (left, right) = (site.agent(&hosts[0], "left", &ticket), site.agent(&hosts[1], "right", &ticket));
+        let _server = hosts[1].serve_http(PORT, "here").unwrap();
+        let get = |limit| hosts[0].http_get(right.at(PORT).unwrap(), "/", limit);
+        get(LIMIT).unwrap();
+        wait_until(LIMIT, "direct", || path(&left, &right) == "direct").unwrap();
+        // Shorter than the pauses between the checks of an idle path.
+        for home in &homes {
+            home.set_udp_timeout(Duration::from_secs(4)).unwrap();
+        }
+        std::thread::sleep(Duration::from_secs(24));
+        // TCP asks again after one second, and after three.
+        get(Duration::from_secs(8)).unwrap();
+        for home in &homes {
+            home.set_udp_timeout(Duration::from_secs(120)).unwrap();
+        }
+        wait_until(LIMIT, "direct again", || get(LIMIT).is_ok() && path(&left, &right) == "direct").unwrap();
+    }
+}
