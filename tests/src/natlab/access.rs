@@ -35,6 +35,8 @@ pub enum Access {
     SameCarrier,
     /// The same, behind a carrier with [`Nat::Hairpin`].
     SameCarrierHairpin,
+    /// Behind a [`Nat::Symmetric`] with IPv4, and with IPv6 behind a firewall that lets in only what answers.
+    FirewallIpv6,
     /// Behind a firewall that lets no UDP out, and says nothing.
     UdpBlocked,
     /// Behind a firewall that lets no UDP out, and says so.
@@ -57,7 +59,7 @@ pub enum Expected {
 
 impl Access {
     /// Every one, from the easiest to cross to the hardest.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Public,
         Self::FullCone,
         Self::AddressRestricted,
@@ -71,6 +73,7 @@ impl Access {
         Self::SymmetricFewPorts,
         Self::Symmetric,
         Self::SymmetricCarrier,
+        Self::FirewallIpv6,
         Self::UdpBlocked,
         Self::UdpRejected,
     ];
@@ -104,13 +107,15 @@ impl Access {
             Self::SameCarrierHairpin => home(&common(Nat::Hairpin)?)?.host(&name),
             Self::DoubleNat => home(&router(Nat::PortRestricted)?)?.host(&name),
             Self::SymmetricCarrier => home(&router(Nat::Symmetric)?)?.host(&name),
+            Self::FirewallIpv6 => router(Nat::Symmetric)?.host_with_ipv6(&name),
             Self::UdpBlocked => router(Nat::UdpBlocked)?.host(&name),
             Self::UdpRejected => router(Nat::UdpRejected)?.host(&name),
         }
     }
 
     /// Whether these two can reach each other directly: neither may be without UDP, and where one's port cannot be known
-    /// (RFC 4787, address- and port-dependent mapping) the other must let any port of its address in.
+    /// (RFC 4787, address- and port-dependent mapping) the other must let any port of its address in, or the port must be one
+    /// of few, so that the other can try them all.
     #[must_use]
     pub fn expected(self, other: Self) -> Expected {
         let pair = [(self, other), (other, self)];
@@ -121,6 +126,9 @@ impl Access {
             // Each is outside where the other would have to turn back (RFC 4787, 6).
             return Expected::Relayed;
         }
+        if self == Self::FirewallIpv6 && other == Self::FirewallIpv6 {
+            return Expected::Direct;
+        }
         if self == Self::Lossy && other == Self::Lossy {
             // Of ten probes four are answered: a path that is found is given up again now and then.
             return Expected::Either;
@@ -128,8 +136,12 @@ impl Access {
         if pair.iter().any(|(one, two)| one.port_is_hidden() && two.lets_known_ports_in()) {
             return Expected::Relayed;
         }
-        if pair.iter().any(|(one, two)| *one == Self::SymmetricFewPorts && two.lets_known_ports_in()) {
-            // Of 64 ports the right one may be drawn.
+        if self == other && self == Self::SymmetricFewPorts {
+            // Of 64 ports the right one may be drawn at both ends.
+            return Expected::Either;
+        }
+        if pair.contains(&(Self::SymmetricFewPorts, Self::Lossy)) {
+            // The 64 ports are tried a few times, and the right one may be what is lost.
             return Expected::Either;
         }
         if pair.iter().any(|(one, two)| *one == Self::PlainMasquerade && two.lets_known_ports_in()) {
@@ -141,7 +153,7 @@ impl Access {
 
     /// Another port for each destination, drawn from all there are.
     fn port_is_hidden(self) -> bool {
-        matches!(self, Self::Symmetric | Self::SymmetricCarrier)
+        matches!(self, Self::Symmetric | Self::SymmetricCarrier | Self::FirewallIpv6)
     }
 
     /// Filters by address and port (RFC 4787), so that only a port that was sent to gets in.
@@ -170,6 +182,7 @@ impl fmt::Display for Access {
             Self::SameLan => "lan",
             Self::SameCarrier => "cgn",
             Self::SameCarrierHairpin => "cgnhair",
+            Self::FirewallIpv6 => "symipv6",
             Self::UdpBlocked => "noudp",
             Self::UdpRejected => "nudpicmp",
         })
@@ -193,8 +206,9 @@ mod tests {
     #[test]
     fn what_can_be_crossed_is_what_rfc_4787_predicts() {
         use Access::{
-            AddressRestricted, DoubleNat, FullCone, Lossy, PlainMasquerade, PortRestricted, Public,
-            SameCarrier, SameCarrierHairpin, SameLan, Symmetric, SymmetricFewPorts, UdpBlocked, UdpRejected,
+            AddressRestricted, DoubleNat, FirewallIpv6, FullCone, Lossy, PlainMasquerade, PortRestricted,
+            Public, SameCarrier, SameCarrierHairpin, SameLan, Symmetric, SymmetricFewPorts, UdpBlocked,
+            UdpRejected,
         };
         for (one, two, expected) in [
             (Public, Public, Expected::Direct),
@@ -206,7 +220,11 @@ mod tests {
             (DoubleNat, PortRestricted, Expected::Direct),
             (PlainMasquerade, AddressRestricted, Expected::Direct),
             (PlainMasquerade, PortRestricted, Expected::Either),
-            (SymmetricFewPorts, PortRestricted, Expected::Either),
+            (SymmetricFewPorts, PortRestricted, Expected::Direct),
+            (SymmetricFewPorts, DoubleNat, Expected::Direct),
+            (SymmetricFewPorts, PlainMasquerade, Expected::Either),
+            (SymmetricFewPorts, Lossy, Expected::Either),
+            (SymmetricFewPorts, SymmetricFewPorts, Expected::Either),
             (SymmetricFewPorts, Symmetric, Expected::Relayed),
             (SymmetricFewPorts, AddressRestricted, Expected::Direct),
             (UdpBlocked, Public, Expected::Relayed),
@@ -218,6 +236,8 @@ mod tests {
             (SameCarrier, SameCarrier, Expected::Relayed),
             (SameCarrier, DoubleNat, Expected::Direct),
             (SameCarrierHairpin, SameCarrierHairpin, Expected::Direct),
+            (FirewallIpv6, FirewallIpv6, Expected::Direct),
+            (FirewallIpv6, PortRestricted, Expected::Relayed),
         ] {
             assert_eq!(one.expected(two), expected, "{one} and {two}");
             assert_eq!(two.expected(one), expected, "{two} and {one}");

@@ -13,7 +13,9 @@ lab_test! {
             Access::PortRestricted,
             Access::SameLan,
             Access::SameCarrierHairpin,
+            Access::SymmetricFewPorts,
             Access::Symmetric,
+            Access::FirewallIpv6,
             Access::UdpBlocked,
         ];
         let matrix = cross(&Programs::built().unwrap(), &decisive).unwrap();

@@ -219,10 +219,9 @@ impl Engine {
         if let Some((keeps, before)) = changed {
             // What the others saw was this node's old place; or they were silent, and UDP passes again.
             for other in self.stun.iter_mut().filter(|other| keeps && !other.keeps()) {
-                match (before, other.observed()) {
-                    (Some(_), _) => other.restart(now.instant),
-                    (None, None) => other.hasten(now.instant),
-                    (None, Some(_)) => {}
+                match before.or(other.observed()) {
+                    Some(_) => other.restart(now.instant),
+                    None => other.hasten(now.instant),
                 }
             }
             self.announce_candidates();
@@ -506,7 +505,7 @@ impl Engine {
 
 /// Whether a datagram to an address leaves the host: the host's route to what lies behind a peer leads into the tunnel, which
 /// must not run through itself, unless the host is in that network too.
-fn is_outside(accepted: &[Prefix], hosts: &[SocketAddr], address: IpAddr) -> bool {
+pub(super) fn is_outside(accepted: &[Prefix], hosts: &[SocketAddr], address: IpAddr) -> bool {
     let mut behind = accepted.iter().filter(|route| route.contains(address));
     behind.all(|route| hosts.iter().any(|host| route.contains(host.ip())))
 }

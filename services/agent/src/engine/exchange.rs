@@ -16,6 +16,7 @@ use writ_relay::wire::NodeBytes;
 use writ_schema::NodeId;
 
 use super::Engine;
+use super::allowance::Allowance;
 use super::answer::wrap_v4;
 use super::packet::number;
 use super::time::Now;
@@ -139,31 +140,6 @@ impl Incoming {
     fn whole(&self) -> Option<Testimony> {
         let bytes: Option<Vec<&[u8]>> = self.parts.iter().map(Option::as_deref).collect();
         Testimony::of(self.kind, std::str::from_utf8(&bytes?.concat()).ok()?)
-    }
-}
-
-/// So many at once, and then one in a while.
-#[derive(Debug, Clone, Copy)]
-struct Allowance {
-    at_once: u32,
-    forgiven_after: Duration,
-    /// When everything is forgiven.
-    until: Option<Instant>,
-}
-
-impl Allowance {
-    fn new(at_once: u32, forgiven_after: Duration) -> Self {
-        Self { at_once, forgiven_after, until: None }
-    }
-
-    fn take(&mut self, now: Instant) -> bool {
-        let until = self.until.unwrap_or(now).max(now).checked_add(self.forgiven_after);
-        let fits =
-            until.is_some_and(|at| at.saturating_duration_since(now) <= self.forgiven_after * self.at_once);
-        if fits {
-            self.until = until;
-        }
-        fits
     }
 }
 

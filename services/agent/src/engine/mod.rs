@@ -19,6 +19,7 @@
 //! Invariants: a packet leaves or enters only under a live authorization that [`crate::trust`] verified; a peer exists only
 //! while such an authorization does; nothing here grows without bound.
 
+mod allowance;
 mod answer;
 mod authorizations;
 mod candidates;
@@ -28,6 +29,7 @@ mod early;
 mod exchange;
 mod exit;
 mod filter;
+mod guess;
 mod keys;
 mod limiter;
 mod mtu;
@@ -62,11 +64,13 @@ use writ_schema::protocol::AgentMessage;
 use writ_schema::{AuthorizationId, NetworkId, NodeId, RequestId};
 
 use crate::trust::Membership;
+use allowance::Allowance;
 use authorizations::Live;
 use candidates::OwnCandidates;
 use data::{EARLY_HANDSHAKES, EARLY_PACKETS, EarlyHandshake};
 use early::Early;
 use filter::Filter;
+use guess::{VOLLEY_FORGIVEN_AFTER, VOLLEYS_AT_ONCE};
 use keys::Keys;
 use limiter::HandshakeLimiter;
 use output::{Packets, Transmits};
@@ -140,6 +144,8 @@ pub struct Engine {
     relay: Option<RelayClient>,
     stun: Vec<StunClient>,
     candidates: OwnCandidates,
+    /// How many volleys of guesses may go out.
+    volleys: Allowance,
     limiter: HandshakeLimiter,
     /// Since when more handshakes come than are looked at.
     flood_since: Option<Timestamp>,
@@ -196,6 +202,7 @@ impl Engine {
             relay: None,
             stun: Vec::new(),
             candidates: OwnCandidates::default(),
+            volleys: Allowance::new(VOLLEYS_AT_ONCE, VOLLEY_FORGIVEN_AFTER),
             limiter: HandshakeLimiter::default(),
             flood_since: None,
             early_handshakes: Early::new(EARLY_HANDSHAKES),

@@ -3,7 +3,8 @@
 //! States: *relayed*, from the first packet on; *direct* to one address. A direct path is only ever taken because a probe
 //! inside the tunnel came back over it, so WireGuard has authenticated both directions. Probes run in rounds: to every
 //! candidate at once, quickly at first and then ever more seldom, but never more than half a minute apart; what is new (a
-//! candidate, a network, a lost path, a peer heard directly) begins a new series. On a direct path probes go on: three unanswered in a row and the
+//! candidate, a network, a lost path, a peer heard directly) begins a new series. Where that finds nothing, ports may be guessed
+//! (`guess`). On a direct path probes go on: three unanswered in a row and the
 //! peer is reached over the relay again, while the probing begins anew.
 
 use std::collections::{BTreeSet, VecDeque};
@@ -16,6 +17,7 @@ use serde::Serialize;
 use writ_schema::event::PathKind;
 use writ_schema::protocol::{Candidate, CandidateKind, MAX_CANDIDATES};
 
+use super::guess::Guesses;
 use super::time::Now;
 
 /// Waits between rounds of probes while there is no direct path.
@@ -65,7 +67,8 @@ pub struct PathChange {
 #[derive(Debug, Clone, Copy)]
 struct Probe {
     id: u64,
-    to: SocketAddr,
+    /// Nothing where it went to every port that the peer may have.
+    to: Option<SocketAddr>,
     sent: Instant,
 }
 
@@ -101,6 +104,7 @@ pub(super) struct Paths {
     heard_at: Option<Instant>,
     /// Series of probes that packets of the peer began, since then.
     sightings: (Option<Instant>, u32),
+    guesses: Guesses,
     /// Rounds go by and no direct path is found.
     is_unfound: bool,
     history: VecDeque<PathChange>,
@@ -118,6 +122,7 @@ impl Paths {
             active_at: None,
             heard_at: None,
             sightings: (None, 0),
+            guesses: Guesses::default(),
             is_unfound: false,
             history: VecDeque::new(),
         };
@@ -169,6 +174,9 @@ impl Paths {
     /// A packet came from the peer. Tells whether it is the first packet after a while.
     pub fn received(&mut self, now: Instant) -> bool {
         self.heard_at = Some(now);
+        if self.direct.is_none() {
+            self.guesses.wanted(now);
+        }
         self.touch(now)
     }
 
@@ -225,6 +233,8 @@ impl Paths {
     fn set_announced(&mut self, candidates: &[Candidate]) {
         let usable = candidates.iter().filter(|candidate| is_usable(candidate.address)).take(MAX_CANDIDATES);
         self.announced = usable.map(|c| Remote { address: c.address, kind: c.kind }).collect();
+        let seen = self.announced.iter().filter(|remote| remote.kind == CandidateKind::ServerReflexive);
+        self.guesses.aim(&seen.map(|remote| remote.address).collect::<Vec<_>>());
     }
 
     /// An authentic packet came directly from this address. Where there is no direct path, or the address is new, it is worth
@@ -280,6 +290,7 @@ impl Paths {
     /// The network under this node has changed: what was direct may not be so any more.
     pub fn network_changed(&mut self, now: Instant) {
         self.restart(now);
+        self.guesses.begin_anew();
         if let Some(direct) = &mut self.direct {
             direct.check_at = now;
         }
@@ -290,7 +301,33 @@ impl Paths {
         let mut due = Vec::new();
         self.poll_check(now, &mut due);
         self.poll_round(now.instant, &mut due);
-        due.into_iter().map(|to| (self.remember_probe(now.instant, to, random), to)).collect()
+        due.into_iter().map(|to| (self.remember_probe(now.instant, Some(to), random), to)).collect()
+    }
+
+    /// The probes to send now to ports that are guessed, if they `may` succeed: their one number and where to.
+    pub fn poll_guesses(
+        &mut self,
+        now: Instant,
+        random: &mut impl Rng,
+        may: impl FnOnce() -> bool,
+    ) -> (u64, Vec<SocketAddr>) {
+        if self.direct.is_some() || !self.is_active(now) {
+            self.guesses.rest();
+        }
+        let mut guesses = self.guesses.poll(now, may);
+        guesses.retain(|address| is_usable(*address));
+        let id = if guesses.is_empty() { 0 } else { self.remember_probe(now, None, random) };
+        (id, guesses)
+    }
+
+    /// Whether it is time for [`Self::poll_guesses`].
+    pub fn is_guess_due(&self, now: Instant) -> bool {
+        self.guesses.deadline().is_some_and(|at| at <= now)
+    }
+
+    /// Whether the peer's NAT draws ports that can be guessed.
+    pub fn can_be_guessed(&self) -> bool {
+        self.guesses.can_be_made()
     }
 
     fn poll_check(&mut self, now: Now, due: &mut Vec<SocketAddr>) {
@@ -330,7 +367,7 @@ impl Paths {
         std::mem::take(&mut self.is_unfound)
     }
 
-    fn remember_probe(&mut self, now: Instant, to: SocketAddr, random: &mut impl Rng) -> u64 {
+    fn remember_probe(&mut self, now: Instant, to: Option<SocketAddr>, random: &mut impl Rng) -> u64 {
         while self.probes.front().is_some_and(|probe| {
             self.probes.len() >= MAX_PROBES || now.saturating_duration_since(probe.sent) > PROBE_LIFETIME
         }) {
@@ -347,14 +384,14 @@ impl Paths {
         let Some(probe) = self.probes.remove(at) else { return };
         // An answer over the relay does not prove that there is a direct way back. One from another address than was probed
         // does: some NATs draw a port for each destination and let everybody in.
-        if from.is_none() {
-            return;
-        }
+        let Some(from) = from else { return };
+        let address = probe.to.unwrap_or(from);
         self.heard_at = Some(now.instant);
         let rtt = now.instant.saturating_duration_since(probe.sent);
-        let kind = self.kind_of(probe.to);
+        let kind = self.kind_of(address);
         let check_at = now.instant.checked_add(self.check_interval(now.instant)).unwrap_or(now.instant);
-        let found = Direct { address: probe.to, kind, rtt, check_at, unanswered: 0 };
+        let found = Direct { address, kind, rtt, check_at, unanswered: 0 };
+        self.guesses.begin_anew();
         match self.direct {
             Some(current) if current.address == found.address => {
                 // Smoothed as TCP does (RFC 6298), but quicker: there is a sample every few seconds only.
@@ -384,7 +421,8 @@ impl Paths {
     /// When [`Self::poll`] has something to do.
     pub fn deadline(&self) -> Option<Instant> {
         let round = self.round.filter(|_| self.has_targets()).map(|(at, _)| at);
-        round.into_iter().chain(self.direct.map(|direct| direct.check_at)).min()
+        let guesses = self.guesses.deadline();
+        round.into_iter().chain(self.direct.map(|direct| direct.check_at)).chain(guesses).min()
     }
 
     fn has_targets(&self) -> bool {

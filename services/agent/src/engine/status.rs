@@ -277,9 +277,18 @@ impl Engine {
                     let again = peer.paths.next_round().map(|at| at.saturating_duration_since(now.instant));
                     let again =
                         again.map_or(String::new(), |wait| format!("; tried again in {} s", wait.as_secs()));
-                    format!(
-                        "none of the peer's {count} addresses has answered a probe: a NAT or firewall is between{again}"
-                    )
+                    let is_hard = matches!(self.nat_kind(), NatKind::DestinationDependent { .. });
+                    let between = match (is_hard, peer.paths.can_be_guessed()) {
+                        (true, true) => "both NATs draw another port for each destination",
+                        (true, false) => {
+                            "this host's NAT draws another port for each destination, and the peer's lets in only what it knows"
+                        }
+                        (false, true) => {
+                            "the peer's NAT draws another port for each destination, and none was guessed"
+                        }
+                        (false, false) => "a NAT or firewall is between",
+                    };
+                    format!("none of the peer's {count} addresses has answered a probe: {between}{again}")
                 }
             }
         };

@@ -47,6 +47,9 @@ impl Engine {
             self.send_sealed(bytes, message);
         }
         self.probe(now, bytes);
+        if self.peers.get(&bytes).is_some_and(|peer| peer.paths.is_guess_due(now.instant)) {
+            self.guess(now, bytes);
+        }
         self.probe_length(now, bytes);
         self.exchange(now, bytes);
     }
