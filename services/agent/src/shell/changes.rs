@@ -2,7 +2,7 @@
 //!
 //! The kernel tells of changes over netlink (rtnetlink(7)). What it says is only a reason to look: what counts is whether the
 //! addresses, the default routes or the running interfaces are others than before, or whether something went away, even if
-//! it came back at once.
+//! it came back at once, or packets are led by other rules (ip-rule(8)), as VPNs set them up.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -19,10 +19,12 @@ use tokio::time::Instant;
 
 use super::net;
 
-/// The multicast groups of rtnetlink for links, addresses and routes.
-const GROUPS: u32 = 0x1 | 0x10 | 0x40 | 0x100 | 0x400;
+/// The multicast groups of rtnetlink for links, addresses, routes and rules.
+const GROUPS: u32 = 0x1 | 0x10 | 0x40 | 0x80 | 0x100 | 0x400 | 0x4_0000;
 const RTM_DELADDR: u16 = 21;
 const RTM_DELROUTE: u16 = 25;
+const RTM_NEWRULE: u16 = 32;
+const RTM_DELRULE: u16 = 33;
 const HEADER_BYTES: usize = 16;
 /// Changes come in bursts: they are looked at together, after so long.
 const SETTLE: Duration = Duration::from_millis(250);
@@ -60,8 +62,8 @@ impl Network {
 pub(super) struct Changes {
     socket: Option<TokioSocket>,
     look_at: Instant,
-    /// Something went away since the last look.
-    was_lost: bool,
+    /// Since the last look something happened that may have cut a path.
+    was_cut: bool,
 }
 
 impl Changes {
@@ -70,19 +72,19 @@ impl Changes {
         let socket = subscribe().map_err(|error| {
             tracing::warn!(%error, "the kernel does not tell of changes of the network; looking every few seconds");
         });
-        Self { socket: socket.ok(), look_at: Instant::now(), was_lost: false }
+        Self { socket: socket.ok(), look_at: Instant::now(), was_cut: false }
     }
 
-    /// Waits until it is time to look. Tells whether something went away meanwhile. May be dropped and called again.
+    /// Waits until it is time to look. Tells whether something happened meanwhile that may have cut a path. May be dropped and called again.
     pub async fn next(&mut self) -> bool {
         loop {
             tokio::select! {
                 () = tokio::time::sleep_until(self.look_at) => {
                     self.look_at = after(LOOK_INTERVAL);
-                    return std::mem::take(&mut self.was_lost);
+                    return std::mem::take(&mut self.was_cut);
                 }
-                lost = heard(self.socket.as_ref()) => {
-                    self.was_lost |= lost;
+                cuts = heard(self.socket.as_ref()) => {
+                    self.was_cut |= cuts;
                     self.look_at = self.look_at.min(after(SETTLE));
                 }
             }
@@ -124,11 +126,11 @@ fn subscribe() -> io::Result<TokioSocket> {
     Ok(socket)
 }
 
-/// Waits for a message. Tells whether something went away.
+/// Waits for a message. Tells whether what it tells of may have cut a path.
 async fn heard(socket: Option<&TokioSocket>) -> bool {
     let Some(socket) = socket else { return std::future::pending().await };
     match socket.recv_from_full().await {
-        Ok((messages, _)) => kinds(&messages).any(is_loss),
+        Ok((messages, _)) => kinds(&messages).any(may_cut),
         // More has happened than the kernel could tell.
         Err(error) if error.raw_os_error() == Some(Errno::ENOBUFS as i32) => true,
         // A socket that cannot be read: one looks every few seconds all the same.
@@ -146,8 +148,8 @@ fn kinds(mut messages: &[u8]) -> impl Iterator<Item = u16> {
     })
 }
 
-fn is_loss(kind: u16) -> bool {
-    matches!(kind, RTM_DELADDR | RTM_DELROUTE)
+fn may_cut(kind: u16) -> bool {
+    matches!(kind, RTM_DELADDR | RTM_DELROUTE | RTM_NEWRULE | RTM_DELRULE)
 }
 
 fn running_interfaces(tun: &str) -> BTreeSet<String> {
@@ -203,7 +205,7 @@ mod tests {
     fn every_message_of_a_datagram_is_seen_and_a_length_that_lies_ends_it() {
         let datagram = [message(16, 33), message(RTM_DELROUTE, 16)].concat();
         assert_eq!(kinds(&datagram).collect::<Vec<_>>(), [16, RTM_DELROUTE]);
-        assert!(kinds(&datagram).any(is_loss));
+        assert!(kinds(&datagram).any(may_cut));
         let mut lying = message(24, 16);
         lying[0..4].copy_from_slice(&u32::MAX.to_ne_bytes());
         assert_eq!(kinds(&lying).collect::<Vec<_>>(), [24]);

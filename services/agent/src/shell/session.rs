@@ -21,6 +21,8 @@ const PARTING: Duration = Duration::from_secs(2);
 /// A ping goes out this often, and a session in which nothing came for three of them is dead.
 const PING_INTERVAL: Duration = Duration::from_secs(15);
 const SILENCE: Duration = Duration::from_secs(45);
+/// How long a session may take to show that it stands, after the network under this host has changed.
+const PROOF: Duration = Duration::from_secs(3);
 /// A session that lasted this long was a good one.
 const GOOD_AFTER: Duration = Duration::from_secs(30);
 const QUEUE: usize = 1024;
@@ -42,6 +44,8 @@ pub(super) enum Command {
     Send(Box<AgentFrame>),
     /// Begin a new session: this one has gone wrong.
     Reconnect,
+    /// Begin a new session, unless this one shows at once that it stands: the network under this host has changed.
+    Prove,
     /// Say what is queued, and end.
     Close,
 }
@@ -116,6 +120,7 @@ impl Runner {
                     Some(Command::Close) | None => return End::Closed,
                     // The engine says again what matters when there is a session.
                     Some(Command::Send(_) | Command::Reconnect) => {}
+                    Some(Command::Prove) => return End::Reconnect,
                 },
             }
         }
@@ -129,12 +134,15 @@ impl Runner {
         send(&mut socket, &AgentFrame { trace: None, message: hello }).await?;
         self.emit(Event::Up).await?;
         let mut ping = tokio::time::interval_at(Instant::now() + PING_INTERVAL, PING_INTERVAL);
-        let mut heard = Instant::now();
+        let (mut heard, mut prove_by) = (Instant::now(), None);
         loop {
             tokio::select! {
                 message = socket.next() => {
                     heard = Instant::now();
                     let message = message.context("the control plane hung up")??;
+                    if message.is_pong() {
+                        prove_by = None;
+                    }
                     self.receive(message).await?;
                 }
                 command = self.commands.recv() => match command {
@@ -143,11 +151,18 @@ impl Runner {
                         part(&mut socket).await;
                         return Ok(End::Reconnect);
                     }
+                    Some(Command::Prove) => {
+                        prove_by = prove_by.or(Some(Instant::now() + PROOF));
+                        write(&mut socket, Message::Ping(Default::default())).await?;
+                    }
                     Some(Command::Close) | None => {
                         part(&mut socket).await;
                         return Ok(End::Closed);
                     }
                 },
+                () = tokio::time::sleep_until(prove_by.unwrap_or(heard)), if prove_by.is_some() => {
+                    bail!("nothing was heard for {} s after the network changed", PROOF.as_secs());
+                }
                 _ = ping.tick() => {
                     if heard.elapsed() >= SILENCE {
                         bail!("nothing was heard for {} s", SILENCE.as_secs());

@@ -1,10 +1,10 @@
 //! What an agent does to its host, what it leaves alone, and what it leaves behind.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::process::Command;
 use std::time::Duration;
 
-use writ_tests::lab::{Host, Process, wait_until};
+use writ_tests::lab::{Host, Nat, Process, wait_until};
 use writ_tests::parts::Agent;
 
 use super::{LIMIT, Site};
@@ -118,7 +118,13 @@ lab_test! {
 }
 
 /// An OpenVPN between two hosts, without keys, as what it is beside matters and not what it protects.
-fn openvpn(host: &Host, remote: &Host, ends: (&str, &str), routes: &[&str]) -> Process {
+fn openvpn(
+    host: &Host,
+    remote: Ipv4Addr,
+    ends: (&str, &str),
+    arguments: &[&str],
+    routes: &[&str],
+) -> Process {
     let mut command = Command::new("openvpn");
     command.args([
         "--dev",
@@ -132,7 +138,9 @@ fn openvpn(host: &Host, remote: &Host, ends: (&str, &str), routes: &[&str]) -> P
         "--cipher",
         "none",
     ]);
-    command.args(["--remote", &remote.address().to_string(), "--ifconfig", ends.0, ends.1, "--ping", "1"]);
+    command
+        .args(["--remote", &remote.to_string(), "--ifconfig", ends.0, ends.1, "--ping", "1"])
+        .args(arguments);
     for route in routes {
         command.arg("--route").args(route.split(' '));
     }
@@ -148,8 +156,8 @@ lab_test! {
         let _echo = other_host.serve_echo(PORT).unwrap();
         // It takes everything that no nearer route has, as VPNs of companies do.
         let all = ["0.0.0.0 128.0.0.0", "128.0.0.0 128.0.0.0"];
-        let _far = openvpn(&other_host, &host, ("10.9.0.2", "10.9.0.1"), &[]);
-        let mut near = openvpn(&host, &other_host, ("10.9.0.1", "10.9.0.2"), &all);
+        let _far = openvpn(&other_host, host.address(), ("10.9.0.2", "10.9.0.1"), &[], &[]);
+        let mut near = openvpn(&host, other_host.address(), ("10.9.0.1", "10.9.0.2"), &[], &all);
         let through_vpn = SocketAddr::new(there.parse().unwrap(), PORT);
         let passes = |target: SocketAddr| host.connect(target, Duration::from_millis(500)).is_ok();
         wait_until(LIMIT, "the VPN stands", || passes(through_vpn)).unwrap_or_else(|_| panic!("{}{}", near.stdout(), near.stderr()));
@@ -172,10 +180,89 @@ lab_test! {
         near.stop().unwrap();
         agent.start().unwrap();
         agent.wait_connected(LIMIT).unwrap();
-        near = openvpn(&host, &other_host, ("10.9.0.1", "10.9.0.2"), &all);
+        near = openvpn(&host, other_host.address(), ("10.9.0.1", "10.9.0.2"), &[], &all);
         wait_until(LIMIT, "the VPN stands again", || passes(through_vpn)).unwrap();
         host.connect(through_writ, LIMIT).unwrap();
         near.stop().unwrap();
         host.connect(through_writ, LIMIT).unwrap();
+    }
+}
+
+/// The rules of `wg-quick`: everything that does not bear the VPN's mark goes by its table.
+const VPN_RULES: &str = "ip route add default dev vpn0 table 51820
+    ip rule add not fwmark 51820 table 51820
+    ip rule add table main suppress_prefixlength 0";
+const NO_VPN_RULES: &str = "ip rule del not fwmark 51820 table 51820
+    ip rule del table main suppress_prefixlength 0";
+
+const LEADING_OUT: &str = r#"{
+    "tagOwners": { "tag:web": [] },
+    "acls": [{ "action": "accept", "src": ["tag:web"], "dst": ["tag:web:*", "autogroup:internet:*"] }],
+    "autoApprovers": { "exitNode": ["tag:web"] },
+}"#;
+
+lab_test! {
+    fn beside_a_vpn_that_takes_everything_by_marks_an_exit_node_stands_back_and_neither_carries_the_other() {
+        let site = Site::public("marks");
+        site.operator.set_policy(LEADING_OUT).unwrap();
+        let ticket = site.ticket(2);
+        let home = site.lab.router("home", Nat::PortRestricted).unwrap();
+        let (host, exit_host) = (home.host("here").unwrap(), site.lab.host("exit").unwrap());
+        let far_host = site.lab.host("far").unwrap();
+        let _echo = far_host.serve_echo(PORT).unwrap();
+        let run = |script: &str| {
+            let output = host.exec(["sh", "-ec", script]).unwrap();
+            assert!(output.status.success(), "{script}: {}", String::from_utf8_lossy(&output.stderr));
+            String::from_utf8(output.stdout).unwrap()
+        };
+        let way = |mark: &str| run(&format!("ip route get 198.51.100.1 {mark}"));
+        // The VPN leads on to everywhere.
+        let leads_on = "echo 1 > /proc/sys/net/ipv4/ip_forward
+            nft 'table ip nat { chain out { type nat hook postrouting priority srcnat; oifname eth0 masquerade; }; }'";
+        assert!(far_host.exec(["sh", "-ec", leads_on]).unwrap().status.success());
+        let _far = openvpn(&far_host, home.address(), ("10.9.0.2", "10.9.0.1"), &["--float"], &[]);
+        let near = || openvpn(&host, far_host.address(), ("10.9.0.1", "10.9.0.2"), &["--mark", "51820"], &[]);
+        let through_vpn = SocketAddr::new("10.9.0.2".parse().unwrap(), PORT);
+        let passes = |target: SocketAddr| host.connect(target, Duration::from_millis(500)).is_ok();
+
+        let mut exit = Agent::new(&site.programs, &exit_host, &site.lab.directory().join("exit"));
+        exit.set_arguments(&["--advertise-exit-node"]);
+        exit.begin_join("exit", &ticket).unwrap();
+        exit.wait_connected(LIMIT).unwrap();
+        let mut agent = site.agent(&host, "here", &ticket);
+        let exit_echo = exit_host.serve_echo(PORT).unwrap();
+        let through_writ = at(&exit, 0);
+        let may_lead_out = || agent.status().is_ok_and(|status| status["netmap"]["exits"][0].is_object());
+        wait_until(LIMIT, "the exit node may be used", may_lead_out).unwrap();
+
+        // It comes after the agent, and goes again.
+        let chosen = agent.try_run(&["exit-node", "exit"]).unwrap();
+        assert!(chosen.status.success(), "{}", String::from_utf8_lossy(&chosen.stderr));
+        assert!(way("").contains("dev writ0 table 87"), "{}", way(""));
+        assert!(way("mark 0x1752").contains("dev eth0"), "the agent's own packets stay outside: {}", way("mark 0x1752"));
+        let alone = run("ip rule");
+        let vpn = near();
+        wait_until(LIMIT, "the VPN stands", || passes(through_vpn)).unwrap();
+        run(VPN_RULES);
+        let both = run("ip rule");
+        for _ in 0..2 {
+            assert!(way("").contains("dev vpn0"), "it has what it took: {}", way(""));
+            assert!(way("mark 51820").contains("dev eth0"), "what it sends is carried by nobody: {}", way("mark 51820"));
+            assert!(passes(through_vpn));
+            host.connect(through_writ, LIMIT).unwrap();
+            assert_eq!(run("ip rule"), both);
+            // And the other way round: it is there when the agent comes.
+            agent.stop().unwrap();
+            assert!(passes(through_vpn));
+            agent.start().unwrap();
+            agent.wait_connected(LIMIT).unwrap();
+        }
+        run(NO_VPN_RULES);
+        vpn.stop().unwrap();
+        assert_eq!(run("ip rule"), alone);
+        assert!(way("").contains("dev writ0 table 87"), "{}", way(""));
+        let seen_before = exit_echo.visitors().len();
+        host.connect(through_writ, LIMIT).unwrap();
+        assert!(exit_echo.visitors().len() > seen_before);
     }
 }

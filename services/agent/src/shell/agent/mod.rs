@@ -235,7 +235,7 @@ enum Wake {
     Relay(relay::Event),
     Call(Option<Call>),
     Timeout,
-    Network { was_lost: bool },
+    Network { was_cut: bool },
     Written,
     KeyAge,
     Stop,
@@ -258,7 +258,7 @@ impl Agent {
                 event = relayed::next(&mut self.relay_stream) => Wake::Relay(event),
                 call = calls.recv() => Wake::Call(call),
                 () = tokio::time::sleep_until(deadline.into()) => Wake::Timeout,
-                was_lost = network.next() => Wake::Network { was_lost },
+                was_cut = network.next() => Wake::Network { was_cut },
                 Ok(()) = self.keeper.written.changed() => Wake::Written,
                 _ = key_age.tick() => Wake::KeyAge,
                 _ = terminate.recv() => Wake::Stop,
@@ -300,9 +300,9 @@ impl Agent {
                 self.engine.handle_timeout(now());
                 self.tell_flood();
             }
-            Wake::Network { was_lost } => {
+            Wake::Network { was_cut } => {
                 self.notice_sleep();
-                self.look_at_network(was_lost)?;
+                self.look_at_network(was_cut)?;
             }
             Wake::Written => self.take_written()?,
             Wake::KeyAge => self.rotate_if_old(),
@@ -317,13 +317,14 @@ impl Agent {
         Ok(true)
     }
 
-    fn look_at_network(&mut self, was_lost: bool) -> Result<()> {
+    fn look_at_network(&mut self, was_cut: bool) -> Result<()> {
         let network = Network::look(&self.options.tun_name, self.sockets.port()?);
         let before = std::mem::replace(&mut self.network, network);
         self.engine.set_host_addresses(now(), self.network.addresses.clone());
-        if was_lost || before != self.network {
+        if was_cut || before != self.network {
             tracing::debug!("the network under this host has changed: paths are tried anew");
             self.engine.handle_network_change(now());
+            self.prove_session();
             self.take_exit()?;
         }
         Ok(())
@@ -333,7 +334,13 @@ impl Agent {
         if let Some(slept) = self.sleep.since_last_look() {
             tracing::info!(seconds = slept.as_secs(), "this host has slept: paths are tried anew");
             self.engine.handle_resume(now());
+            self.prove_session();
         }
+    }
+
+    /// What the session's socket is bound to may be gone, and TCP would take minutes to notice.
+    fn prove_session(&self) {
+        let _ = self.session.commands.try_send(Command::Prove);
     }
 
     /// Says when a flood of handshakes begins, and when it is over.
