@@ -10,6 +10,7 @@ mod comparison;
 mod crossing;
 mod echo;
 mod foreign;
+mod netbird;
 mod tailscale;
 mod writ;
 
@@ -30,6 +31,8 @@ use crate::parts::Programs;
 pub enum Other {
     /// Tailscale's client with Headscale, and the relay that Headscale has inside.
     Tailscale,
+    /// NetBird's agent with its server, which has its relay inside.
+    Netbird,
 }
 
 /// Whose nodes cross the pairs.
@@ -69,6 +72,7 @@ pub fn compare(
                 Maker::Other(Other::Tailscale) => {
                     Box::new(tailscale::Tailscale::start(directory, lab, host)?)
                 }
+                Maker::Other(Other::Netbird) => Box::new(netbird::NetBird::start(directory, lab, host)?),
             })
         })
     });
@@ -80,6 +84,7 @@ impl fmt::Display for Maker {
         f.pad(match self {
             Self::Writ => "writ",
             Self::Other(Other::Tailscale) => "tailscale",
+            Self::Other(Other::Netbird) => "netbird",
         })
     }
 }
