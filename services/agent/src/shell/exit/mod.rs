@@ -27,7 +27,7 @@ pub(super) struct HostExit {
 }
 
 impl HostExit {
-    /// Without any yet. What an agent that crashed has left stays until [`Self::set`] replaces or removes it.
+    /// Without any yet. What an agent that crashed has left stays until [`Self::open`] replaces it or [`Self::close`] removes it.
     pub fn new(tun: &str, membership: &Membership) -> Self {
         let own = [membership.address_v4.into(), membership.address_v6.into()];
         Self { tun: tun.to_owned(), own, uplinks: None }
