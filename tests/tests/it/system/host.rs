@@ -263,6 +263,6 @@ lab_test! {
         assert!(way("").contains("dev writ0 table 87"), "{}", way(""));
         let seen_before = exit_echo.visitors().len();
         host.connect(through_writ, LIMIT).unwrap();
-        assert!(exit_echo.visitors().len() > seen_before);
+        wait_until(LIMIT, "the exit node is reached", || exit_echo.visitors().len() > seen_before).unwrap();
     }
 }
