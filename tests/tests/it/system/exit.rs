@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use writ_schema::Event;
 use writ_tests::lab::{Host, HttpServer, Nat, wait_until};
-use writ_tests::parts::{Agent, Owner};
+use writ_tests::parts::Agent;
 
 use super::host::routing;
 use super::{LIMIT, NO_ANSWER, Site};
@@ -25,12 +25,9 @@ fn policy(ports: &str) -> String {
     )
 }
 
+/// An agent that runs with these arguments the first time only.
 fn join(site: &Site, host: &Host, name: &str, tag: &'static str, arguments: &[&str]) -> Agent {
-    let ticket = site.operator.enrolment_key(Owner::Tag(tag), 1).unwrap();
-    let mut agent = Agent::new(&site.programs, host, &site.lab.directory().join(name));
-    agent.set_arguments(arguments);
-    agent.begin_join(name, &ticket).unwrap();
-    agent.wait_connected(LIMIT).unwrap();
+    let mut agent = site.tagged_agent(host, name, tag, arguments);
     agent.set_arguments(&[]);
     agent
 }

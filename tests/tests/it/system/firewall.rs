@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use writ_tests::lab::{Host, Nat, wait_until};
-use writ_tests::parts::{Agent, Owner};
+use writ_tests::parts::Agent;
 
 use super::{LIMIT, NO_ANSWER, Site};
 use crate::lab_test;
@@ -52,15 +52,6 @@ fn contain(host: &Host, container: &Host) {
     );
 }
 
-fn join(site: &Site, host: &Host, name: &str, tag: &'static str, arguments: &[&str]) -> Agent {
-    let ticket = site.operator.enrolment_key(Owner::Tag(tag), 1).unwrap();
-    let mut agent = Agent::new(&site.programs, host, &site.lab.directory().join(name));
-    agent.set_arguments(arguments);
-    agent.begin_join(name, &ticket).unwrap();
-    agent.wait_connected(LIMIT).unwrap();
-    agent
-}
-
 fn policy(office: &str, ports: &str) -> String {
     format!(
         r#"{{ "tagOwners": {{ "tag:laptop": [], "tag:gateway": [] }},
@@ -87,9 +78,9 @@ lab_test! {
         site.operator.set_policy(&policy(&prefix, "80,7000")).unwrap();
         let _web = server.serve_http(WEB, "intranet").unwrap();
         docker(&gate);
-        let gateway = join(&site, &gate, "gateway", "tag:gateway", &["--advertise-routes", &prefix]);
+        let gateway = site.tagged_agent(&gate, "gateway", "tag:gateway", &["--advertise-routes", &prefix]);
         let laptop_host = site.lab.host("laptop").unwrap();
-        let laptop = join(&site, &laptop_host, "laptop", "tag:laptop", &[]);
+        let laptop = site.tagged_agent(&laptop_host, "laptop", "tag:laptop", &[]);
         assert_eq!(finding(&laptop), Value::Null, "it carries nothing");
         let reached = || laptop.status().is_ok_and(|status| status["reached_routes"][0] == prefix);
         wait_until(LIMIT, "the laptop has the route", reached).unwrap();
@@ -117,11 +108,11 @@ lab_test! {
         let prefix = format!("{a}.{b}.{c}.0/24");
         site.operator.set_policy(&policy(&prefix, "7000")).unwrap();
         let (_there, _at_gate) = (server.serve_echo(ECHO).unwrap(), gate.serve_echo(ECHO).unwrap());
-        let gateway = join(&site, &gate, "gateway", "tag:gateway", &["--advertise-routes", &prefix]);
+        let gateway = site.tagged_agent(&gate, "gateway", "tag:gateway", &["--advertise-routes", &prefix]);
         let (laptop_host, container) = (site.lab.host("laptop").unwrap(), site.lab.host("container").unwrap());
         docker(&laptop_host);
         contain(&laptop_host, &container);
-        let laptop = join(&site, &laptop_host, "laptop", "tag:laptop", &[]);
+        let laptop = site.tagged_agent(&laptop_host, "laptop", "tag:laptop", &[]);
         let reached = || laptop.status().is_ok_and(|status| status["reached_routes"][0] == prefix);
         wait_until(LIMIT, "the laptop has the route", reached).unwrap();
 

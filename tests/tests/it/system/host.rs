@@ -205,7 +205,7 @@ lab_test! {
     fn beside_a_vpn_that_takes_everything_by_marks_an_exit_node_stands_back_and_neither_carries_the_other() {
         let site = Site::public("marks");
         site.operator.set_policy(LEADING_OUT).unwrap();
-        let ticket = site.ticket(2);
+        let ticket = site.ticket(1);
         let home = site.lab.router("home", Nat::PortRestricted).unwrap();
         let (host, exit_host) = (home.host("here").unwrap(), site.lab.host("exit").unwrap());
         let far_host = site.lab.host("far").unwrap();
@@ -225,10 +225,7 @@ lab_test! {
         let through_vpn = SocketAddr::new("10.9.0.2".parse().unwrap(), PORT);
         let passes = |target: SocketAddr| host.connect(target, Duration::from_millis(500)).is_ok();
 
-        let mut exit = Agent::new(&site.programs, &exit_host, &site.lab.directory().join("exit"));
-        exit.set_arguments(&["--advertise-exit-node"]);
-        exit.begin_join("exit", &ticket).unwrap();
-        exit.wait_connected(LIMIT).unwrap();
+        let exit = site.tagged_agent(&exit_host, "exit", "tag:web", &["--advertise-exit-node"]);
         let mut agent = site.agent(&host, "here", &ticket);
         let exit_echo = exit_host.serve_echo(PORT).unwrap();
         let through_writ = at(&exit, 0);

@@ -92,6 +92,16 @@ impl Site {
         Agent::join(&self.programs, host, &self.lab.directory().join(name), name, ticket).unwrap()
     }
 
+    /// An agent with this tag that runs with these arguments.
+    pub fn tagged_agent(&self, host: &Host, name: &str, tag: &'static str, arguments: &[&str]) -> Agent {
+        let ticket = self.operator.enrolment_key(Owner::Tag(tag), 1).unwrap();
+        let mut agent = Agent::new(&self.programs, host, &self.lab.directory().join(name));
+        agent.set_arguments(arguments);
+        agent.begin_join(name, &ticket).unwrap();
+        agent.wait_connected(LIMIT).unwrap();
+        agent
+    }
+
     /// The log's files hold, as `writ log verify` judges.
     pub fn assert_log_is_sound(&self) {
         let folder = self.control.log_directory();

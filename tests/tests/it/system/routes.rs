@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use writ_tests::lab::{Host, Nat, wait_until};
-use writ_tests::parts::{Agent, Owner};
+use writ_tests::parts::Agent;
 
 use super::{LIMIT, NO_ANSWER, Site};
 use crate::lab_test;
@@ -22,15 +22,6 @@ fn policy(office: &str, ports: &str) -> String {
               "acls": [{{ "action": "accept", "src": ["tag:laptop"], "dst": ["office:{ports}"] }}],
               "autoApprovers": {{ "routes": {{ "{office}": ["tag:gateway"] }} }} }}"#
     )
-}
-
-fn join(site: &Site, host: &Host, name: &str, tag: &'static str, arguments: &[&str]) -> Agent {
-    let ticket = site.operator.enrolment_key(Owner::Tag(tag), 1).unwrap();
-    let mut agent = Agent::new(&site.programs, host, &site.lab.directory().join(name));
-    agent.set_arguments(arguments);
-    agent.begin_join(name, &ticket).unwrap();
-    agent.wait_connected(LIMIT).unwrap();
-    agent
 }
 
 fn tables(host: &Host) -> String {
@@ -61,10 +52,10 @@ lab_test! {
         let mut gateways: Vec<Agent> = gates
             .iter()
             .zip(["one", "two"])
-            .map(|(host, name)| join(&site, host, &format!("gateway-{name}"), "tag:gateway", &advertise))
+            .map(|(host, name)| site.tagged_agent(host, &format!("gateway-{name}"), "tag:gateway", &advertise))
             .collect();
         let laptop_host = home.host("laptop").unwrap();
-        let mut laptop = join(&site, &laptop_host, "laptop", "tag:laptop", &[]);
+        let mut laptop = site.tagged_agent(&laptop_host, "laptop", "tag:laptop", &[]);
         for gateway in &gateways {
             wait_until(LIMIT, "the policy approves", || is_carried(gateway, &prefix)).unwrap();
         }
